@@ -1,1 +1,15 @@
-//! Tidegate.
+//! Tidegate: applications push their logs with the Redis client they already have, and every record ends in Kafka.
+//!
+//! The data's way, each stage a folder that imports only from those before it (`tests/layering.rs`):
+//!
+//! ```text
+//! log   socket → resp → intake session → record route → delivery → Kafka    (acknowledged back to the reply)
+//! ```
+//!
+//! `app` is the one place where the stages are joined, in the order in which data flows.
+
+pub mod base;
+pub mod delivery;
+pub mod intake;
+pub mod record;
+pub mod resp;

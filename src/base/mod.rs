@@ -1,0 +1,3 @@
+//! What every stage may use: the byte budget.
+
+pub mod budget;

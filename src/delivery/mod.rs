@@ -1,0 +1,3 @@
+//! Records into Kafka: producer, batches, delivery reports.
+
+pub mod config;

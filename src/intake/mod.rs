@@ -1,0 +1,3 @@
+//! The log plane's front: Redis clients in, records out, replies back when the records are safe.
+
+pub mod config;

@@ -1,0 +1,94 @@
+//! What a route is configured to do. Patterns and templates stand here as text; `record::route` compiles them.
+
+use std::time::Duration;
+
+/// A `[[log.route]]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// Glob over the Redis key or channel (`*`, `?`, `[…]`, `{a,b}`).
+    pub key: String,
+    /// Which kinds of command may use the route.
+    pub accept: Vec<Accept>,
+    /// Topic template: text with `{key}`, `{1}` (what the first `*` matched), `{db}`, `{user}`, `{json:/pointer}`.
+    pub topic: String,
+    /// Values that `{json:…}` may take; empty where the template takes none.
+    pub allow: Vec<String>,
+    /// Create a missing topic with these counts; absent: Tidegate creates none (the broker may).
+    pub create_topic: Option<CreateTopic>,
+    /// What a success reply means.
+    pub acknowledge: Acknowledge,
+    /// How a record's partition is chosen.
+    pub partition_by: PartitionBy,
+    /// How long a reply may be held before the refusal.
+    pub hold: Duration,
+    /// What a refusal looks like to the client.
+    pub on_refusal: OnRefusal,
+    /// The largest record, in bytes.
+    pub max_record_size: usize,
+    /// What a record must be.
+    pub validate: Validate,
+}
+
+/// Kinds of command that a route accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// LPUSH, RPUSH, LPUSHX, RPUSHX.
+    List,
+    /// XADD.
+    Stream,
+    /// PUBLISH, SPUBLISH.
+    Publish,
+}
+
+/// Counts for a topic that Tidegate creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreateTopic {
+    /// Number of partitions, at least 1.
+    pub partitions: i32,
+    /// Replication factor, at least 1.
+    pub replication: i32,
+}
+
+/// What a success reply means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// All in-sync replicas have the record.
+    #[default]
+    Kafka,
+    /// The record is in this process's memory. Plain Redis's promise, for those who ask for it by name.
+    Enqueue,
+}
+
+/// How a record's partition is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// Sticky: batches of records go to one partition, then to the next.
+    #[default]
+    None,
+    /// A connection's records share a partition.
+    Connection,
+    /// Records of one Redis key share a partition; the key is the record's key in Kafka.
+    Key,
+    /// Records with the same value at this JSON pointer share a partition; the value is the record's key in Kafka.
+    Json(String),
+}
+
+/// What a refusal looks like to the client: some clients lose silently on an error, others on a closed connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// An error reply.
+    #[default]
+    Error,
+    /// The connection is closed.
+    Close,
+}
+
+/// What a record must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validate {
+    /// Anything.
+    #[default]
+    None,
+    /// One JSON text.
+    Json,
+}

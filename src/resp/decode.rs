@@ -1,0 +1,1 @@
+//! Incremental decoding of commands.

@@ -1,0 +1,1 @@
+//! What Tidegate answers, independent of the protocol version.
