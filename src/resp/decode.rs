@@ -1,1 +1,301 @@
-//! Incremental decoding of commands.
+//! Incremental decoding of commands: one pass that remembers where it stopped.
+//!
+//! A command is `*N\r\n` followed by N bulk strings (`$LEN\r\n…\r\n`), or one inline line. The decoder is handed the bytes
+//! from the frame's first one on, again and again as more arrive, and looks at each byte of structure once: a frame that
+//! comes in a thousand pieces costs the same as one that comes whole. Lengths on the wire size nothing here; they are
+//! compared with [`Limits`] before the decoder asks for more bytes.
+//!
+//! Wording of errors and the limits before AUTH follow Redis 7 (`src/networking.c`, `processMultibulkBuffer` and
+//! `processInlineBuffer`), because clients match on them. One difference is meant: Redis skips the two bytes behind a bulk
+//! string unseen, here they must be CRLF, as anything else means that client and server have lost each other.
+
+use super::inline;
+
+/// The longest inline command and the longest header line, as in Redis, in bytes.
+pub const INLINE_LIMIT: usize = 64 * 1024;
+
+/// A header is a type byte, at most 20 digits and a sign, CR and LF; no honest one is longer.
+const HEADER_LIMIT: usize = 24;
+
+/// Bounds on one command, checked as soon as the wire names a length.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The whole frame, in bytes; at most `u32::MAX`.
+    pub frame: usize,
+    /// Number of arguments.
+    pub arguments: usize,
+    /// One argument, in bytes.
+    pub bulk: usize,
+    /// The client has not said yet who it is: errors say so.
+    pub unauthenticated: bool,
+}
+
+/// Why the byte stream cannot be read on. The connection is closed after the error is sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// `*N` with an N that is no number or over the limit.
+    #[error("Protocol error: invalid multibulk length")]
+    MultibulkLength,
+    /// More arguments than a client may send before AUTH.
+    #[error("Protocol error: unauthenticated multibulk length")]
+    UnauthenticatedMultibulkLength,
+    /// `$N` with an N that is no number, negative or over the limit.
+    #[error("Protocol error: invalid bulk length")]
+    BulkLength,
+    /// A longer argument than a client may send before AUTH.
+    #[error("Protocol error: unauthenticated bulk length")]
+    UnauthenticatedBulkLength,
+    /// An argument that is no bulk string.
+    #[error("Protocol error: expected '$', got '{}'", char::from(*.0).escape_default())]
+    ExpectedBulk(u8),
+    /// A bulk string that does not end where its length says.
+    #[error("Protocol error: expected CRLF after a bulk string")]
+    ExpectedCrlf,
+    /// An inline command without an end.
+    #[error("Protocol error: too big inline request")]
+    InlineTooBig,
+    /// Quotes of an inline command that do not match.
+    #[error("Protocol error: unbalanced quotes in request")]
+    UnbalancedQuotes,
+    /// A frame over the limit.
+    #[error("Protocol error: command of over {0} bytes (log.max_frame_size)")]
+    FrameTooBig(usize),
+}
+
+/// Where the pass stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Start,
+    Count,
+    BulkHeader { left: u32 },
+    BulkBody { left: u32, length: u32 },
+    Inline,
+}
+
+/// Decodes the commands of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    stage: Stage,
+    /// The next byte to look at, from the frame's first.
+    at: usize,
+    /// Start and end of each argument, in the frame or, for an inline command, in `unquoted`.
+    spans: Vec<(u32, u32)>,
+    /// The arguments of an inline command, quotes and escapes resolved.
+    unquoted: Vec<u8>,
+    inline: bool,
+}
+
+/// The arguments of a decoded command; the first is its name. Cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a> {
+    bytes: &'a [u8],
+    spans: &'a [(u32, u32)],
+}
+
+// === impl Args ===
+
+impl<'a> Args<'a> {
+    /// How many arguments there are, the name included.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// True for an empty line or an empty array, which Redis passes over in silence.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The argument at `index`, or nothing where there are fewer.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&'a [u8]> {
+        let &(start, end) = self.spans.get(index)?;
+        self.bytes.get(start as usize..end as usize)
+    }
+
+    /// The arguments from `first` on.
+    #[inline]
+    pub fn from(&self, first: usize) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let Self { bytes, spans } = *self;
+        spans.iter().skip(first).filter_map(move |&(start, end)| bytes.get(start as usize..end as usize))
+    }
+}
+
+// === impl Decoder ===
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { stage: Stage::Start, at: 0, spans: Vec::new(), unquoted: Vec::new(), inline: false }
+    }
+}
+
+impl Decoder {
+    /// Looks at the bytes of `frame` that it has not seen yet. `frame` starts with the command's first byte and may go on
+    /// beyond its end. Returns the command's length in bytes, or nothing where more must come. After a length was
+    /// returned, [`Decoder::args`] holds until [`Decoder::next`].
+    ///
+    /// # Errors
+    /// The stream cannot be understood any further.
+    #[inline]
+    pub fn decode(&mut self, frame: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        loop {
+            match self.stage {
+                Stage::Start => match frame.first() {
+                    None => return Ok(None),
+                    Some(b'*') => {
+                        self.at = 1;
+                        self.stage = Stage::Count;
+                    }
+                    Some(_) => self.stage = Stage::Inline,
+                },
+                Stage::Count => {
+                    let Some((count, next)) = number(frame, self.at, ProtocolError::MultibulkLength)? else {
+                        return Ok(None);
+                    };
+                    self.at = next;
+                    // As in Redis, an empty or a null array is passed over.
+                    let Ok(count) = usize::try_from(count) else { return Ok(Some(next)) };
+                    if count > limits.arguments {
+                        return Err(if limits.unauthenticated {
+                            ProtocolError::UnauthenticatedMultibulkLength
+                        } else {
+                            ProtocolError::MultibulkLength
+                        });
+                    }
+                    if count == 0 {
+                        return Ok(Some(next));
+                    }
+                    let left = u32::try_from(count).map_err(|_| ProtocolError::MultibulkLength)?;
+                    self.stage = Stage::BulkHeader { left };
+                }
+                Stage::BulkHeader { left } => {
+                    match frame.get(self.at) {
+                        None => return Ok(None),
+                        Some(b'$') => {}
+                        Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
+                    }
+                    let Some((length, next)) = number(frame, self.at + 1, ProtocolError::BulkLength)? else {
+                        return Ok(None);
+                    };
+                    let length = usize::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
+                    if length > limits.bulk {
+                        return Err(if limits.unauthenticated {
+                            ProtocolError::UnauthenticatedBulkLength
+                        } else {
+                            ProtocolError::BulkLength
+                        });
+                    }
+                    if next.saturating_add(length) > limits.frame {
+                        return Err(ProtocolError::FrameTooBig(limits.frame));
+                    }
+                    self.at = next;
+                    let length = u32::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
+                    self.stage = Stage::BulkBody { left, length };
+                }
+                Stage::BulkBody { left, length } => {
+                    let end = self.at + length as usize;
+                    match frame.get(end..end + 2) {
+                        Some(b"\r\n") => {}
+                        Some(_) => return Err(ProtocolError::ExpectedCrlf),
+                        None => return Ok(None),
+                    }
+                    self.spans.push(span(self.at, end, limits)?);
+                    self.at = end + 2;
+                    if left == 1 {
+                        return Ok(Some(self.at));
+                    }
+                    self.stage = Stage::BulkHeader { left: left - 1 };
+                }
+                Stage::Inline => return self.decode_inline(frame),
+            }
+        }
+    }
+
+    fn decode_inline(&mut self, frame: &[u8]) -> Result<Option<usize>, ProtocolError> {
+        let unseen = frame.get(self.at..).unwrap_or_default();
+        let Some(newline) = unseen.iter().position(|&byte| byte == b'\n').map(|found| self.at + found) else {
+            self.at = frame.len();
+            return if self.at > INLINE_LIMIT { Err(ProtocolError::InlineTooBig) } else { Ok(None) };
+        };
+        if newline > INLINE_LIMIT {
+            return Err(ProtocolError::InlineTooBig);
+        }
+        let line = frame.get(..newline).unwrap_or_default();
+        self.inline = true;
+        inline::split(line.strip_suffix(b"\r").unwrap_or(line), &mut self.unquoted, &mut self.spans)
+            .ok_or(ProtocolError::UnbalancedQuotes)?;
+        Ok(Some(newline + 1))
+    }
+
+    /// The arguments of the command that [`Decoder::decode`] found whole in `frame`.
+    #[inline]
+    pub fn args<'a>(&'a self, frame: &'a [u8]) -> Args<'a> {
+        Args { bytes: if self.inline { &self.unquoted } else { frame }, spans: &self.spans }
+    }
+
+    /// Forgets the command; the next one starts at the next `frame`'s first byte.
+    #[inline]
+    pub fn next(&mut self) {
+        self.stage = Stage::Start;
+        self.at = 0;
+        self.spans.clear();
+        if self.inline {
+            self.inline = false;
+            self.unquoted.clear();
+        }
+        // One huge command must not leave its table behind on a connection that sends small ones ever after.
+        if self.spans.capacity() > 4096 {
+            self.spans = Vec::new();
+        }
+    }
+
+    /// Bytes that this decoder holds on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<(u32, u32)>() + self.unquoted.capacity()
+    }
+}
+
+fn span(start: usize, end: usize, limits: &Limits) -> Result<(u32, u32), ProtocolError> {
+    match (u32::try_from(start), u32::try_from(end)) {
+        (Ok(start), Ok(end)) => Ok((start, end)),
+        _ => Err(ProtocolError::FrameTooBig(limits.frame)),
+    }
+}
+
+/// The decimal number at `at` and the place behind its CRLF; nothing where the line has not come whole. Strict as Redis:
+/// no plus sign, no leading zeros.
+#[inline]
+fn number(frame: &[u8], at: usize, wrong: ProtocolError) -> Result<Option<(i64, usize)>, ProtocolError> {
+    let line = frame.get(at..).unwrap_or_default();
+    let (negative, mut digits) = match line.first() {
+        Some(b'-') => (true, 1),
+        _ => (false, 0),
+    };
+    let first = digits;
+    let mut value: i64 = 0;
+    loop {
+        match line.get(digits) {
+            None => return if digits > HEADER_LIMIT { Err(wrong) } else { Ok(None) },
+            Some(&digit @ b'0'..=b'9') => {
+                value = match value.checked_mul(10).and_then(|value| value.checked_add(i64::from(digit - b'0'))) {
+                    Some(value) => value,
+                    None => return Err(wrong),
+                };
+            }
+            Some(b'\r') => break,
+            Some(_) => return Err(wrong),
+        }
+        digits += 1;
+    }
+    let leading_zero = digits - first > 1 && line.get(first) == Some(&b'0');
+    if digits == first || leading_zero || (negative && value == 0) {
+        return Err(wrong);
+    }
+    match line.get(digits + 1) {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some((if negative { -value } else { value }, at + digits + 2))),
+        Some(_) => Err(wrong),
+    }
+}
+
+#[cfg(test)]
+mod tests;

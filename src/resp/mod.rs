@@ -5,4 +5,5 @@
 //! `redis-protocol` crate from [`reply::Reply`].
 
 pub mod decode;
+mod inline;
 pub mod reply;
