@@ -1,3 +1,9 @@
-//! A record, and where it goes: routes from Redis keys to Kafka topics. Nothing here knows Kafka's client.
+//! A record, and where it goes: routes from Redis keys to Kafka topics. Nothing here knows Kafka's client, and nothing
+//! does I/O.
 
 pub mod config;
+pub mod partition;
+pub mod route;
+pub mod sink;
+pub mod template;
+pub mod topic;
