@@ -1,3 +1,27 @@
-//! Records into Kafka: producer, batches, delivery reports.
+//! Records into Kafka: batches, the producer, delivery reports, and the topics' partitions.
+//!
+//! ```text
+//! sink.append → partition queue (batches) → gate of the partition's broker → producer → librdkafka → report → sink.outcomes
+//! ```
+//!
+//! Each worker has a [`KafkaSink`] with a producer of its own, so that no record crosses a thread of ours; they share
+//! the [`Directory`] of topics and the [`Health`] of the connection to Kafka.
 
+mod batch;
+mod client;
 pub mod config;
+mod failure;
+mod gate;
+mod health;
+mod metrics;
+mod partition;
+mod producer;
+mod sink;
+mod spare;
+mod topic_state;
+mod topics;
+
+pub use client::{UnknownProperty, check_properties};
+pub use health::Health;
+pub use sink::{KafkaSink, KafkaSinkFactory};
+pub use topics::{Directory, TopicReport};

@@ -1,0 +1,164 @@
+//! What waits for one partition, in order.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use crate::record::sink::Ticket;
+
+/// The queue of one partition. Records that came first go first, those that must go again before all others.
+pub(super) struct PartitionQueue {
+    /// The broker that leads it, as an index of the sink's gates.
+    pub(super) gate: usize,
+    waiting: VecDeque<Batch>,
+    in_flight: usize,
+    /// The gate that the group in flight went through: the leader may have moved since.
+    gate_of_flight: usize,
+    /// What must go again, by the order in which it went before.
+    again: Vec<Batch>,
+}
+
+// === impl PartitionQueue ===
+
+impl PartitionQueue {
+    pub(super) fn new(gate: usize) -> Self {
+        Self { gate, waiting: VecDeque::new(), in_flight: 0, gate_of_flight: gate, again: Vec::new() }
+    }
+
+    /// Takes a copy of a record; `fresh` makes a batch where the last one is full. True where nothing waited before.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        key: Option<&[u8]>,
+        value: &[u8],
+        ticket: Option<Ticket>,
+        fresh: impl FnOnce() -> Batch,
+    ) -> bool {
+        let size = value.len() + key.map_or(0, <[u8]>::len);
+        if let Some(last) = self.waiting.back_mut()
+            && last.has_room(size)
+        {
+            last.push(key, value, ticket);
+            return false;
+        }
+        let first = self.waiting.is_empty();
+        let mut batch = fresh();
+        batch.push(key, value, ticket);
+        self.waiting.push_back(batch);
+        first
+    }
+
+    /// True where something waits and nothing is in flight: order within the partition holds through failures only with
+    /// one group at a time.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.in_flight == 0 && !self.waiting.is_empty()
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Takes the next group, of at most `limit` bytes but at least one batch.
+    pub(super) fn take_group(&mut self, limit: usize) -> Vec<Batch> {
+        let mut size = 0;
+        let mut group = Vec::with_capacity(self.waiting.len().min(16));
+        while let Some(next) = self.waiting.front() {
+            size += next.size();
+            if !group.is_empty() && size > limit {
+                break;
+            }
+            group.extend(self.waiting.pop_front());
+        }
+        self.in_flight += group.len();
+        self.gate_of_flight = self.gate;
+        group
+    }
+
+    /// A batch came back; `again` holds its records that must go again. True where something waits and may go now.
+    pub(super) fn answered(&mut self, again: Option<Batch>) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.again.extend(again);
+        if self.in_flight == 0 {
+            // Batches of a group are reported in the order in which they went.
+            for batch in self.again.drain(..).rev() {
+                self.waiting.push_front(batch);
+            }
+        }
+        self.is_due()
+    }
+
+    /// The gate of what was in flight last.
+    pub(super) fn gate_of_flight(&self) -> usize {
+        self.gate_of_flight
+    }
+
+    /// What its waiting records took from the byte budget.
+    pub(super) fn cost_waiting(&self) -> usize {
+        self.waiting.iter().chain(&self.again).map(Batch::cost).sum()
+    }
+
+    /// Takes what has waited for `hold` and may expire.
+    pub(super) fn expire(&mut self, now: Instant, hold: Duration) -> Option<Batch> {
+        let index =
+            self.waiting.iter().position(|batch| batch.may_expire() && now.duration_since(batch.born) >= hold)?;
+        self.waiting.remove(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue_of(records: &[&str]) -> PartitionQueue {
+        let mut queue = PartitionQueue::new(0);
+        for record in records {
+            queue.push(None, record.as_bytes(), None, || Batch::new((0, 0), Instant::now()));
+        }
+        queue
+    }
+
+    fn texts(batches: &[Batch]) -> Vec<String> {
+        let records = batches.iter().flat_map(Batch::records);
+        records.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+    }
+
+    #[test]
+    fn what_must_go_again_goes_before_what_came_later() {
+        let large = "x".repeat(super::super::batch::BATCH_BYTES);
+        let mut queue = queue_of(&["a", &large, "b"]);
+        let group = queue.take_group(usize::MAX);
+        assert_eq!(group.len(), 3);
+        queue.push(None, b"c", None, || Batch::new((0, 0), Instant::now()));
+        assert!(!queue.is_due());
+        let mut group = group.into_iter();
+        assert!(!queue.answered(group.next()));
+        assert!(!queue.answered(None));
+        group.next();
+        assert!(queue.answered(group.next()));
+        assert_eq!(texts(&queue.take_group(usize::MAX)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_group_is_bounded_but_never_empty() {
+        let large = "x".repeat(super::super::batch::BATCH_BYTES);
+        let mut queue = queue_of(&[&large, &large]);
+        assert_eq!(queue.take_group(10).len(), 1);
+        assert!(queue.has_waiting());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_does_not_expire() {
+        let mut queue = queue_of(&["kept"]);
+        assert!(queue.expire(Instant::now() + Duration::from_secs(60), Duration::from_secs(1)).is_none());
+        let mut queue = PartitionQueue::new(0);
+        let ticket = Some(Ticket { session: 0, generation: 0, slot: 0 });
+        queue.push(None, b"x", ticket, || Batch::new((0, 0), Instant::now()));
+        assert!(queue.expire(Instant::now(), Duration::from_secs(1)).is_none());
+        assert!(queue.expire(Instant::now() + Duration::from_secs(1), Duration::from_secs(1)).is_some());
+    }
+}

@@ -1,0 +1,438 @@
+//! The [`RecordSink`] over Kafka: one for each worker.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::batch::Batch;
+use super::config::{KafkaConfig, Linger};
+use super::failure::{Verdict, judge};
+use super::gate::{Gate, QUICK};
+use super::health::Health;
+use super::metrics::DeliveryMetrics;
+use super::producer::{Producer, Report};
+use super::spare::Spare;
+use super::topic_state::TopicState;
+use super::topics::Directory;
+use crate::base::budget::Budget;
+use crate::record::partition::PartitionChoice;
+use crate::record::route::Route;
+use crate::record::sink::{Destination, Failure, RECORD_OVERHEAD, RecordSink, Ticket, TooManyTopics};
+use crate::record::topic::TopicName;
+
+/// The most bytes of one partition's group.
+const GROUP_BYTES: usize = 8 << 20;
+/// librdkafka gives a record up this long after the reply did.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The most topics of one process.
+const MAX_TOPICS: usize = 10_000;
+/// Between looks for what has waited too long, and for leaders that moved.
+const CHORES: Duration = Duration::from_millis(100);
+
+/// Makes one sink for each worker, on that worker's thread: a producer is not shared.
+#[derive(Clone)]
+pub struct KafkaSinkFactory {
+    config: ClientConfig,
+    adaptive: bool,
+    directory: Directory,
+    budget: Budget,
+}
+
+/// Records of one worker on their way to Kafka.
+pub struct KafkaSink {
+    factory: KafkaSinkFactory,
+    producer: Producer,
+    wake: Arc<OwnedFd>,
+    topics: Vec<TopicState>,
+    by_name: HashMap<TopicName, Destination>,
+    gates: Vec<Gate>,
+    /// Partitions where something waits, each once.
+    dirty: Vec<(usize, usize)>,
+    spare: Spare,
+    unsettled: usize,
+    /// Batches at librdkafka.
+    in_flight: usize,
+    /// A fatal error was met: nothing goes until all is reported and the producer is made anew.
+    broken: bool,
+    now: Instant,
+    chores_at: Instant,
+    /// Failures found between reports.
+    failed: Vec<(Ticket, Failure)>,
+    /// Reports of errors, until the rest of their batch is reported.
+    wrong: Vec<Report>,
+    metrics: DeliveryMetrics,
+}
+
+// === impl KafkaSinkFactory ===
+
+impl KafkaSinkFactory {
+    /// Prepares sinks. `record_size` is the largest record that a route may allow, in bytes.
+    pub fn new(config: &KafkaConfig, record_size: usize, directory: Directory, budget: Budget) -> Self {
+        let adaptive = config.linger == Linger::Adaptive;
+        Self { config: config.producer(record_size), adaptive, directory, budget }
+    }
+
+    /// Makes a sink for the calling thread.
+    ///
+    /// # Errors
+    /// librdkafka does not take the configuration, or a descriptor or thread cannot be had.
+    pub fn build(&self) -> Result<KafkaSink, KafkaError> {
+        let no_eventfd = |error| KafkaError::ClientCreation(format!("no eventfd: {error}"));
+        let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(no_eventfd)?);
+        self.directory.wake(&wake);
+        let producer = Producer::new(&self.config, self.directory.health().clone(), wake.clone())?;
+        let now = Instant::now();
+        Ok(KafkaSink {
+            factory: self.clone(),
+            producer,
+            wake,
+            topics: Vec::new(),
+            by_name: HashMap::new(),
+            gates: Vec::new(),
+            dirty: Vec::new(),
+            spare: Spare::default(),
+            unsettled: 0,
+            in_flight: 0,
+            broken: false,
+            now,
+            chores_at: now,
+            failed: Vec::new(),
+            wrong: Vec::new(),
+            metrics: DeliveryMetrics::register(),
+        })
+    }
+}
+
+// === impl KafkaSink ===
+
+impl KafkaSink {
+    fn send(&mut self, topic: usize, partition: usize) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        let handle = match state.handle {
+            Some(handle) => handle,
+            None => {
+                let timeout = if state.keeps { Duration::ZERO } else { state.hold + PATIENCE };
+                match self.producer.topic(state.shared.name.as_str(), timeout) {
+                    Ok(handle) => *state.handle.insert(handle),
+                    Err(error) => return state.shared.set_trouble(Failure::Refused, error.to_string()),
+                }
+            }
+        };
+        let Some(queue) = state.partitions.get_mut(partition) else { return };
+        let group = queue.take_group(GROUP_BYTES);
+        if let Some(gate) = self.gates.get_mut(queue.gate) {
+            group.iter().for_each(|_| gate.sent(self.now));
+        }
+        self.in_flight += group.len();
+        self.metrics.groups.increment(1);
+        let mut size = 0;
+        for batch in &group {
+            size += batch.size();
+            #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer records than 2^52")]
+            self.metrics.batch_records.record(batch.len() as f64);
+        }
+        state.sent(partition, size);
+        // Kafka counts partitions in 32 bits, signed; ours come from it.
+        let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        self.producer.produce(handle, number, group.into_iter());
+    }
+
+    /// A batch is back from librdkafka, every record of it reported.
+    fn settle(&mut self, number: usize, batch: Batch, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
+        let (topic, partition) = batch.place;
+        let mut again: Option<Batch> = None;
+        let mut failed = 0;
+        let mut wrong = Vec::new();
+        self.wrong.retain(|report| {
+            let other = report.batch != number;
+            if !other {
+                wrong.push(*report);
+            }
+            other
+        });
+        for report in wrong {
+            let (Some(code), Some((key, value, ticket))) = (report.error, batch.record(report.entry)) else { continue };
+            match (judge(code), ticket) {
+                (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
+                    self.broken |= Health::is_fatal(Some(code));
+                    again.get_or_insert_with(|| Batch::new(batch.place, batch.born)).push(key, value, ticket);
+                }
+                (Verdict::Fail { failure, .. }, ticket) => {
+                    failed += 1;
+                    if let Some(state) = self.topics.get(topic) {
+                        state.shared.set_trouble(failure, code.to_string());
+                    }
+                    if let Some(ticket) = ticket {
+                        each(ticket, Err(failure));
+                    }
+                }
+            }
+        }
+        let kept = again.as_ref().map_or((0, 0), |again| (again.len(), again.cost()));
+        let settled = batch.len() - kept.0;
+        self.unsettled -= settled;
+        self.in_flight -= 1;
+        self.factory.budget.give_back(batch.cost() - kept.1);
+        self.metrics.delivered.increment((settled - failed) as u64);
+        self.metrics.failed.increment(failed as u64);
+        self.metrics.redelivered.increment(kept.0 as u64);
+        if let Some(state) = self.topics.get_mut(topic) {
+            let counts = &state.shared.counts;
+            counts.delivered.fetch_add((settled - failed) as u64, Ordering::Relaxed);
+            counts.failed.fetch_add(failed as u64, Ordering::Relaxed);
+            counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
+            if let Some(queue) = state.partitions.get_mut(partition) {
+                let waited = queue.has_waiting();
+                queue.answered(again);
+                if !waited && queue.has_waiting() {
+                    self.dirty.push(batch.place);
+                }
+                if let Some(gate) = self.gates.get_mut(queue.gate_of_flight()) {
+                    gate.answered(self.now);
+                }
+            }
+        }
+        self.spare.keep(batch);
+    }
+
+    /// After a fatal error: once everything is reported, a new producer takes the old one's place.
+    fn mend(&mut self) {
+        if self.in_flight > 0 {
+            return self.producer.purge();
+        }
+        match Producer::new(&self.factory.config, self.factory.directory.health().clone(), self.wake.clone()) {
+            Ok(producer) => {
+                tracing::warn!(
+                    "Kafka's producer was made anew after a fatal error; what was unconfirmed is sent again"
+                );
+                self.producer = producer;
+                self.broken = false;
+                self.metrics.producers_recreated.increment(1);
+                self.topics.iter_mut().for_each(|topic| topic.handle = None);
+            }
+            Err(error) => tracing::error!(%error, "no new producer"),
+        }
+    }
+
+    /// Places the records of topics that became known.
+    fn learn(&mut self, topic: usize) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        if !state.learn(&mut self.gates) {
+            return;
+        }
+        let to = Destination(topic);
+        for record in std::mem::take(&mut state.unplaced) {
+            self.put(to, record.choice.borrow(), &record.value, record.ticket, record.born);
+        }
+    }
+
+    #[inline]
+    fn put(
+        &mut self,
+        to: Destination,
+        choice: PartitionChoice<'_>,
+        value: &[u8],
+        ticket: Option<Ticket>,
+        born: Instant,
+    ) {
+        let Some(state) = self.topics.get_mut(to.0) else { return };
+        let Some(partition) = state.partition(choice) else {
+            return state.wait_for_partitions(choice, value, ticket, born);
+        };
+        let Some(queue) = state.partitions.get_mut(partition) else { return };
+        let key = if let PartitionChoice::Key(key) = choice { Some(key) } else { None };
+        let place = (to.0, partition);
+        let spare = &mut self.spare;
+        if queue.push(key, value, ticket, || spare.batch(place, born)) {
+            self.dirty.push(place);
+        }
+    }
+
+    fn expire(&mut self) {
+        for state in &mut self.topics {
+            let (hold, failure) = (state.hold, state.shared.failure());
+            let mut settled = 0;
+            let failed = &mut self.failed;
+            for queue in &mut state.partitions {
+                while let Some(batch) = queue.expire(self.now, hold) {
+                    settled += batch.len();
+                    self.factory.budget.give_back(batch.cost());
+                    failed.extend(batch.tickets().map(|ticket| (ticket, Failure::TimedOut)));
+                }
+            }
+            state.unplaced.retain(|record| {
+                let Some(ticket) = record.ticket else { return true };
+                let stays = self.now.duration_since(record.born) < hold;
+                if !stays {
+                    settled += 1;
+                    self.factory.budget.give_back(record.value.len() + RECORD_OVERHEAD);
+                    failed.push((ticket, failure));
+                }
+                stays
+            });
+            self.unsettled -= settled;
+            self.metrics.failed.increment(settled as u64);
+            state.shared.counts.failed.fetch_add(settled as u64, Ordering::Relaxed);
+            state.shared.counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
+        }
+    }
+}
+
+impl RecordSink for KafkaSink {
+    fn destination(&mut self, topic: &TopicName, route: &Arc<Route>) -> Result<Destination, TooManyTopics> {
+        let to = match self.by_name.get(topic) {
+            Some(&to) => to,
+            None if self.topics.len() >= MAX_TOPICS => return Err(TooManyTopics { limit: MAX_TOPICS }),
+            None => {
+                let shared = self.factory.directory.topic(topic, route.config.create_topic);
+                let to = Destination(self.topics.len());
+                self.topics.push(TopicState::new(shared));
+                self.by_name.insert(topic.clone(), to);
+                self.metrics.topics.increment(1);
+                self.learn(to.0);
+                to
+            }
+        };
+        if let Some(state) = self.topics.get_mut(to.0) {
+            state.serve(route);
+        }
+        Ok(to)
+    }
+
+    #[inline]
+    fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, value: &[u8], ticket: Option<Ticket>) {
+        self.unsettled += 1;
+        if let Some(state) = self.topics.get_mut(to.0) {
+            state.taken += 1;
+        }
+        self.put(to, choice, value, ticket, self.now);
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.now = now;
+        if self.broken {
+            return;
+        }
+        for index in 0..self.topics.len() {
+            if self.topics.get_mut(index).is_some_and(TopicState::count_taken) {
+                self.learn(index);
+            }
+        }
+        let adaptive = self.factory.adaptive;
+        self.gates.iter_mut().for_each(|gate| gate.look(now));
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|&(topic, partition)| {
+            let queue = |sink: &Self| {
+                let queue = sink.topics.get(topic)?.partitions.get(partition)?;
+                let open = sink.gates.get(queue.gate).is_none_or(Gate::is_open);
+                Some((queue.has_waiting(), !adaptive || (open && queue.is_due())))
+            };
+            match queue(self) {
+                Some((true, true)) => {
+                    self.send(topic, partition);
+                    queue(self).is_some_and(|(waiting, _)| waiting)
+                }
+                Some((waiting, _)) => waiting,
+                None => false,
+            }
+        });
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn can_flush(&self) -> bool {
+        !self.broken
+            && self.dirty.iter().any(|&(topic, partition)| {
+                let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
+                queue.is_some_and(|queue| {
+                    let open = self.gates.get(queue.gate).is_none_or(|gate| gate.would_open(self.now));
+                    !self.factory.adaptive || (open && queue.is_due())
+                })
+            })
+    }
+
+    fn expects_soon(&self) -> bool {
+        self.gates.iter().any(Gate::expects_soon)
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.producer.wait(time);
+        if time >= QUICK && !self.producer.has_met() {
+            self.gates.iter_mut().for_each(Gate::give_up);
+        }
+    }
+
+    fn outcomes(&mut self, now: Instant, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
+        self.now = now;
+        for (ticket, failure) in self.failed.drain(..) {
+            each(ticket, Err(failure));
+        }
+        let mut done: Vec<usize> = Vec::new();
+        let wrong = &mut self.wrong;
+        self.producer.poll(|report, batch| {
+            if done.last() != Some(&report.batch) {
+                done.push(report.batch);
+            }
+            match report.error {
+                Some(_) => wrong.push(report),
+                None => {
+                    if let Some(ticket) = batch.ticket(report.entry) {
+                        each(ticket, Ok(()));
+                    }
+                }
+            }
+        });
+        for number in done {
+            if let Some(batch) = self.producer.release(number) {
+                self.settle(number, batch, each);
+            }
+        }
+        if self.broken {
+            self.mend();
+        }
+    }
+
+    fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.now = now;
+        if now.duration_since(self.chores_at) < CHORES {
+            return;
+        }
+        self.chores_at = now;
+        self.expire();
+        for index in 0..self.topics.len() {
+            if let Some(state) = self.topics.get_mut(index) {
+                self.factory.directory.ask(&state.shared);
+                state.leave_sick_partition(&self.gates, now);
+            }
+            self.learn(index);
+        }
+        if self.broken {
+            self.mend();
+        }
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.wake.as_fd().as_raw_fd()), token, Interest::READABLE)
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        // What is left was refused or never promised; the budget is others' as well.
+        let left: usize = self.topics.iter().map(TopicState::cost_waiting).sum();
+        self.factory.budget.give_back(left);
+    }
+}

@@ -1,0 +1,179 @@
+//! One topic as one worker writes it: its partitions' queues, and what came before the partitions were known.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::gate::Gate;
+use super::partition::PartitionQueue;
+use super::producer::TopicHandle;
+use super::topics::Topic;
+use crate::record::config::Acknowledge;
+use crate::record::partition::PartitionChoice;
+use crate::record::route::Route;
+use crate::record::sink::{RECORD_OVERHEAD, Ticket};
+
+/// A sticky topic moves on to its next partition when this much has gone to one, in bytes.
+const STICKY_BYTES: usize = 64 << 10;
+
+pub(super) struct TopicState {
+    pub(super) shared: Arc<Topic>,
+    pub(super) handle: Option<TopicHandle>,
+    pub(super) partitions: Vec<PartitionQueue>,
+    /// Records that came before the topic's partitions were known.
+    pub(super) unplaced: VecDeque<Unplaced>,
+    /// The longest that a route of this topic lets a reply wait.
+    pub(super) hold: Duration,
+    /// A route acknowledges what is merely enqueued: nothing may be given up.
+    pub(super) keeps: bool,
+    /// Records taken and not yet added to the shared count.
+    pub(super) taken: usize,
+    leaders: Arc<Vec<i32>>,
+    sticky: usize,
+    sticky_bytes: usize,
+}
+
+pub(super) struct Unplaced {
+    pub(super) choice: OwnedChoice,
+    pub(super) value: Box<[u8]>,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) born: Instant,
+}
+
+/// A [`PartitionChoice`] that outlives the command.
+pub(super) enum OwnedChoice {
+    Sticky,
+    Hash(u32),
+    Key(Box<[u8]>),
+}
+
+// === impl OwnedChoice ===
+
+impl OwnedChoice {
+    pub(super) fn borrow(&self) -> PartitionChoice<'_> {
+        match self {
+            Self::Sticky => PartitionChoice::Sticky,
+            Self::Hash(hash) => PartitionChoice::Hash(*hash),
+            Self::Key(key) => PartitionChoice::Key(key),
+        }
+    }
+}
+
+// === impl TopicState ===
+
+impl TopicState {
+    pub(super) fn new(shared: Arc<Topic>) -> Self {
+        Self {
+            shared,
+            handle: None,
+            partitions: Vec::new(),
+            unplaced: VecDeque::new(),
+            hold: Duration::ZERO,
+            keeps: false,
+            taken: 0,
+            leaders: Arc::default(),
+            sticky: 0,
+            sticky_bytes: 0,
+        }
+    }
+
+    /// Takes in what a route of this topic promises.
+    pub(super) fn serve(&mut self, route: &Route) {
+        self.hold = self.hold.max(route.config.hold);
+        self.keeps |= route.config.acknowledge == Acknowledge::Enqueue;
+    }
+
+    /// The partition for a record, or nothing while the topic is not known.
+    #[inline]
+    pub(super) fn partition(&self, choice: PartitionChoice<'_>) -> Option<usize> {
+        if self.leaders.is_empty() {
+            return None;
+        }
+        let count = u32::try_from(self.leaders.len()).unwrap_or(u32::MAX);
+        Some(choice.among(count).map_or(self.sticky, |partition| partition as usize))
+    }
+
+    pub(super) fn wait_for_partitions(
+        &mut self,
+        choice: PartitionChoice<'_>,
+        value: &[u8],
+        ticket: Option<Ticket>,
+        born: Instant,
+    ) {
+        let choice = match choice {
+            PartitionChoice::Sticky => OwnedChoice::Sticky,
+            PartitionChoice::Hash(hash) => OwnedChoice::Hash(hash),
+            PartitionChoice::Key(key) => OwnedChoice::Key(key.into()),
+        };
+        self.unplaced.push_back(Unplaced { choice, value: value.into(), ticket, born });
+    }
+
+    /// Takes over what the directory found. True where there was news.
+    pub(super) fn learn(&mut self, gates: &mut Vec<Gate>) -> bool {
+        let leaders = self.shared.leaders();
+        if leaders.is_empty() || Arc::ptr_eq(&leaders, &self.leaders) {
+            return false;
+        }
+        for (partition, &leader) in leaders.iter().enumerate() {
+            let gate = gates.iter().position(|gate| gate.leader == leader).unwrap_or_else(|| {
+                gates.push(Gate::new(leader));
+                gates.len() - 1
+            });
+            match self.partitions.get_mut(partition) {
+                Some(queue) => queue.gate = gate,
+                None => self.partitions.push(PartitionQueue::new(gate)),
+            }
+        }
+        self.leaders = leaders;
+        self.sticky = self.sticky.min(self.leaders.len() - 1);
+        true
+    }
+
+    /// Adds what was taken since to the count that all workers share. True while the topic is not known.
+    pub(super) fn count_taken(&mut self) -> bool {
+        if self.taken > 0 {
+            self.shared.counts.unsettled.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
+        }
+        !self.unplaced.is_empty()
+    }
+
+    /// A group of `size` bytes went to `partition`.
+    pub(super) fn sent(&mut self, partition: usize, size: usize) {
+        if partition == self.sticky {
+            self.sticky_bytes += size;
+            if self.sticky_bytes >= STICKY_BYTES {
+                self.move_on();
+            }
+        }
+    }
+
+    /// Records that may go anywhere do not wait behind a partition whose broker does not answer.
+    pub(super) fn leave_sick_partition(&mut self, gates: &[Gate], now: Instant) {
+        let sick = self
+            .partitions
+            .get(self.sticky)
+            .is_some_and(|queue| queue.is_in_flight() && gates.get(queue.gate).is_some_and(|gate| gate.is_late(now)));
+        if sick {
+            self.move_on();
+        }
+    }
+
+    fn move_on(&mut self) {
+        self.sticky_bytes = 0;
+        let count = self.leaders.len();
+        let next = (1..=count).map(|step| (self.sticky + step) % count.max(1));
+        let has_leader = |partition: &usize| self.leaders.get(*partition).is_some_and(|leader| *leader >= 0);
+        let is_idle = |partition: &usize| self.partitions.get(*partition).is_some_and(|queue| !queue.is_in_flight());
+        let best = next.clone().find(|partition| has_leader(partition) && is_idle(partition));
+        if let Some(partition) = best.or_else(|| next.clone().find(has_leader)) {
+            self.sticky = partition;
+        }
+    }
+
+    /// What its waiting records took from the byte budget.
+    pub(super) fn cost_waiting(&self) -> usize {
+        let unplaced: usize = self.unplaced.iter().map(|record| record.value.len() + RECORD_OVERHEAD).sum();
+        unplaced + self.partitions.iter().map(PartitionQueue::cost_waiting).sum::<usize>()
+    }
+}
