@@ -92,6 +92,27 @@ pub struct Args<'a> {
     spans: &'a [(u32, u32)],
 }
 
+/// [`Args`] that outlive their frame.
+#[derive(Clone, Debug)]
+pub struct OwnedArgs {
+    bytes: Box<[u8]>,
+    spans: Box<[(u32, u32)]>,
+}
+
+// === impl OwnedArgs ===
+
+impl OwnedArgs {
+    /// The arguments.
+    pub fn as_args(&self) -> Args<'_> {
+        Args { bytes: &self.bytes, spans: &self.spans }
+    }
+
+    /// Bytes that they hold on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.spans)
+    }
+}
+
 // === impl Args ===
 
 impl<'a> Args<'a> {
@@ -110,6 +131,17 @@ impl<'a> Args<'a> {
     pub fn get(&self, index: usize) -> Option<&'a [u8]> {
         let &(start, end) = self.spans.get(index)?;
         self.bytes.get(start as usize..end as usize)
+    }
+
+    /// A copy that outlives the frame.
+    pub fn to_owned(&self) -> OwnedArgs {
+        let end = self.spans.last().map_or(0, |&(_, end)| end as usize);
+        OwnedArgs { bytes: self.bytes.get(..end).unwrap_or_default().into(), spans: self.spans.into() }
+    }
+
+    /// All arguments as slices.
+    pub fn to_vec(&self) -> Vec<&'a [u8]> {
+        self.from(0).collect()
     }
 
     /// The arguments from `first` on.

@@ -1,0 +1,133 @@
+//! The intake stage's metrics, registered once, and what a worker counts in a turn before it adds it up.
+
+use std::sync::atomic::Ordering;
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+use super::shared::Counters;
+
+/// Why a record was not taken or not confirmed: the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No route takes the key or the command.
+    NoRoute,
+    /// Over the route's size.
+    TooLarge,
+    /// Not what the route asks for: not JSON, or no topic.
+    Invalid,
+    /// The byte budget was used up for longer than the route holds.
+    Memory,
+    /// Kafka did not confirm in time.
+    TimedOut,
+    /// Kafka refused.
+    Kafka,
+    /// The process stops.
+    Stopping,
+}
+
+/// Why a connection was closed from here: the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The client sent what is no protocol.
+    Protocol,
+    /// It left too many replies unread, or none read for too long.
+    Output,
+    /// It was silent for too long.
+    Idle,
+    /// A route closes in place of an error.
+    Refused,
+}
+
+/// Handles for all workers.
+pub struct IntakeMetrics {
+    received: Counter,
+    received_bytes: Counter,
+    acknowledged: Counter,
+    commands: Counter,
+    refused: [Counter; 7],
+    closed: [Counter; 4],
+    pub(super) connections: Counter,
+    pub(super) connections_rejected: Counter,
+    pub(super) connected: Gauge,
+    pub(super) in_flight_bytes: Gauge,
+}
+
+/// What one worker counted since it last told.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) received: u64,
+    pub(super) received_bytes: u64,
+    pub(super) acknowledged: u64,
+    pub(super) commands: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    refused: [u64; 7],
+}
+
+// === impl IntakeMetrics ===
+
+impl IntakeMetrics {
+    pub(super) fn register() -> Self {
+        describe_counter!("tidegate_log_records_received_total", "Records taken in");
+        describe_counter!("tidegate_log_received_bytes_total", "Bytes of records taken in");
+        describe_counter!("tidegate_log_records_acknowledged_total", "Records whose command was answered with success");
+        describe_counter!("tidegate_log_records_refused_total", "Records whose command was answered with an error, by reason");
+        describe_counter!("tidegate_log_commands_total", "Commands decoded");
+        describe_counter!("tidegate_log_connections_total", "Connections accepted");
+        describe_counter!("tidegate_log_connections_rejected_total", "Connections turned away at max_connections");
+        describe_counter!("tidegate_log_connections_closed_total", "Connections closed from this side, by reason");
+        describe_gauge!("tidegate_log_connections", "Connections now");
+        describe_gauge!("tidegate_log_in_flight_bytes", "Bytes of the memory limit in use");
+        let refused = |reason: &'static str| counter!("tidegate_log_records_refused_total", "reason" => reason);
+        let closed = |reason: &'static str| counter!("tidegate_log_connections_closed_total", "reason" => reason);
+        Self {
+            received: counter!("tidegate_log_records_received_total"),
+            received_bytes: counter!("tidegate_log_received_bytes_total"),
+            acknowledged: counter!("tidegate_log_records_acknowledged_total"),
+            commands: counter!("tidegate_log_commands_total"),
+            refused: ["no_route", "too_large", "invalid", "memory", "timed_out", "kafka", "stopping"].map(refused),
+            closed: ["protocol", "output", "idle", "refused"].map(closed),
+            connections: counter!("tidegate_log_connections_total"),
+            connections_rejected: counter!("tidegate_log_connections_rejected_total"),
+            connected: gauge!("tidegate_log_connections"),
+            in_flight_bytes: gauge!("tidegate_log_in_flight_bytes"),
+        }
+    }
+
+    pub(super) fn closed(&self, why: Closed) {
+        if let Some(counter) = self.closed.get(why as usize) {
+            counter.increment(1);
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub(super) fn refused(&mut self, why: Refusal, records: u64) {
+        if let Some(count) = self.refused.get_mut(why as usize) {
+            *count += records;
+        }
+    }
+
+    /// Adds what was counted to what everybody sees.
+    pub(super) fn tell(&mut self, metrics: &IntakeMetrics, counters: &Counters) {
+        if self.bytes_in == 0 && self.bytes_out == 0 && self.refused.iter().all(|count| *count == 0) {
+            return;
+        }
+        let told = std::mem::take(self);
+        metrics.received.increment(told.received);
+        metrics.received_bytes.increment(told.received_bytes);
+        metrics.acknowledged.increment(told.acknowledged);
+        metrics.commands.increment(told.commands);
+        metrics.refused.iter().zip(told.refused).filter(|(_, count)| *count > 0).for_each(|(counter, count)| {
+            counter.increment(count);
+        });
+        counters.received.fetch_add(told.received, Ordering::Relaxed);
+        counters.acknowledged.fetch_add(told.acknowledged, Ordering::Relaxed);
+        counters.refused.fetch_add(told.refused.iter().sum(), Ordering::Relaxed);
+        counters.commands.fetch_add(told.commands, Ordering::Relaxed);
+        counters.bytes_in.fetch_add(told.bytes_in, Ordering::Relaxed);
+        counters.bytes_out.fetch_add(told.bytes_out, Ordering::Relaxed);
+    }
+}
