@@ -5,4 +5,5 @@
 //! `redis-protocol` crate from [`reply::Reply`].
 
 pub mod decode;
+pub mod encode;
 pub mod reply;
