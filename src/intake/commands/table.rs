@@ -272,3 +272,93 @@ macro_rules! rows {
     };
 }
 pub(super) use rows;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use super::*;
+
+    const GOLDEN: &str = include_str!("command_info.golden");
+
+    /// Commands that the golden redis-server does not have, each with the reason why Tidegate does.
+    const NEWER: [(&str, &str); 2] = [
+        ("client|setinfo", "Redis 7.2, which Tidegate says it is: every current library sends it"),
+        ("client|no-touch", "Redis 7.2, which Tidegate says it is"),
+    ];
+
+    fn line(spec: &Spec) -> String {
+        let (first, last, step) = spec.keys.map_or((0, 0, 0), |keys| (keys.first, keys.last, keys.step));
+        let name = spec.name.replace('|', " ");
+        let flags: Vec<_> = flag::names(spec.flags).collect();
+        let mut categories: Vec<_> = category::names(spec.categories).map(|name| format!("@{name}")).collect();
+        categories.sort();
+        format!("{name}|{}|{}|{first}|{last}|{step}|{}", spec.arity, flags.join(" "), categories.join(" "))
+    }
+
+    #[test]
+    fn arities_flags_keys_and_categories_are_those_of_a_real_redis() {
+        let golden: BTreeMap<&str, String> = GOLDEN
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| {
+                let (head, categories) = line.rsplit_once('|').unwrap();
+                let mut categories: Vec<_> = categories.split(' ').collect();
+                categories.sort_unstable();
+                (line.split('|').next().unwrap(), format!("{head}|{}", categories.join(" ")))
+            })
+            .collect();
+        let ours: BTreeMap<String, String> = all()
+            .filter(|spec| NEWER.iter().all(|(name, _)| *name != spec.name))
+            .map(|spec| (spec.name.replace('|', " "), line(spec)))
+            .collect();
+        assert_eq!(ours.len(), golden.len());
+        for (name, ours) in &ours {
+            assert_eq!(Some(ours), golden.get(name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_spec_has_a_number_of_its_own_below_the_limit() {
+        let ids: HashSet<u16> = all().map(|spec| spec.id).collect();
+        assert_eq!(ids.len(), all().count());
+        assert!(ids.iter().all(|id| usize::from(*id) < ID_LIMIT));
+    }
+
+    #[test]
+    fn every_command_is_found_in_any_case_and_nothing_else_is() {
+        for spec in commands() {
+            assert_eq!(lookup(spec.name.as_bytes()).unwrap().id, spec.id);
+            assert_eq!(lookup(spec.name.to_uppercase().as_bytes()).unwrap().id, spec.id);
+        }
+        for unknown in [&b""[..], b"lpus", b"lpushy", b"\xff", b"client|id", b"sentinel"] {
+            assert!(lookup(unknown).is_none());
+        }
+    }
+
+    #[test]
+    fn a_sub_command_is_named_after_its_container() {
+        for (spec, sub) in commands().flat_map(|spec| spec.subcommands.iter().map(move |sub| (spec, sub))) {
+            assert_eq!(sub.name, format!("{}|{}", spec.name, sub.short_name()));
+            assert_eq!(spec.subcommand(sub.short_name().to_uppercase().as_bytes()).unwrap().id, sub.id);
+        }
+    }
+
+    #[test]
+    fn keys_are_found_wherever_they_stand() {
+        let keys = |line: &str| -> Vec<String> {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let spec = lookup(args[0]).unwrap();
+            let spec = args.get(1).and_then(|sub| spec.subcommand(sub)).unwrap_or(spec);
+            spec.keys_of(&args).map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+        };
+        assert_eq!(keys("LPUSH a b c"), ["a"]);
+        assert_eq!(keys("DEL a b c"), ["a", "b", "c"]);
+        assert_eq!(keys("MSET a 1 b 2"), ["a", "b"]);
+        assert_eq!(keys("BLPOP a b 0"), ["a", "b"]);
+        assert_eq!(keys("OBJECT ENCODING a"), ["a"]);
+        assert_eq!(keys("RPOPLPUSH a b"), ["a", "b"]);
+        assert!(keys("PING a").is_empty());
+        assert!(keys("LPUSH").is_empty());
+    }
+}
