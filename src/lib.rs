@@ -11,5 +11,6 @@
 pub mod base;
 pub mod delivery;
 pub mod intake;
+pub mod net;
 pub mod record;
 pub mod resp;

@@ -71,7 +71,10 @@ impl IntakeMetrics {
         describe_counter!("tidegate_log_records_received_total", "Records taken in");
         describe_counter!("tidegate_log_received_bytes_total", "Bytes of records taken in");
         describe_counter!("tidegate_log_records_acknowledged_total", "Records whose command was answered with success");
-        describe_counter!("tidegate_log_records_refused_total", "Records whose command was answered with an error, by reason");
+        describe_counter!(
+            "tidegate_log_records_refused_total",
+            "Records whose command was answered with an error, by reason"
+        );
         describe_counter!("tidegate_log_commands_total", "Commands decoded");
         describe_counter!("tidegate_log_connections_total", "Connections accepted");
         describe_counter!("tidegate_log_connections_rejected_total", "Connections turned away at max_connections");

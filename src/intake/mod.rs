@@ -1,3 +1,19 @@
 //! The log plane's front: Redis clients in, records out, replies back when the records are safe.
+//!
+//! ```text
+//! listener → worker → session → commands ┬→ push → RecordSink
+//!                                        └→ replies ← outcomes
+//! ```
 
+pub mod client;
+pub mod commands;
 pub mod config;
+mod linger;
+mod metrics;
+mod push;
+mod replies;
+mod route_counts;
+mod session;
+mod shared;
+mod transaction;
+pub mod users;

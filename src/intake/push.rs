@@ -1,5 +1,6 @@
 //! A push of records: route, checks, budget, and into the sink. All of a command's records are taken, or none.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,6 +46,13 @@ pub(super) struct Binding {
     to: Option<Destination>,
 }
 
+/// Number of records, and what they take from the budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) records: u32,
+    pub(super) cost: usize,
+}
+
 /// Why a push was not taken.
 pub(super) enum NotTaken {
     /// It never will be: the error says why.
@@ -53,6 +61,23 @@ pub(super) enum NotTaken {
     NoRoom,
     /// There was no room for longer than the route holds.
     Refused(OnRefusal, Reply),
+}
+
+// === impl Size ===
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.cost += other.cost;
+    }
+}
+
+// === impl NotTaken ===
+
+impl From<Reply> for NotTaken {
+    fn from(reply: Reply) -> Self {
+        Self::Wrong(reply)
+    }
 }
 
 // === impl Desk ===
@@ -73,124 +98,123 @@ impl<S: RecordSink> Desk<'_, S> {
                 }));
             }
         };
-        let to = if route.reads_record() {
-            None
-        } else {
-            let topic = route.topic(key, who.database, who.user, b"");
-            let topic = topic.map_err(|error| self.wrong(&route, Refusal::Invalid, 1, &error.to_string()))?;
-            let to = self.sink.destination(&topic, &route);
-            Some(to.map_err(|error| self.wrong(&route, Refusal::Invalid, 1, &error.to_string()))?)
-        };
+        let to = if route.reads_record() { None } else { Some(self.named(&route, key, b"", who)?) };
         Ok(Binding { route, to })
     }
 
     /// Checks every record of a push and gives their number and what they take from the budget.
+    #[inline]
     pub(super) fn inspect<'v>(
         &mut self,
         binding: &Binding,
+        key: &[u8],
         values: impl Iterator<Item = &'v [u8]> + Clone,
-    ) -> Result<(u32, usize), Reply> {
-        let (mut count, mut cost) = (0, 0);
+        who: &Pusher<'_>,
+    ) -> Result<Size, Reply> {
+        let mut size = Size::default();
         for value in values.clone() {
-            count += 1;
-            cost += value.len() + RECORD_OVERHEAD;
+            size += Size { records: 1, cost: value.len() + RECORD_OVERHEAD };
             if let Err(error) = binding.route.check(value) {
-                let why = if matches!(error, RecordError::TooLarge { .. }) { Refusal::TooLarge } else { Refusal::Invalid };
+                let why = match error {
+                    RecordError::TooLarge { .. } => Refusal::TooLarge,
+                    RecordError::NotJson => Refusal::Invalid,
+                };
                 return Err(self.wrong(&binding.route, why, values.count() as u64, &error.to_string()));
             }
+            if binding.to.is_none() {
+                self.named(&binding.route, key, value, who)?;
+            }
         }
-        Ok((count, cost))
+        Ok(size)
     }
 
-    /// Takes `cost` from the budget, or says whether to wait for room or to give up.
-    pub(super) fn reserve(&mut self, cost: usize, route: &Route, who: &Pusher<'_>, records: u32) -> Result<(), NotTaken> {
-        if self.shared.budget.try_take(cost) {
+    /// Takes a push's cost from the budget, or says whether to wait for room or to give up.
+    #[inline]
+    pub(super) fn reserve(&mut self, size: Size, route: &Route, who: &Pusher<'_>) -> Result<(), NotTaken> {
+        if self.shared.budget.try_take(size.cost) {
             *self.starved_since = None;
             return Ok(());
         }
-        // While there is no room no socket is read, so what is read after a long drought has waited through it.
-        let since = self.starved_since.get_or_insert(self.now).min(&mut who.arrived.clone()).to_owned();
-        let fits_ever = cost <= self.shared.budget.limit();
-        if fits_ever && self.now.duration_since(since) < route.config.hold {
+        self.no_room(size, route, who)
+    }
+
+    #[cold]
+    fn no_room(&mut self, size: Size, route: &Route, who: &Pusher<'_>) -> Result<(), NotTaken> {
+        // While there is no room no socket is read: what is read after a drought has waited through it.
+        let since = (*self.starved_since.get_or_insert(self.now)).min(who.arrived);
+        let limit = self.shared.budget.limit();
+        if size.cost <= limit && self.now.duration_since(since) < route.config.hold {
             return Err(NotTaken::NoRoom);
         }
-        let limit = self.shared.budget.limit();
-        let text = format!("the memory limit of {limit} bytes is used up by records that Kafka has not confirmed");
-        let reply = self.wrong(route, Refusal::Memory, u64::from(records), &text);
+        let text = if size.cost > limit {
+            format!("the records of this command need {} bytes, the memory limit is {limit}", size.cost)
+        } else {
+            format!("the memory limit of {limit} bytes is used up by records that Kafka has not confirmed")
+        };
+        let reply = self.wrong(route, Refusal::Memory, u64::from(size.records), &text);
         Err(NotTaken::Refused(route.config.on_refusal, reply))
     }
 
-    /// Takes a push whose cost was reserved. `key` is its Redis key.
+    /// Opens the reply's slot of a push that was inspected and reserved.
+    #[inline]
+    pub(super) fn open(
+        &mut self,
+        binding: &Binding,
+        size: Size,
+        success: Success,
+        who: &Pusher<'_>,
+        replies: &mut Replies,
+    ) -> Option<Ticket> {
+        let config = &binding.route.config;
+        let bytes = (size.cost - size.records as usize * RECORD_OVERHEAD) as u64;
+        self.tally.received += u64::from(size.records);
+        self.tally.received_bytes += bytes;
+        if let Some(counts) = self.shared.route_counts.get(binding.route.index) {
+            counts.received(u64::from(size.records), bytes);
+        }
+        let waits = config.acknowledge == Acknowledge::Kafka;
+        let slot = replies.open(Pending {
+            total: size.records,
+            left: if waits { size.records } else { 0 },
+            failed: None,
+            success,
+            silent: who.silent,
+            closes: config.on_refusal == OnRefusal::Close,
+            deadline: self.millis + u64::try_from(config.hold.as_millis()).unwrap_or(u64::MAX),
+        });
+        waits.then_some(Ticket { session: who.session, generation: who.generation, slot })
+    }
+
+    /// Hands the records of a push to the sink.
+    #[inline]
     pub(super) fn submit<'v>(
         &mut self,
         binding: &Binding,
         key: &[u8],
-        values: impl Iterator<Item = &'v [u8]> + Clone,
-        (count, cost): (u32, usize),
-        success: Success,
+        values: impl Iterator<Item = &'v [u8]>,
+        ticket: Option<Ticket>,
         who: &Pusher<'_>,
-        replies: &mut Replies,
-    ) -> Result<(), Reply> {
+    ) {
         let route = &*binding.route;
-        let destinations = match binding.to {
-            Some(_) => Vec::new(),
-            None => match self.destinations(binding, key, values.clone(), who) {
-                Ok(destinations) => destinations,
-                Err(reply) => {
-                    self.shared.budget.give_back(cost);
-                    return Err(reply);
-                }
-            },
-        };
-        let bytes = cost - count as usize * RECORD_OVERHEAD;
-        self.tally.received += u64::from(count);
-        self.tally.received_bytes += bytes as u64;
-        if let Some(counts) = self.shared.route_counts.get(route.index) {
-            counts.received(u64::from(count), bytes as u64);
-        }
-        let pending = Pending {
-            total: count,
-            left: count,
-            failed: None,
-            success,
-            silent: who.silent,
-            closes: route.config.on_refusal == OnRefusal::Close,
-            deadline: self.millis + u64::try_from(route.config.hold.as_millis()).unwrap_or(u64::MAX),
-        };
-        let slot = replies.open(pending);
-        let ticket = match route.config.acknowledge {
-            Acknowledge::Kafka => Some(Ticket { session: who.session, generation: who.generation, slot }),
-            Acknowledge::Enqueue => {
-                (0..count).for_each(|_| {
-                    replies.settle(slot, Ok(()));
-                });
-                None
-            }
-        };
-        let mut named = destinations.into_iter();
         for value in values {
-            let Some(to) = binding.to.or_else(|| named.next()) else { break };
+            let to = match binding.to {
+                Some(to) => to,
+                // It was found once already when the push was inspected, so it is known and cheap to find again.
+                None => match self.named(&binding.route, key, value, who) {
+                    Ok(to) => to,
+                    Err(_) => continue,
+                },
+            };
             route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, value, ticket));
         }
-        Ok(())
     }
 
-    fn destinations<'v>(
-        &mut self,
-        binding: &Binding,
-        key: &[u8],
-        values: impl Iterator<Item = &'v [u8]>,
-        who: &Pusher<'_>,
-    ) -> Result<Vec<Destination>, Reply> {
-        let route = &binding.route;
-        let mut destinations = Vec::new();
-        for value in values {
-            let topic = route.topic(key, who.database, who.user, value);
-            let topic = topic.map_err(|error| self.wrong(route, Refusal::Invalid, 1, &error.to_string()))?;
-            let to = self.sink.destination(&topic, route);
-            destinations.push(to.map_err(|error| self.wrong(route, Refusal::Invalid, 1, &error.to_string()))?);
-        }
-        Ok(destinations)
+    /// The destination that a record names itself.
+    fn named(&mut self, route: &Arc<Route>, key: &[u8], value: &[u8], who: &Pusher<'_>) -> Result<Destination, Reply> {
+        let topic = route.topic(key, who.database, who.user, value);
+        let topic = topic.map_err(|error| self.wrong(route, Refusal::Invalid, 1, &error.to_string()))?;
+        let to = self.sink.destination(&topic, route);
+        to.map_err(|error| self.wrong(route, Refusal::Invalid, 1, &error.to_string()))
     }
 
     /// An error reply, counted.

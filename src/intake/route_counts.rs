@@ -53,9 +53,8 @@ impl RouteCounts {
             received: self.received.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-            last_refusal: last.map(|(at, why)| {
-                (at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(), why)
-            }),
+            last_refusal: last
+                .map(|(at, why)| (at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(), why)),
         }
     }
 }

@@ -64,9 +64,6 @@ pub enum RecordError {
     /// Not one JSON text.
     #[error("the record is not valid JSON, which the route asks for (validate = \"json\")")]
     NotJson,
-    /// The record names no topic.
-    #[error(transparent)]
-    Topic(#[from] ResolveError),
 }
 
 // === impl RouteTable ===

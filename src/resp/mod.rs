@@ -5,5 +5,7 @@
 //! `redis-protocol` crate from [`reply::Reply`].
 
 pub mod decode;
+pub mod encode;
 mod inline;
+
 pub mod reply;

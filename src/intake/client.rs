@@ -1,0 +1,278 @@
+//! What is known of one connection and of the server while a command is answered.
+
+use std::sync::Arc;
+
+use crate::resp::encode::Protocol;
+
+use super::config::Limits;
+use super::users::{User, Users};
+
+/// The version of Redis whose behaviour is promised: libraries choose what they send by it.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+/// How many database numbers SELECT knows, as in an unconfigured Redis.
+pub const DATABASES: u32 = 16;
+
+/// One connection, as commands see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Unique in this process's life, rising.
+    pub id: u64,
+    /// Where it comes from, `host:port`.
+    pub address: String,
+    /// Where it came in, `host:port`.
+    pub local_address: String,
+    /// When it was accepted, in Unix milliseconds.
+    pub connected_at_ms: u64,
+    /// When it last sent a command, in Unix milliseconds; the session keeps it.
+    pub active_at_ms: u64,
+    /// The name of its last command, for CLIENT LIST; the session keeps it.
+    pub last_command: &'static str,
+    /// Commands it sent; the session counts them.
+    pub commands: u64,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// CLIENT SETNAME's name; empty: none.
+    pub name: String,
+    /// CLIENT SETINFO's lib-name.
+    pub library: String,
+    /// CLIENT SETINFO's lib-ver.
+    pub library_version: String,
+    /// SELECT's number.
+    pub database: u32,
+    /// Who it is; `None`: it has to say so first.
+    pub user: Option<Arc<User>>,
+    /// Wrong passwords on this connection.
+    pub failed_logins: u32,
+    /// Whether replies are sent.
+    pub reply_mode: ReplyMode,
+    /// What CLIENT TRACKING asked for.
+    pub tracking: Option<Tracking>,
+    /// Commands queued since MULTI; `None`: no transaction. The session keeps it.
+    pub queued: Option<usize>,
+    /// QUIT: the connection closes once all replies are out.
+    pub close_after_reply: bool,
+}
+
+/// CLIENT REPLY's state. It hides replies; records are delivered all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Replies are sent.
+    #[default]
+    On,
+    /// None is.
+    Off,
+    /// Neither the reply to CLIENT REPLY SKIP nor the next one is.
+    SkipTwo,
+    /// The next one is not.
+    SkipOne,
+}
+
+/// CLIENT TRACKING's options. No key of Tidegate ever changes, so nothing is ever invalidated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tracking {
+    /// BCAST.
+    pub broadcast: bool,
+    /// OPTIN.
+    pub opt_in: bool,
+    /// OPTOUT.
+    pub opt_out: bool,
+    /// NOLOOP.
+    pub no_loop: bool,
+    /// REDIRECT's client.
+    pub redirect: Option<i64>,
+    /// PREFIX, any number of them.
+    pub prefixes: Vec<Vec<u8>>,
+}
+
+/// What INFO and its kin tell about the server, gathered by the session when such a command is answered.
+pub struct ServerFacts<'a> {
+    /// Forty hexadecimal digits, anew at each start.
+    pub run_id: &'a str,
+    /// The port of the listener, 0 for a Unix socket.
+    pub tcp_port: u16,
+    /// This process's number.
+    pub process_id: u32,
+    /// When the process started, in Unix milliseconds.
+    pub started_at_ms: u64,
+    /// Now, in Unix microseconds.
+    pub now_us: u64,
+    /// The configured limits.
+    pub limits: &'a Limits,
+    /// Bytes taken from the memory budget.
+    pub used_memory: usize,
+    /// Connections now.
+    pub connected_clients: u64,
+    /// What was counted since the start.
+    pub totals: Totals,
+    /// All users.
+    pub users: &'a Users,
+    /// The other connections, for CLIENT LIST.
+    pub clients: &'a dyn ClientLines,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections turned away at the limit.
+    pub connections_rejected: u64,
+    /// Commands answered.
+    pub commands: u64,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes written to clients.
+    pub bytes_out: u64,
+    /// Records taken in.
+    pub records_received: u64,
+    /// Records whose command was answered with success.
+    pub records_acknowledged: u64,
+    /// Records that Kafka has.
+    pub records_delivered: u64,
+    /// Records whose command was answered with an error.
+    pub records_refused: u64,
+    /// Records between the two.
+    pub records_in_flight: u64,
+}
+
+/// One connection's line in CLIENT LIST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLine {
+    /// The connection.
+    pub id: u64,
+    /// [`Client::line`].
+    pub line: String,
+}
+
+/// Who knows the connections of all workers.
+pub trait ClientLines {
+    /// A line for each connection, in any order. The asking one may be among them or not.
+    fn lines(&self) -> Vec<ClientLine>;
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A connection just accepted.
+    pub fn new(id: u64, address: String, local_address: String, now_ms: u64, users: &Users) -> Self {
+        Self {
+            id,
+            address,
+            local_address,
+            connected_at_ms: now_ms,
+            active_at_ms: now_ms,
+            last_command: "NULL",
+            commands: 0,
+            protocol: Protocol::Resp2,
+            name: String::new(),
+            library: String::new(),
+            library_version: String::new(),
+            database: 0,
+            user: users.default_user(),
+            failed_logins: 0,
+            reply_mode: ReplyMode::On,
+            tracking: None,
+            queued: None,
+            close_after_reply: false,
+        }
+    }
+
+    /// RESET: as just accepted, but for where it comes from and what its library said of itself.
+    pub fn reset(&mut self, users: &Users) {
+        self.protocol = Protocol::Resp2;
+        self.name.clear();
+        self.database = 0;
+        self.user = users.default_user();
+        self.reply_mode = ReplyMode::On;
+        self.tracking = None;
+        self.queued = None;
+    }
+
+    /// Whether the reply to the command just carried out is sent. Ask exactly once for each command, in order: a
+    /// skipped reply is used up by asking.
+    pub fn takes_reply(&mut self) -> bool {
+        let (takes, next) = match self.reply_mode {
+            ReplyMode::On => (true, ReplyMode::On),
+            ReplyMode::Off => (false, ReplyMode::Off),
+            ReplyMode::SkipTwo => (false, ReplyMode::SkipOne),
+            ReplyMode::SkipOne => (false, ReplyMode::On),
+        };
+        self.reply_mode = next;
+        takes
+    }
+
+    /// Its line in CLIENT LIST, without the line's end. Fields that Tidegate does not keep are left out.
+    pub fn line(&self, now_ms: u64) -> String {
+        let mut flags = String::new();
+        if self.queued.is_some() {
+            flags.push('x');
+        }
+        if self.tracking.is_some() {
+            flags.push('t');
+        }
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        let multi = self.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
+        format!(
+            "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} \
+             cmd={} user={} redir={} resp={} lib-name={} lib-ver={} tot-cmds={}",
+            self.id,
+            self.address,
+            self.local_address,
+            self.name,
+            now_ms.saturating_sub(self.connected_at_ms) / 1000,
+            now_ms.saturating_sub(self.active_at_ms) / 1000,
+            self.database,
+            self.last_command,
+            self.user.as_ref().map_or("(none)", |user| &user.name),
+            self.redirect(),
+            self.protocol.number(),
+            self.library,
+            self.library_version,
+            self.commands,
+        )
+    }
+
+    /// Where invalidations go: -1 without tracking, 0 to this connection.
+    pub fn redirect(&self) -> i64 {
+        self.tracking.as_ref().map_or(-1, |tracking| tracking.redirect.unwrap_or(0))
+    }
+}
+
+// === impl ServerFacts ===
+
+impl ServerFacts<'_> {
+    /// Now, in Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1000
+    }
+
+    /// Seconds since the start.
+    pub fn uptime_seconds(&self) -> u64 {
+        self.now_ms().saturating_sub(self.started_at_ms) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skip_hides_its_own_reply_and_the_next_one() {
+        let mut client = Client::new(1, String::new(), String::new(), 0, &Users::from_config(&[]).unwrap());
+        assert!(client.takes_reply());
+        client.reply_mode = ReplyMode::SkipTwo;
+        assert!(!client.takes_reply());
+        assert!(!client.takes_reply());
+        assert!(client.takes_reply());
+    }
+
+    #[test]
+    fn off_hides_every_reply() {
+        let mut client = Client::new(1, String::new(), String::new(), 0, &Users::from_config(&[]).unwrap());
+        client.reply_mode = ReplyMode::Off;
+        assert!((0..3).all(|_| !client.takes_reply()));
+    }
+}

@@ -1,0 +1,4 @@
+//! Sockets: listening, accepting, and the streams that workers read.
+
+pub mod listener;
+pub mod stream;
