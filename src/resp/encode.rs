@@ -214,7 +214,7 @@ mod tests {
             ".{0,20}".prop_map(Reply::error),
             any::<i64>().prop_map(Reply::Integer),
             prop::collection::vec(any::<u8>(), 0..40).prop_map(Reply::bulk),
-            ".{1,20}".prop_map(Reply::Verbatim),
+            ".{0,20}".prop_map(Reply::Verbatim),
             Just(Reply::Nil),
             Just(Reply::NilArray),
         ];

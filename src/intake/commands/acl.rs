@@ -5,7 +5,7 @@ use crate::intake::users::User;
 use crate::resp::reply::Reply;
 
 use super::parse::integer;
-use super::table::{self, Kind, category};
+use super::table::{self, category};
 use super::{misused, shown, wrong_arity};
 
 pub(super) fn whoami(_: &[&[u8]], client: &mut Client, _: &ServerFacts<'_>) -> Reply {
@@ -56,7 +56,7 @@ pub(super) fn cat(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply 
     let Some((bit, _)) = category::NAMES.iter().find(|(_, name)| wanted.eq_ignore_ascii_case(name.as_bytes())) else {
         return Reply::error(format!("ERR Unknown category '{}'", shown(wanted, 128)));
     };
-    let members = table::all().filter(|spec| spec.categories & bit != 0 && !matches!(spec.kind, Kind::Container));
+    let members = table::all().filter(|spec| spec.categories & bit != 0);
     Reply::Array(members.map(|spec| Reply::text(spec.name)).collect())
 }
 
@@ -82,9 +82,10 @@ pub(super) fn dryrun(args: &[&[u8]], _: &mut Client, server: &ServerFacts<'_>) -
 
 /// ACL LOG [count | RESET].
 pub(super) fn log(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
-    match args.get(2) {
-        None => Reply::Array(Vec::new()),
-        Some(word) if word.eq_ignore_ascii_case(b"reset") => Reply::OK,
-        Some(count) => integer(count).map_or_else(|error| error, |_| Reply::Array(Vec::new())),
+    match args {
+        [_, _] => Reply::Array(Vec::new()),
+        [_, _, word] if word.eq_ignore_ascii_case(b"reset") => Reply::OK,
+        [_, _, count] => integer(count).map_or_else(|error| error, |_| Reply::Array(Vec::new())),
+        _ => misused(args),
     }
 }

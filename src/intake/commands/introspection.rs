@@ -4,7 +4,7 @@ use crate::intake::client::{Client, ServerFacts};
 use crate::resp::reply::Reply;
 
 use super::parse::syntax_error;
-use super::table::{self, Keys, Kind, Spec, category, flag};
+use super::table::{self, Keys, Spec, category, flag};
 use super::{glob, shown};
 
 /// COMMAND without a sub-command.
@@ -20,7 +20,7 @@ pub(super) fn count(_: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
 pub(super) fn info(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
     match args.get(2..) {
         None | Some([]) => command(args, client, server),
-        Some(names) => Reply::Array(names.iter().map(|name| find(name).map_or(Reply::NilArray, described)).collect()),
+        Some(names) => Reply::Array(names.iter().map(|name| find(name).map_or(Reply::Nil, described)).collect()),
     }
 }
 
@@ -45,8 +45,7 @@ pub(super) fn list(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply
         b"aclcat" => {
             let value = value.to_ascii_lowercase();
             let bits = category::NAMES.iter().find(|(_, name)| name.as_bytes() == value).map_or(0, |(bit, _)| *bit);
-            let found = table::all().filter(|spec| spec.categories & bits != 0);
-            Reply::Array(found.filter(|spec| !matches!(spec.kind, Kind::Container)).map(name).collect())
+            Reply::Array(table::all().filter(|spec| spec.categories & bits != 0).map(name).collect())
         }
         b"pattern" => {
             let value = value.to_ascii_lowercase();

@@ -58,7 +58,19 @@ pub fn answer(spec: &'static Spec, args: &[&[u8]], client: &mut Client, server: 
 
 /// Whether the command may run: its sub-command exists, it has as many arguments as it must, the client is known and
 /// may run it on these keys. Gives the sub-command's spec, or the command's own.
+///
+/// An EXEC that may not run says so as EXECABORT, and the session is to forget its transaction.
 pub fn check(spec: &'static Spec, args: &[&[u8]], client: &Client) -> Result<&'static Spec, Reply> {
+    match (checked(spec, args, client), spec.kind) {
+        (Err(Reply::Error(text)), Kind::Exec) => {
+            let why = text.strip_prefix("ERR ").unwrap_or(&text);
+            Err(Reply::error(format!("EXECABORT Transaction discarded because of: {why}")))
+        }
+        (result, _) => result,
+    }
+}
+
+fn checked(spec: &'static Spec, args: &[&[u8]], client: &Client) -> Result<&'static Spec, Reply> {
     let spec = match args.get(1) {
         Some(name) if !spec.subcommands.is_empty() => {
             spec.subcommand(name).ok_or_else(|| unknown_subcommand(spec, name))?
@@ -174,7 +186,8 @@ fn refused(spec: &Spec, refusal: Refusal) -> Reply {
     Reply::error(format!("ERR '{}' is not served: {why}", spec.name))
 }
 
-/// Bytes from a client inside an error: cut to `limit`, and at a NUL as Redis's C strings are.
+/// Bytes from a client inside an error: cut to `limit`, and at a NUL as Redis's C strings are. What is not UTF-8 is
+/// replaced, where Redis would send it as it is: the error is text.
 fn shown(bytes: &[u8], limit: usize) -> Cow<'_, str> {
     let bytes = bytes.get(..limit).unwrap_or(bytes);
     let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -76,6 +76,11 @@ pub(super) fn memory_usage(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) 
     }
 }
 
+/// PUBSUB CHANNELS and SHARDCHANNELS [pattern].
+pub(super) fn channels(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
+    if args.len() > 3 { misused(args) } else { Reply::Array(Vec::new()) }
+}
+
 /// PUBSUB NUMSUB and SHARDNUMSUB: nobody listens.
 pub(super) fn numsub(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
     let channels = args.iter().skip(2);

@@ -72,7 +72,7 @@ rows! {
 rows! {
     /// PUBSUB and its sub-commands.
     pub(super) static PUBSUB from 216;
-    "pubsub|channels" Answered(keyspace::no_elements), arity -2 [PUBSUB LOADING STALE] []
+    "pubsub|channels" Answered(operations::channels), arity -2 [PUBSUB LOADING STALE] []
         "pubsub" "2.8.0" "Answers no channels";
     "pubsub|help" Answered(introspection::help), arity 2 [LOADING STALE] []
         "pubsub" "6.2.0" "Lists the sub-commands";
@@ -80,7 +80,7 @@ rows! {
         "pubsub" "2.8.0" "Answers 0";
     "pubsub|numsub" Answered(operations::numsub), arity -2 [PUBSUB LOADING STALE] []
         "pubsub" "2.8.0" "Answers 0 for each channel";
-    "pubsub|shardchannels" Answered(keyspace::no_elements), arity -2 [PUBSUB LOADING STALE] []
+    "pubsub|shardchannels" Answered(operations::channels), arity -2 [PUBSUB LOADING STALE] []
         "pubsub" "7.0.0" "Answers no channels";
     "pubsub|shardnumsub" Answered(operations::numsub), arity -2 [PUBSUB LOADING STALE] []
         "pubsub" "7.0.0" "Answers 0 for each channel";

@@ -68,9 +68,9 @@ fn command_info_describes_a_command_as_redis_does() {
                  *0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RW\r\n+insert\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n\
                  $4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n*6\r\n\
                  $7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0";
-    bench.expect("COMMAND INFO nosuch lpush", &format!("*2\r\n*-1\r\n{lpush}"));
+    bench.expect("COMMAND INFO nosuch lpush", &format!("*2\r\n$-1\r\n{lpush}"));
     assert!(bench.ask("COMMAND INFO client|id").starts_with("*1\r\n*10\r\n$9\r\nclient|id\r\n:2\r\n"));
-    bench.expect("COMMAND INFO client|nope lpush|x", "*2\r\n*-1\r\n*-1");
+    bench.expect("COMMAND INFO client|nope lpush|x", "*2\r\n$-1\r\n$-1");
     let count = table::commands().count();
     bench.expect("COMMAND COUNT", &format!(":{count}"));
     for line in ["COMMAND", "COMMAND INFO", "COMMAND LIST"] {

@@ -61,6 +61,23 @@ fn arity_and_sub_commands_are_checked_in_redis_words() {
 }
 
 #[test]
+fn an_exec_that_may_not_run_discards_its_transaction() {
+    let why = "wrong number of arguments for 'exec' command";
+    Bench::open().expect("EXEC x", &format!("-EXECABORT Transaction discarded because of: {why}"));
+    let mut locked = Bench::new(&[user("default", Some("sesame"), &[], &[])]);
+    locked.expect("EXEC", "-EXECABORT Transaction discarded because of: NOAUTH Authentication required.");
+}
+
+#[test]
+fn too_many_arguments_of_some_sub_commands_have_words_of_their_own() {
+    let mut bench = Bench::open();
+    for (line, container, sub) in [("ACL LOG 1 2", "ACL", "LOG"), ("pubsub channels a b", "PUBSUB", "channels")] {
+        let words = "unknown subcommand or wrong number of arguments for";
+        bench.expect(line, &format!("-ERR {words} '{sub}'. Try {container} HELP."));
+    }
+}
+
+#[test]
 fn a_known_command_that_is_not_served_says_why_and_where_to_go() {
     let mut bench = Bench::open();
     for (line, remedy) in [
