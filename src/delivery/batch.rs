@@ -92,11 +92,9 @@ impl Batch {
         self.entries.iter().map(|entry| self.parts(entry))
     }
 
-    /// One record with who waits for it.
-    pub(super) fn record(&self, index: usize) -> Option<(Option<&[u8]>, &[u8], Option<Ticket>)> {
-        let entry = self.entries.get(index)?;
-        let (key, value) = self.parts(entry);
-        Some((key, value, entry.ticket))
+    /// Key and value of one record.
+    pub(super) fn record(&self, index: usize) -> Option<(Option<&[u8]>, &[u8])> {
+        self.entries.get(index).map(|entry| self.parts(entry))
     }
 
     /// Who waits for a record.

@@ -55,6 +55,9 @@ pub struct KafkaSink {
     topics: Vec<TopicState>,
     by_name: HashMap<TopicName, Destination>,
     gates: Vec<Gate>,
+    /// Topics whose partitions are not known yet, and those with records not counted yet.
+    unknown: Vec<usize>,
+    uncounted: Vec<usize>,
     /// Partitions where something waits, each once.
     dirty: Vec<(usize, usize)>,
     spare: Spare,
@@ -98,6 +101,8 @@ impl KafkaSinkFactory {
             topics: Vec::new(),
             by_name: HashMap::new(),
             gates: Vec::new(),
+            unknown: Vec::new(),
+            uncounted: Vec::new(),
             dirty: Vec::new(),
             spare: Spare::default(),
             unsettled: 0,
@@ -160,7 +165,8 @@ impl KafkaSink {
             other
         });
         for report in wrong {
-            let (Some(code), Some((key, value, ticket))) = (report.error, batch.record(report.entry)) else { continue };
+            let (Some(code), Some((key, value))) = (report.error, batch.record(report.entry)) else { continue };
+            let ticket = batch.ticket(report.entry);
             match (judge(code), ticket) {
                 (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
                     self.broken |= Health::is_fatal(Some(code));
@@ -235,6 +241,15 @@ impl KafkaSink {
         }
     }
 
+    fn learn_unknown(&mut self) {
+        let mut unknown = std::mem::take(&mut self.unknown);
+        unknown.retain(|&topic| {
+            self.learn(topic);
+            self.topics.get(topic).is_some_and(|state| state.partitions.is_empty())
+        });
+        self.unknown = unknown;
+    }
+
     #[inline]
     fn put(
         &mut self,
@@ -298,7 +313,8 @@ impl RecordSink for KafkaSink {
                 self.topics.push(TopicState::new(shared));
                 self.by_name.insert(topic.clone(), to);
                 self.metrics.topics.increment(1);
-                self.learn(to.0);
+                self.unknown.push(to.0);
+                self.learn_unknown();
                 to
             }
         };
@@ -312,6 +328,9 @@ impl RecordSink for KafkaSink {
     fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, value: &[u8], ticket: Option<Ticket>) {
         self.unsettled += 1;
         if let Some(state) = self.topics.get_mut(to.0) {
+            if state.taken == 0 {
+                self.uncounted.push(to.0);
+            }
             state.taken += 1;
         }
         self.put(to, choice, value, ticket, self.now);
@@ -322,9 +341,9 @@ impl RecordSink for KafkaSink {
         if self.broken {
             return;
         }
-        for index in 0..self.topics.len() {
-            if self.topics.get_mut(index).is_some_and(TopicState::count_taken) {
-                self.learn(index);
+        for index in self.uncounted.drain(..) {
+            if let Some(state) = self.topics.get_mut(index) {
+                state.count_taken();
             }
         }
         let adaptive = self.factory.adaptive;
@@ -398,6 +417,10 @@ impl RecordSink for KafkaSink {
         }
         if self.broken {
             self.mend();
+        }
+        // The directory wakes with the same descriptor.
+        if !self.unknown.is_empty() {
+            self.learn_unknown();
         }
     }
 

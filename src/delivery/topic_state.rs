@@ -130,12 +130,9 @@ impl TopicState {
         true
     }
 
-    /// Adds what was taken since to the count that all workers share. True while the topic is not known.
-    pub(super) fn count_taken(&mut self) -> bool {
-        if self.taken > 0 {
-            self.shared.counts.unsettled.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
-        }
-        !self.unplaced.is_empty()
+    /// Adds what was taken since to the count that all workers share.
+    pub(super) fn count_taken(&mut self) {
+        self.shared.counts.unsettled.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
     }
 
     /// A group of `size` bytes went to `partition`.

@@ -32,7 +32,7 @@ const WISHES: usize = 1024;
 
 /// One topic as all workers see it.
 #[derive(Debug)]
-pub struct Topic {
+pub(super) struct Topic {
     /// Its name.
     pub name: TopicName,
     create: Option<CreateTopic>,
@@ -45,7 +45,7 @@ pub struct Topic {
 
 /// What a topic's records came to, over all workers.
 #[derive(Debug, Default)]
-pub struct TopicCounts {
+pub(super) struct TopicCounts {
     pub(super) delivered: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) unsettled: AtomicUsize,
@@ -53,7 +53,7 @@ pub struct TopicCounts {
 
 /// One topic's state, for `/debug/log`.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct TopicReport {
+pub(super) struct TopicReport {
     /// The topic.
     pub topic: String,
     /// Its partitions; 0 while it is not known.

@@ -128,8 +128,6 @@ pub struct Totals {
     pub records_received: u64,
     /// Records whose command was answered with success.
     pub records_acknowledged: u64,
-    /// Records that Kafka has.
-    pub records_delivered: u64,
     /// Records whose command was answered with an error.
     pub records_refused: u64,
     /// Records between the two.

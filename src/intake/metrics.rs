@@ -8,7 +8,7 @@ use super::shared::Counters;
 
 /// Why a record was not taken or not confirmed: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// No route takes the key or the command.
     NoRoute,
     /// Over the route's size.
@@ -27,7 +27,7 @@ pub enum Refusal {
 
 /// Why a connection was closed from here: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub(super) enum Closed {
     /// The client sent what is no protocol.
     Protocol,
     /// It left too many replies unread, or none read for too long.
@@ -39,7 +39,7 @@ pub enum Closed {
 }
 
 /// Handles for all workers.
-pub struct IntakeMetrics {
+pub(super) struct IntakeMetrics {
     received: Counter,
     received_bytes: Counter,
     acknowledged: Counter,

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 mod linger;
 mod metrics;
+mod plane;
 mod push;
 mod replies;
 mod route_counts;
@@ -17,3 +18,7 @@ mod session;
 mod shared;
 mod transaction;
 pub mod users;
+mod worker;
+
+pub use plane::{Intake, StartError};
+pub use route_counts::RouteReport;

@@ -169,6 +169,28 @@ impl Replies {
         any
     }
 
+    /// Nothing is said beyond what was released.
+    pub(super) fn silence(&mut self) {
+        self.first = self.first.wrapping_add(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.slots.clear();
+    }
+
+    /// Nothing is said any more.
+    pub(super) fn abandon(&mut self) {
+        self.silence();
+        self.out = Vec::new();
+        self.written = 0;
+    }
+
+    /// True where there is something to release or to write.
+    pub(super) fn has_news(&self) -> bool {
+        let releasable = self.slots.front().is_some_and(|slot| match slot {
+            Slot::Ready(_) => true,
+            Slot::Pending(pending) => pending.left == 0,
+        });
+        releasable || !self.unwritten().is_empty()
+    }
+
     /// Commands that are not answered yet.
     pub(super) fn waiting(&self) -> usize {
         self.slots.len()

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 /// Counters of one route over all workers.
 #[derive(Debug, Default)]
-pub struct RouteCounts {
+pub(super) struct RouteCounts {
     received: AtomicU64,
     received_bytes: AtomicU64,
     refused: AtomicU64,
@@ -45,7 +45,7 @@ impl RouteCounts {
     }
 
     /// The values now.
-    pub fn report(&self, key: &str, topic: &str) -> RouteReport {
+    pub(super) fn report(&self, key: &str, topic: &str) -> RouteReport {
         let last = self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         RouteReport {
             key: key.to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
 use super::config::Limits;
@@ -14,7 +14,7 @@ use crate::base::budget::Budget;
 use crate::record::route::RouteTable;
 
 /// Shared by the listeners and all workers.
-pub struct Shared {
+pub(super) struct Shared {
     /// Limits of a session and of all.
     pub limits: Limits,
     /// Who may connect.
@@ -29,6 +29,7 @@ pub struct Shared {
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
     pub counters: Counters,
+    longest_hold: Duration,
     run_id: String,
     tcp_port: u16,
     started_at: SystemTime,
@@ -40,7 +41,7 @@ pub struct Shared {
 
 /// Counters since the start, added to by workers once a turn.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     pub(super) connections: AtomicU64,
     pub(super) connections_rejected: AtomicU64,
     pub(super) connected: AtomicU64,
@@ -56,8 +57,9 @@ pub struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub fn new(limits: Limits, users: Users, routes: RouteTable, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(limits: Limits, users: Users, routes: RouteTable, budget: Budget, tcp_port: u16) -> Self {
         let started_at = SystemTime::now();
+        let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
         let route_counts = routes.routes().iter().map(|_| RouteCounts::default()).collect();
         Self {
             limits,
@@ -67,6 +69,7 @@ impl Shared {
             budget,
             metrics: IntakeMetrics::register(),
             counters: Counters::default(),
+            longest_hold,
             run_id: run_id(started_at),
             tcp_port,
             started_at,
@@ -86,6 +89,18 @@ impl Shared {
         u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// A connection is gone; `load` counts those of its worker.
+    pub(super) fn left(&self, load: &AtomicU64) {
+        load.fetch_sub(1, Ordering::Relaxed);
+        self.counters.connected.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connected.decrement(1.0);
+    }
+
+    /// The longest that any route lets a reply wait.
+    pub(super) fn longest_hold(&self) -> Duration {
+        self.longest_hold
+    }
+
     /// Tells workers to finish.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -96,7 +111,7 @@ impl Shared {
     }
 
     /// Connections now.
-    pub fn connected(&self) -> u64 {
+    pub(super) fn connected(&self) -> u64 {
         self.counters.connected.load(Ordering::Relaxed)
     }
 

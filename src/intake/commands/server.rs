@@ -107,7 +107,6 @@ fn tidegate_section(lines: &mut Lines, server: &ServerFacts<'_>) {
     lines.put("tidegate_version", env!("CARGO_PKG_VERSION"));
     lines.put("records_received", server.totals.records_received);
     lines.put("records_acknowledged", server.totals.records_acknowledged);
-    lines.put("records_delivered", server.totals.records_delivered);
     lines.put("records_refused", server.totals.records_refused);
     lines.put("records_in_flight", server.totals.records_in_flight);
     lines.put("in_flight_bytes", server.used_memory);

@@ -2,7 +2,7 @@
 
 mod records;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::commands;
@@ -155,11 +155,6 @@ impl Session {
         self.charge(desk);
     }
 
-    /// True where bytes or a command wait here, not in the socket.
-    pub(super) fn has_backlog(&self) -> bool {
-        !self.partial.is_empty()
-    }
-
     /// A half-read frame counts as much as records do.
     fn charge<S>(&mut self, desk: &mut Desk<'_, S>) {
         let size = self.partial.len();
@@ -245,7 +240,13 @@ impl Session {
         }
         let spec = match commands::check(spec, &args.to_vec(), &self.client) {
             Ok(spec) => spec,
-            Err(reply) => return self.refuse(&reply),
+            Err(reply) => {
+                if matches!(spec.kind, Kind::Exec) {
+                    self.transaction = None;
+                    self.client.queued = None;
+                }
+                return self.refuse(&reply);
+            }
         };
         if self.transaction.is_some() && !is_about_transactions(spec) {
             return self.queue(spec, args, desk);
@@ -305,6 +306,34 @@ impl Session {
     fn say(&mut self, reply: &Reply) {
         let protocol = self.client.protocol;
         self.replies.answer(|out| encode(reply, protocol, out));
+    }
+
+    /// Nothing more can be said or heard: it is over as soon as the worker looks.
+    pub(super) fn abandon(&mut self) {
+        self.replies.abandon();
+        self.flow = Flow::Closing;
+        self.ended = true;
+    }
+
+    /// All was written: where the session is closing, the peer is told that no more comes, and gets `time` to read it.
+    pub(super) fn say_farewell(&mut self, now: Instant, time: Duration) {
+        if self.flow == Flow::Closing && self.replies.waiting() == 0 && self.close_by.is_none() {
+            self.close_by = Some(now + time);
+            // A peer that is gone already needs no farewell.
+            _ = self.stream.finish();
+        }
+    }
+
+    /// True once nothing is left to read, carry out, or write. A peer that has finished sending gets its replies first.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let said = self.replies.waiting() == 0 && self.replies.unwritten().is_empty();
+        let heard = matches!(self.flow, Flow::Hungry | Flow::Closing) && self.ended;
+        said && (heard || self.close_by.is_some_and(|by| now >= by))
+    }
+
+    /// True where it had stopped until replies were settled and read, and enough of them are.
+    pub(super) fn wants_to_go_on(&self) -> bool {
+        self.flow == Flow::Full && self.replies.waiting() < WAITING / 2 && self.replies.unwritten().len() < UNREAD / 2
     }
 
     /// Gives back what the session holds of the budget.

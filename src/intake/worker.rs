@@ -1,0 +1,503 @@
+//! A worker: one thread, its share of the connections, and one sink.
+//!
+//! A turn goes: poll → read and carry out → send a batch → write replies → wait for the outcomes. Tokio is not used here,
+//! because the turn decides when sockets are polled, which a task cannot: while a batch is in flight that is about to be
+//! answered, the worker waits for that answer alone (fewer, larger turns, no latency lost), and while connections that
+//! were just replied to have not spoken, it naps (see [`super::linger`]). mio is the reactor beneath tokio.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+
+use super::client::Client;
+use super::linger::Linger;
+use super::metrics::{Closed, Refusal, Tally};
+use super::push::Desk;
+use super::session::{Flow, Session};
+use super::shared::{Shared, unix_micros};
+use crate::net::listener::Accepted;
+use crate::record::sink::{Failure, RecordSink};
+
+/// Read at once from one connection, in bytes: a pipeline of a hundred log lines.
+const READ: usize = 64 << 10;
+/// The longest wait for outcomes with no socket read.
+const OUTCOMES: Duration = Duration::from_millis(2);
+/// Between looks at deadlines while something is on its way, and while nothing is.
+const TICK: Duration = Duration::from_millis(20);
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Between looks for idle, stalled and closing connections.
+const SWEEP: Duration = Duration::from_millis(250);
+/// A client that takes no byte of its replies for this long is cut off.
+const STALL: Duration = Duration::from_secs(60);
+/// What a closing connection gets to read its last replies.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What is still received after the word to stop came.
+const LAST_READ: Duration = Duration::from_millis(500);
+
+const WAKE: Token = Token(usize::MAX);
+const OUTCOME: Token = Token(usize::MAX - 1);
+
+/// A worker's state; lives on its thread.
+pub(super) struct Worker<S> {
+    poll: Poll,
+    inbox: Receiver<Accepted>,
+    sessions: Slab<Session>,
+    back: Back<S>,
+    load: Arc<AtomicU64>,
+    /// Without it a batch goes every turn.
+    adaptive: bool,
+    buffer: Box<[u8]>,
+    /// Sessions with bytes to read or a backlog, and those with replies to write.
+    to_read: Vec<usize>,
+    to_write: Vec<usize>,
+    generation: u32,
+    /// Room was given back since records found none.
+    retry: bool,
+    outcomes: bool,
+    ticked: Instant,
+    swept: Instant,
+    stopping_since: Option<Instant>,
+    shutdown_timeout: Duration,
+}
+
+/// What sessions work with, apart from the sessions.
+struct Back<S> {
+    sink: S,
+    shared: Arc<Shared>,
+    linger: Linger,
+    tally: Tally,
+    starved_since: Option<Instant>,
+}
+
+/// What a worker is made of.
+pub(super) struct Parts<S> {
+    pub(super) poll: Poll,
+    pub(super) inbox: Receiver<Accepted>,
+    pub(super) sink: S,
+    pub(super) shared: Arc<Shared>,
+    /// Its connections, for whoever hands them out.
+    pub(super) load: Arc<AtomicU64>,
+    pub(super) adaptive: bool,
+    pub(super) shutdown_timeout: Duration,
+}
+
+/// Makes the waker that brings a worker to its inbox.
+pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
+    Waker::new(poll.registry(), WAKE)
+}
+
+// === impl Back ===
+
+impl<S> Back<S> {
+    fn desk(&mut self, now: Instant) -> Desk<'_, S> {
+        Desk {
+            sink: &mut self.sink,
+            shared: &self.shared,
+            tally: &mut self.tally,
+            now,
+            millis: self.shared.millis(now),
+            starved_since: &mut self.starved_since,
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl<S: RecordSink> Worker<S> {
+    pub(super) fn new(mut parts: Parts<S>) -> io::Result<Self> {
+        parts.sink.register(parts.poll.registry(), OUTCOME)?;
+        let now = Instant::now();
+        Ok(Self {
+            poll: parts.poll,
+            inbox: parts.inbox,
+            sessions: Slab::new(),
+            back: Back {
+                sink: parts.sink,
+                shared: parts.shared,
+                linger: Linger::default(),
+                tally: Tally::default(),
+                starved_since: None,
+            },
+            load: parts.load,
+            adaptive: parts.adaptive,
+            buffer: vec![0; READ].into_boxed_slice(),
+            to_read: Vec::new(),
+            to_write: Vec::new(),
+            generation: 0,
+            retry: false,
+            outcomes: false,
+            ticked: now,
+            swept: now,
+            stopping_since: None,
+            shutdown_timeout: parts.shutdown_timeout,
+        })
+    }
+
+    /// Works until told to stop and all is finished.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
+                && error.kind() != ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "a worker cannot poll its sockets");
+                return;
+            }
+            let now = Instant::now();
+            self.take_events(&events, now);
+            self.read(now);
+            if std::mem::take(&mut self.outcomes) {
+                self.collect(now);
+            }
+            let nap = self.send(now);
+            self.write(now);
+            if let Some(nap) = nap {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the one place where time itself is waited for: a batch's linger"
+                )]
+                std::thread::sleep(nap);
+            } else if self.back.sink.expects_soon() {
+                self.await_outcomes(now);
+            }
+            self.tick(Instant::now());
+            self.back.tally.tell(&self.back.shared.metrics, &self.back.shared.counters);
+            if self.is_finished() {
+                return;
+            }
+        }
+    }
+
+    /// How long the poll may block.
+    fn patience(&self) -> Duration {
+        let blocked = self.back.starved_since.is_some() && !self.retry;
+        if self.back.sink.can_flush() || (!blocked && !self.to_read.is_empty()) {
+            Duration::ZERO
+        } else if blocked || self.stopping_since.is_some() || self.back.sink.unsettled() > 0 {
+            TICK
+        } else {
+            IDLE_TICK
+        }
+    }
+
+    fn take_events(&mut self, events: &Events, now: Instant) {
+        for event in events {
+            match event.token() {
+                WAKE => self.wake(now),
+                OUTCOME => self.outcomes = true,
+                Token(index) => {
+                    let Some(session) = self.sessions.get_mut(index) else { continue };
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        session.readable = true;
+                        list(session, index, &mut self.to_read);
+                    }
+                    if event.is_writable() && !session.replies.unwritten().is_empty() {
+                        touch(session, index, &mut self.to_write);
+                    }
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Instant) {
+        while let Ok(accepted) = self.inbox.try_recv() {
+            self.adopt(accepted, now);
+        }
+        if self.back.shared.is_stopping() && self.stopping_since.is_none() {
+            self.stopping_since = Some(now);
+            // What was received is read to its end, once.
+            for (index, session) in &mut self.sessions {
+                session.readable = true;
+                list(session, index, &mut self.to_read);
+            }
+        }
+    }
+
+    fn adopt(&mut self, accepted: Accepted, now: Instant) {
+        let shared = &self.back.shared;
+        let entry = self.sessions.vacant_entry();
+        let index = entry.key();
+        self.generation = self.generation.wrapping_add(1);
+        let millis = unix_micros(SystemTime::now()) / 1000;
+        let id = shared.next_client_id();
+        let client = Client::new(id, accepted.peer, accepted.local, millis, &shared.users);
+        // The limit on connections is far below what u32 counts.
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let mut session = Session::new(accepted.stream, client, number, self.generation, now);
+        match session.stream.register(self.poll.registry(), Token(index)) {
+            Ok(()) => {
+                shared.enlist(&session.client);
+                entry.insert(session);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be polled");
+                shared.left(&self.load);
+            }
+        }
+    }
+
+    // --- reading
+
+    fn read(&mut self, now: Instant) {
+        let waited = self.back.starved_since.map(|since| now.duration_since(since));
+        let mut blocked = !self.retry && waited.is_some_and(|waited| waited < self.back.shared.longest_hold());
+        self.retry = false;
+        for index in std::mem::take(&mut self.to_read) {
+            if blocked {
+                // No room for records: what is in the sockets stays there.
+                self.to_read.push(index);
+                continue;
+            }
+            let Some(session) = self.sessions.get_mut(index) else { continue };
+            session.listed = false;
+            read_one(session, &mut self.back, &mut self.buffer, now);
+            blocked = session.flow == Flow::Parked;
+            if let Some(since) = self.stopping_since
+                && session.flow == Flow::Hungry
+                && (!session.readable || now.duration_since(since) > LAST_READ)
+            {
+                session.flow = Flow::Closing;
+            }
+            if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
+                list(session, index, &mut self.to_read);
+            }
+            if session.replies.has_news() || session.ended || session.flow == Flow::Closing {
+                touch(session, index, &mut self.to_write);
+            }
+        }
+    }
+
+    // --- records
+
+    /// Sends what the turn gathered, or says how long to wait for more of it.
+    fn send(&mut self, now: Instant) -> Option<Duration> {
+        let Back { sink, linger, .. } = &mut self.back;
+        if !sink.can_flush() {
+            return None;
+        }
+        if self.adaptive
+            && let Some(nap) = linger.nap(now)
+        {
+            return Some(nap);
+        }
+        sink.flush(now);
+        linger.sent();
+        None
+    }
+
+    fn await_outcomes(&mut self, sent: Instant) {
+        loop {
+            self.back.sink.wait(OUTCOMES);
+            let now = Instant::now();
+            self.collect(now);
+            if !self.back.sink.expects_soon() || now.duration_since(sent) >= OUTCOMES {
+                return self.write(now);
+            }
+        }
+    }
+
+    fn collect(&mut self, now: Instant) {
+        let (sessions, to_write) = (&mut self.sessions, &mut self.to_write);
+        self.back.sink.outcomes(now, &mut |ticket, outcome| {
+            // A session may be gone, and another in its place.
+            if let Some(session) = sessions.get_mut(ticket.session as usize)
+                && session.generation == ticket.generation
+                && session.replies.settle(ticket.slot, outcome)
+            {
+                touch(session, ticket.session as usize, to_write);
+            }
+        });
+        self.retry |= self.back.starved_since.is_some();
+    }
+
+    // --- writing
+
+    fn write(&mut self, now: Instant) {
+        let mut touched = std::mem::take(&mut self.to_write);
+        for index in touched.drain(..) {
+            let Some(session) = self.sessions.get_mut(index) else { continue };
+            session.touched = false;
+            write_one(session, &mut self.back, now);
+            if session.is_over(now) {
+                self.remove(index);
+            } else if session.wants_to_go_on() {
+                list(session, index, &mut self.to_read);
+            }
+        }
+        // Whoever was touched meanwhile waits for the next time; the list's memory is kept.
+        touched.append(&mut self.to_write);
+        self.to_write = touched;
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(mut session) = self.sessions.try_remove(index) else { return };
+        // Closing the descriptor would do as well; this keeps mio's books.
+        _ = session.stream.deregister(self.poll.registry());
+        self.back.linger.forget(&mut session.mark);
+        session.release_budget(&self.back.shared);
+        self.back.shared.strike_off(session.client.id);
+        self.back.shared.left(&self.load);
+    }
+
+    // --- time
+
+    fn tick(&mut self, now: Instant) {
+        if now.duration_since(self.ticked) < TICK {
+            return;
+        }
+        self.ticked = now;
+        self.back.sink.tick(now);
+        #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
+        self.back.shared.metrics.in_flight_bytes.set(self.back.shared.budget.used() as f64);
+        // Others may have given room back, and failures were found by the tick.
+        self.retry |= self.back.starved_since.is_some();
+        self.outcomes = true;
+        let millis = self.back.shared.millis(now);
+        for (index, session) in &mut self.sessions {
+            if session.replies.expire(millis) {
+                touch(session, index, &mut self.to_write);
+            }
+        }
+        if now.duration_since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.sweep(now);
+        }
+        self.write(now);
+    }
+
+    /// Ends what is idle, stalled, or closing for too long.
+    fn sweep(&mut self, now: Instant) {
+        let idle = self.back.shared.limits.idle_timeout;
+        for (index, session) in &mut self.sessions {
+            if session.stalled_since.is_some_and(|since| now.duration_since(since) >= STALL) {
+                self.back.shared.metrics.closed(Closed::Output);
+                session.abandon();
+            } else if !idle.is_zero()
+                && session.flow == Flow::Hungry
+                && session.replies.waiting() == 0
+                && now.duration_since(session.last_active) >= idle
+            {
+                self.back.shared.metrics.closed(Closed::Idle);
+                session.flow = Flow::Closing;
+            } else if session.close_by.is_none_or(|by| now < by) {
+                continue;
+            }
+            touch(session, index, &mut self.to_write);
+        }
+    }
+
+    /// True once told to stop and nothing is left to do, or the time for it is over.
+    fn is_finished(&mut self) -> bool {
+        let Some(since) = self.stopping_since else { return false };
+        let unsettled = self.back.sink.unsettled();
+        if self.sessions.is_empty() && unsettled == 0 {
+            return true;
+        }
+        if since.elapsed() < self.shutdown_timeout {
+            return false;
+        }
+        let now = Instant::now();
+        let connections = self.sessions.len();
+        tracing::warn!(connections, unsettled, "the time to stop is over: what Kafka has not confirmed is refused");
+        for (_, session) in &mut self.sessions {
+            session.replies.stop();
+            write_one(session, &mut self.back, now);
+        }
+        self.back.tally.tell(&self.back.shared.metrics, &self.back.shared.counters);
+        true
+    }
+}
+
+fn list(session: &mut Session, index: usize, to_read: &mut Vec<usize>) {
+    if !std::mem::replace(&mut session.listed, true) {
+        to_read.push(index);
+    }
+}
+
+#[inline]
+fn touch(session: &mut Session, index: usize, to_write: &mut Vec<usize>) {
+    if !std::mem::replace(&mut session.touched, true) {
+        to_write.push(index);
+    }
+}
+
+/// Goes on with a session's backlog, then reads once from its socket.
+fn read_one<S: RecordSink>(session: &mut Session, back: &mut Back<S>, buffer: &mut [u8], now: Instant) {
+    if matches!(session.flow, Flow::Parked | Flow::Full) {
+        session.resume(&mut back.desk(now));
+    }
+    if !session.readable || matches!(session.flow, Flow::Parked | Flow::Full) {
+        return;
+    }
+    match session.stream.read(buffer) {
+        Ok(0) => {
+            session.readable = false;
+            session.ended = true;
+        }
+        Ok(count) => {
+            // A short read has emptied the socket: the next bytes make the next event.
+            session.readable = count == buffer.len();
+            if session.flow == Flow::Hungry {
+                back.tally.bytes_in += count as u64;
+                back.linger.spoke(&mut session.mark, now);
+                session.take(buffer.get(..count).unwrap_or_default(), &mut back.desk(now));
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => session.readable = false,
+        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        Err(_) => {
+            session.readable = false;
+            session.abandon();
+        }
+    }
+}
+
+/// Writes what is finished, as far as the socket takes it.
+fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Instant) {
+    let released = session.replies.release();
+    back.tally.acknowledged += released.acknowledged;
+    if let Some(failure) = released.failure {
+        back.tally.refused(refusal(failure), released.refused);
+    }
+    if released.close {
+        back.shared.metrics.closed(Closed::Refused);
+        session.replies.silence();
+        session.flow = Flow::Closing;
+    }
+    while !session.replies.unwritten().is_empty() {
+        match session.stream.write(session.replies.unwritten()) {
+            Ok(count) => {
+                session.replies.wrote(count);
+                session.stalled_since = None;
+                back.tally.bytes_out += count as u64;
+                back.linger.replied(&mut session.mark);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                session.stalled_since.get_or_insert(now);
+                if session.replies.unwritten().len() > back.shared.limits.output_buffer {
+                    back.shared.metrics.closed(Closed::Output);
+                    session.abandon();
+                }
+                return;
+            }
+            Err(_) => return session.abandon(),
+        }
+    }
+    session.say_farewell(now, FAREWELL);
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    match failure {
+        Failure::TimedOut => Refusal::TimedOut,
+        Failure::Stopped => Refusal::Stopping,
+        Failure::TooLarge => Refusal::TooLarge,
+        Failure::NotAuthorized | Failure::UnknownTopic | Failure::Refused => Refusal::Kafka,
+    }
+}
