@@ -53,7 +53,7 @@ pub(super) struct TopicCounts {
 
 /// One topic's state, for `/debug/log`.
 #[derive(Clone, Debug, serde::Serialize)]
-pub(super) struct TopicReport {
+pub struct TopicReport {
     /// The topic.
     pub topic: String,
     /// Its partitions; 0 while it is not known.
