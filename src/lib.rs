@@ -8,8 +8,11 @@
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
 
+pub mod admin;
 pub mod base;
+pub mod config;
 pub mod delivery;
 pub mod intake;
 pub mod record;
 pub mod resp;
+pub mod telemetry;

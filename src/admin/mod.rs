@@ -1,0 +1,3 @@
+//! Health, metrics, debug dumps and the web page, over HTTP.
+
+pub mod config;
