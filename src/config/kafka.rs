@@ -173,10 +173,11 @@ fn read_properties(section: &mut Section<'_>) -> BTreeMap<String, String> {
         }
         section.show("properties_files", shown);
     }
-    if sound && !properties.is_empty() {
-        if let Err(problem) = check_together(&properties) {
-            section.problem(if section.has("properties") { "properties" } else { "properties_files" }, problem);
-        }
+    if sound
+        && !properties.is_empty()
+        && let Err(problem) = check_together(&properties)
+    {
+        section.problem(if section.has("properties") { "properties" } else { "properties_files" }, problem);
     }
     properties
 }
@@ -185,6 +186,9 @@ fn read_properties(section: &mut Section<'_>) -> BTreeMap<String, String> {
 fn check_property(name: &str, value: &str, from_file: bool) -> Result<(), String> {
     if let Some((_, reason)) = OURS.iter().find(|(ours, _)| *ours == name) {
         return Err(format!("Tidegate sets it itself ({reason}): remove it"));
+    }
+    if name.starts_with("group.") {
+        return Err("is a property of consumers, and Tidegate only writes: remove it".to_owned());
     }
     if !from_file && SECRETS.contains(&name) {
         return Err(format!(
@@ -237,10 +241,10 @@ struct Warnings {
 
 impl ClientContext for Warnings {
     fn log(&self, _level: RDKafkaLogLevel, _facility: &str, text: &str) {
-        if text.contains("will be ignored") {
-            if let Ok(mut ignored) = self.ignored.lock() {
-                ignored.push(text.to_owned());
-            }
+        if text.contains("will be ignored")
+            && let Ok(mut ignored) = self.ignored.lock()
+        {
+            ignored.push(text.to_owned());
         }
     }
 }

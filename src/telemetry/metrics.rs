@@ -48,8 +48,15 @@ impl Metrics {
         self.handle.render()
     }
 
+    /// Metrics that nobody records into, for tests beside others in one process.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        Self { handle: PrometheusBuilder::new().build_recorder().handle() }
+    }
+
     /// Folds the samples of histograms into their buckets. Without it they pile up until the next [`Metrics::render`]:
-    /// call it every few seconds.
+    /// call it every few
+    /// seconds.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
