@@ -3,6 +3,8 @@
 //!
 //! Names are `tidegate_<stage>_<noun>_<unit>[_total]`; labels follow [`super::labels`].
 
+use std::sync::{Mutex, PoisonError};
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Buckets of every histogram in seconds, from a record that never left the machine to a reply held for its full time.
@@ -24,23 +26,28 @@ pub enum MetricsError {
     /// The buckets were refused.
     #[error("histogram buckets: {0}")]
     Buckets(#[from] metrics_exporter_prometheus::BuildError),
-    /// The process has a recorder already.
-    #[error("metrics are set up already")]
-    Twice,
+    /// Something else in this process installed a recorder.
+    #[error("this process records its metrics elsewhere already")]
+    Foreign,
 }
 
 // === impl Metrics ===
 
 impl Metrics {
-    /// Makes this process record metrics. Once a process, before any stage registers its own.
+    /// Makes this process record metrics, before any stage registers its own. Installing twice gives the same metrics.
     pub fn install() -> Result<Self, MetricsError> {
+        static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = installed.as_ref() {
+            return Ok(metrics.clone());
+        }
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
             .set_buckets(&COUNT_BUCKETS)?
             .build_recorder();
         let handle = recorder.handle();
-        metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Twice)?;
-        Ok(Self { handle })
+        metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Foreign)?;
+        Ok(installed.insert(Self { handle }).clone())
     }
 
     /// All metrics in Prometheus' text format.
@@ -81,6 +88,6 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("tidegate_test_records_total{topic=\"logs.app\"} 3"), "{text}");
         assert!(text.contains("tidegate_test_hold_seconds_bucket{le=\"0.005\"} 1"), "{text}");
-        assert!(matches!(Metrics::install(), Err(MetricsError::Twice)));
+        assert_eq!(Metrics::install().unwrap().render(), text, "installing again changes nothing");
     }
 }
