@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::dev::DevOptions;
 use crate::tail::{FieldFilter, TailOptions};
@@ -83,7 +83,7 @@ pub struct DevArguments {
 
 /// What `tail` is told.
 #[derive(Args, Debug)]
-#[group(id = "where", required = true, multiple = false, args = ["brokers", "config"])]
+#[command(group(ArgGroup::new("where").required(true).args(["brokers", "config"])))]
 pub struct TailArguments {
     /// The topic
     #[arg(value_name = "TOPIC")]
