@@ -8,9 +8,16 @@
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
 
+pub mod admin;
+pub mod app;
 pub mod base;
+pub mod cli;
+pub mod config;
 pub mod delivery;
+pub mod dev;
 pub mod intake;
 pub mod net;
 pub mod record;
 pub mod resp;
+pub mod tail;
+pub mod telemetry;

@@ -1,2 +1,62 @@
-//! The `tidegate` command.
-fn main() {}
+//! The `tidegate` command: reads the command line, runs what it asks for, and turns the outcome into an exit code.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidegate::cli::{Cli, Command};
+use tidegate::config::{self, Config, ConfigError, Loaded};
+use tidegate::tail::{self, KafkaAccess};
+use tidegate::telemetry::logging::{self, LoggingError};
+use tidegate::{app, dev};
+
+/// The configuration or the command line is bad; trying again does not help.
+const BAD_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A problem of a file is a line of its own, to be clicked at.
+            let bad = error.is::<ConfigError>() || error.is::<LoggingError>();
+            if bad {
+                eprintln!("{error}")
+            } else {
+                eprintln!("tidegate: {error:#}")
+            }
+            if bad { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<()> {
+    // What `dev` is for is on the screen already; there, only what goes wrong is logged.
+    let level = if matches!(cli.command, Command::Run { .. }) { "info" } else { "warn" };
+    let filter = cli.log_level.or_else(|| std::env::var(logging::FILTER_VARIABLE).ok());
+    logging::init(cli.log_format.into(), filter.as_deref().unwrap_or(level))?;
+    match cli.command {
+        Command::Run { config } => app::run(config::load(&config)?.config),
+        Command::CheckConfig { file } => {
+            let Loaded { effective, .. } = config::load(&file)?;
+            std::io::stdout().write_all(effective.as_bytes())?;
+            Ok(())
+        }
+        Command::Dev(arguments) => Ok(dev::run(&arguments.into())?),
+        Command::Tail(arguments) => {
+            let kafka = match &arguments.config {
+                Some(file) => kafka_of(file)?,
+                None => KafkaAccess::brokers(&arguments.brokers),
+            };
+            Ok(tail::run(&kafka, arguments.into())?)
+        }
+    }
+}
+
+/// The `[log.kafka]` of a file.
+fn kafka_of(file: &Path) -> anyhow::Result<KafkaAccess> {
+    let Config { log, .. } = config::load(file)?.config;
+    let log = log.ok_or_else(|| anyhow::anyhow!("{}: has no [log.kafka] to take the brokers from", file.display()))?;
+    Ok(KafkaAccess::from(&log.kafka))
+}

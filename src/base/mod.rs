@@ -1,3 +1,6 @@
-//! What every stage may use: the byte budget.
+//! What every stage may use: the byte budget, drain, readiness, units.
 
 pub mod budget;
+pub mod drain;
+pub mod readiness;
+pub mod units;

@@ -1,0 +1,19 @@
+//! Health, metrics, debug dumps and the web page, over HTTP.
+//!
+//! | path | answers | open |
+//! |---|---|---|
+//! | `/livez` | 200 while the process runs | yes |
+//! | `/readyz`, `/readyz/PLANE` | what is awaited as JSON; 503 until nothing is | yes |
+//! | `/metrics` | Prometheus' text | yes |
+//! | `/debug/log` | the log plane's state as JSON | with a token |
+//! | `/` | a page that shows it | with a token |
+//!
+//! Without tokens, what is not open is for peers on loopback ([`access`]).
+
+mod access;
+pub mod config;
+mod pages;
+mod server;
+
+pub use pages::{DebugDump, Sources};
+pub use server::{AdminError, AdminServer};

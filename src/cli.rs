@@ -1,0 +1,176 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use crate::dev::DevOptions;
+use crate::tail::{FieldFilter, TailOptions};
+use crate::telemetry::logging::LogFormat;
+
+/// Speaks Redis to applications and puts every record into Apache Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// How Tidegate's own log, on stderr, looks
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: Format,
+    /// What is logged: a level, or target=level pairs, as info,tidegate::intake=debug [env: TIDEGATE_LOG]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log_level: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  tidegate dev                                      everything on this machine, nothing to install
+  tidegate run --config /etc/tidegate/tidegate.toml
+  tidegate tail logs.app-web --brokers kafka-1:9092 --grep timeout
+
+Exit codes: 0 after a graceful end, 2 for a bad configuration or command line, 1 for anything else.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the planes that the configuration file has a section for
+    ///
+    /// SIGTERM or Ctrl-C ends it gracefully: what was received is finished first.
+    #[command(after_help = "Example:\n  tidegate run --config /etc/tidegate/tidegate.toml --log-format json")]
+    Run {
+        /// The configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration file and print what holds, every default spelled out
+    ///
+    /// Reads the secret files that it names and never shows their content. A bad file gives one line per problem on
+    /// stderr, `FILE:LINE: key: what is wrong and the remedy`, and exit code 2.
+    #[command(after_help = "Example:\n  tidegate check-config /etc/tidegate/tidegate.toml")]
+    CheckConfig {
+        /// The configuration file (TOML)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Run everything on this machine with a Kafka inside, to try it; nothing is kept
+    ///
+    /// Prints every address and a line to paste, then each record as it arrives. Ctrl-C ends it.
+    #[command(after_help = "Example:\n  tidegate dev --redis-port 6379")]
+    Dev(DevArguments),
+    /// Follow a topic of Kafka: one line a record, until Ctrl-C
+    ///
+    /// Joins no consumer group and commits nothing. On a terminal each line has time, partition and offset; piped, it is
+    /// the record's value alone.
+    #[command(after_help = TAIL_EXAMPLES)]
+    Tail(TailArguments),
+}
+
+const TAIL_EXAMPLES: &str = "Examples:
+  tidegate tail logs.app-web --brokers kafka-1:9092
+  tidegate tail logs.app-web --config /etc/tidegate/tidegate.toml --from-beginning --field /level=error
+  tidegate tail logs.app-web --brokers kafka-1:9092 --grep timeout --count 10 | jq .message";
+
+/// What `dev` is told.
+#[derive(Args, Debug)]
+pub struct DevArguments {
+    /// Port for Redis clients on 127.0.0.1; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub redis_port: u16,
+    /// Port of the admin page on 127.0.0.1; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub admin_port: u16,
+}
+
+/// What `tail` is told.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("where").required(true).args(["brokers", "config"])))]
+pub struct TailArguments {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Brokers to start from, as HOST:PORT, separated by commas
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub brokers: Vec<String>,
+    /// Take brokers, TLS and SASL from this file's [log.kafka]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Begin with the oldest record that Kafka has; else with those that arrive from now on
+    #[arg(long)]
+    pub from_beginning: bool,
+    /// Only records that contain this text
+    #[arg(long, value_name = "TEXT")]
+    pub grep: Option<String>,
+    /// Only JSON records with this value at this pointer, as /level=error; every one given must hold
+    #[arg(long = "field", value_name = "/POINTER=VALUE")]
+    pub fields: Vec<FieldFilter>,
+    /// End after this many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+// === impl Format ===
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+// === impl DevArguments ===
+
+impl From<DevArguments> for DevOptions {
+    fn from(arguments: DevArguments) -> Self {
+        Self { redis_port: arguments.redis_port, admin_port: arguments.admin_port }
+    }
+}
+
+// === impl TailArguments ===
+
+impl From<TailArguments> for TailOptions {
+    fn from(arguments: TailArguments) -> Self {
+        Self {
+            topic: arguments.topic,
+            from_beginning: arguments.from_beginning,
+            grep: arguments.grep,
+            fields: arguments.fields,
+            count: arguments.count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn tail_needs_to_know_where_kafka_is() {
+        for bad in [
+            vec!["tail", "t"],
+            vec!["tail", "t", "--brokers", "a:1", "--config", "f"],
+            vec!["tail", "t", "--brokers", "a:1", "--field", "x"],
+        ] {
+            assert!(Cli::try_parse_from(["tidegate"].into_iter().chain(bad.clone())).is_err(), "{bad:?}");
+        }
+        let good = ["tidegate", "tail", "t", "--brokers", "a:1,b:2", "--field", "/level=error", "--log-level", "debug"];
+        assert!(Cli::try_parse_from(good).is_ok());
+    }
+}

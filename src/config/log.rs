@@ -1,0 +1,284 @@
+//! `[log]` without Kafka and the routes: listeners, limits, users.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use globset::Glob;
+use toml::Value;
+
+use super::section::{Item, Section};
+use super::{LogConfig, kafka, route, secret};
+use crate::base::units::ByteSize;
+use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Room in a frame for the command's name, the key and the lengths around them.
+const FRAME_OVERHEAD: u64 = KIB;
+/// What a record costs in memory beside its own bytes, with room to spare.
+const RECORD_OVERHEAD: u64 = 4 * KIB;
+
+pub(super) fn read(mut section: Section<'_>) -> LogConfig {
+    for key in ["tls", "spool"] {
+        section.later(key);
+    }
+    let listen = read_listen(&mut section);
+    let threads = read_threads(&mut section);
+    let limits = read_limits(&mut section);
+    let idle_timeout = Duration::from_secs(section.number("idle_timeout_seconds", 0..=31_536_000, 0));
+    let shutdown_timeout = Duration::from_secs(section.number("shutdown_timeout_seconds", 1..=3_600, 25));
+    let anonymous = section.flag("anonymous", false);
+    section.choice("llen", ("zero", ()), [], &["lag"]);
+    read_cluster(&mut section);
+    let open = if anonymous { None } else { beyond_loopback(&listen) };
+    let users = read_users(&mut section, open);
+
+    let (kafka, linger) = match section.table("kafka") {
+        Some(table) => kafka::read(table),
+        None => {
+            section.problem("kafka", "missing: add [log.kafka] with brokers = [\"HOST:PORT\"]");
+            kafka::absent()
+        }
+    };
+    let bounds = route::Bounds { record_size: limits.record_size, linger, created_topics: kafka.max_created_topics };
+    let routes = route::read_all(&mut section, bounds);
+    section.finish();
+    let limits = Limits { idle_timeout, ..limits };
+    LogConfig { intake: IntakeConfig { listen, threads, limits, anonymous, users, shutdown_timeout }, kafka, routes }
+}
+
+fn read_listen(section: &mut Section<'_>) -> Vec<ListenAddress> {
+    let default = SocketAddr::from(([127, 0, 0, 1], 6379));
+    let Some(items) = section.texts("listen") else {
+        section.show("listen", vec![default.to_string()]);
+        return vec![ListenAddress::Tcp(default)];
+    };
+    if items.is_empty() {
+        section.problem("listen", "is empty: name at least one address, as [\"127.0.0.1:6379\"]");
+    }
+    let mut addresses = Vec::new();
+    for item in &items {
+        match parse_listen(item.text) {
+            Ok(address) if addresses.contains(&address) && !is_any_port(&address) => {
+                section.item_problem(item, format!("{} stands here twice: remove one", item.text));
+            }
+            Ok(address) => addresses.push(address),
+            Err(problem) => section.item_problem(item, problem),
+        }
+    }
+    section.show("listen", texts(&items));
+    addresses
+}
+
+fn parse_listen(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        // The kernel's limit on a socket's path, its closing zero included, is 108.
+        return match path.len() {
+            0 => Err("names no socket: write unix:/PATH".to_owned()),
+            1..=107 => Ok(ListenAddress::Unix(PathBuf::from(path))),
+            _ => Err("the socket's path is longer than the system's 107 bytes: choose a shorter one".to_owned()),
+        };
+    }
+    let address = text.parse().map(ListenAddress::Tcp);
+    address.map_err(|_| format!("{text:?} is no address: write IP:PORT, as \"127.0.0.1:6379\", or unix:/PATH"))
+}
+
+fn is_any_port(address: &ListenAddress) -> bool {
+    matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
+}
+
+fn read_threads(section: &mut Section<'_>) -> usize {
+    let wanted =
+        section.number_unshown("threads", 0..=1_024).and_then(|threads| usize::try_from(threads).ok()).unwrap_or(2);
+    let threads = match wanted {
+        0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        threads => threads,
+    };
+    section.show("threads", i64::try_from(threads).unwrap_or(i64::MAX));
+    threads
+}
+
+/// All limits but the idle timeout, which is shown with the other times.
+fn read_limits(section: &mut Section<'_>) -> Limits {
+    let memory = section.size("memory_limit", ByteSize(64 * KIB)..=ByteSize(1024 * GIB), ByteSize(256 * MIB));
+    let record_size = section.size("max_record_size", ByteSize(1)..=ByteSize(512 * MIB), ByteSize(MIB));
+    let (memory_bytes, record_bytes) = (wide(memory), wide(record_size));
+    let default_frame = ByteSize((64 * MIB).min(memory_bytes).max(record_bytes.saturating_add(FRAME_OVERHEAD)));
+    let frame_size = section.size("max_frame_size", ByteSize(KIB)..=ByteSize(GIB), default_frame);
+    let needed = record_bytes.saturating_add(RECORD_OVERHEAD);
+    if memory_bytes < needed {
+        section.problem(
+            "memory_limit",
+            format!(
+                "{} cannot hold one record of max_record_size ({}): give at least {}, or lower log.max_record_size",
+                ByteSize(memory_bytes),
+                ByteSize(record_bytes),
+                ByteSize(needed)
+            ),
+        );
+    } else if memory < frame_size {
+        section.problem(
+            "max_frame_size",
+            format!(
+                "{} is above log.memory_limit ({}), so that such a command could never be read: lower it",
+                ByteSize(wide(frame_size)),
+                ByteSize(memory_bytes)
+            ),
+        );
+    }
+    let least = record_bytes.saturating_add(FRAME_OVERHEAD);
+    if wide(frame_size) < least {
+        section.problem(
+            "max_frame_size",
+            format!(
+                "{} cannot hold a command with one record of max_record_size ({}): give at least {}",
+                ByteSize(wide(frame_size)),
+                ByteSize(record_bytes),
+                ByteSize(least)
+            ),
+        );
+    }
+    Limits {
+        memory,
+        record_size,
+        frame_size,
+        arguments: narrow(section.number("max_arguments", 16..=16_777_216, 1_000_000)),
+        output_buffer: section.size("max_output_buffer", ByteSize(64 * KIB)..=ByteSize(GIB), ByteSize(8 * MIB)),
+        connections: narrow(section.number("max_connections", 1..=1_000_000, 20_000)),
+        idle_timeout: Duration::ZERO,
+    }
+}
+
+fn read_cluster(section: &mut Section<'_>) {
+    // A list of addresses is as good a value as a word, so that its type alone is no fault.
+    if section.is_list("cluster") {
+        section.later("cluster");
+    } else {
+        section.choice("cluster", ("off", ()), [], &["self"]);
+    }
+}
+
+/// The first listener that others than this machine can reach.
+fn beyond_loopback(listen: &[ListenAddress]) -> Option<SocketAddr> {
+    listen.iter().find_map(|address| match address {
+        ListenAddress::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
+    })
+}
+
+/// As Redis's protected mode: on an `open` listener, users have passwords, or the file says by name that nobody needs one.
+fn read_users(section: &mut Section<'_>, open: Option<SocketAddr>) -> Vec<UserConfig> {
+    const REMEDY: &str = "or set log.anonymous = true if whoever reaches the port may write";
+    let mut users: Vec<UserConfig> = Vec::new();
+    for mut table in section.tables("user") {
+        let user = read_user(&mut table);
+        if users.iter().any(|other| other.name == user.name && !user.name.is_empty()) {
+            table.problem(
+                "name",
+                format!("{:?} stands here twice: give each [[log.user]] a name of its own", user.name),
+            );
+        }
+        if let (Some(address), None) = (open, &user.password) {
+            let fault = format!(
+                "missing, while {address} is not on loopback: give every [[log.user]] a password_file, {REMEDY}"
+            );
+            table.problem("password_file", fault);
+        }
+        table.finish();
+        users.push(user);
+    }
+    if let (Some(address), true) = (open, users.is_empty()) {
+        let fault = format!("{address} is not on loopback and nobody is asked for a password");
+        section.problem("listen", format!("{fault}: add a [[log.user]] with a password_file, {REMEDY}"));
+    }
+    users
+}
+
+fn read_user(section: &mut Section<'_>) -> UserConfig {
+    let name = section.text("name").unwrap_or_default().to_owned();
+    if name.is_empty() || name.chars().any(char::is_whitespace) {
+        section.problem("name", "missing, empty or with a blank: give the name that AUTH sends");
+    }
+    section.show("name", name.as_str());
+    let password = section.text("password_file").map(|path| {
+        section.show("password_file", path);
+        secret::read(path).unwrap_or_else(|problem| {
+            section.problem("password_file", problem);
+            String::new()
+        })
+    });
+    section.refuse(
+        "password",
+        "no secret stands in this file: write it into a file of its own and name that as password_file",
+    );
+    let keys = section.texts("keys").unwrap_or_default();
+    for item in &keys {
+        if let Err(error) = Glob::new(item.text) {
+            section.item_problem(item, format!("{:?} is no glob: {}", item.text, error.kind()));
+        }
+    }
+    section.show("keys", texts(&keys));
+    let commands = section.texts("commands").unwrap_or_default();
+    for item in &commands {
+        if let Err(problem) = check_rule(item.text) {
+            section.item_problem(item, problem);
+        }
+    }
+    section.show("commands", texts(&commands));
+    let owned = |items: &[Item<'_>]| items.iter().map(|item| item.text.to_owned()).collect();
+    UserConfig { name, password, keys: owned(&keys), commands: owned(&commands) }
+}
+
+/// Redis's categories of commands (`ACL CAT`).
+const CATEGORIES: [&str; 22] = [
+    "all",
+    "admin",
+    "bitmap",
+    "blocking",
+    "connection",
+    "dangerous",
+    "fast",
+    "geo",
+    "hash",
+    "hyperloglog",
+    "keyspace",
+    "list",
+    "pubsub",
+    "read",
+    "scripting",
+    "set",
+    "slow",
+    "sortedset",
+    "stream",
+    "string",
+    "transaction",
+    "write",
+];
+
+fn check_rule(rule: &str) -> Result<(), String> {
+    let name = rule.strip_prefix(['+', '-']).unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'|' | b'-' | b'_');
+    match name.strip_prefix('@') {
+        Some(category) if CATEGORIES.contains(&category) => Ok(()),
+        Some(category) => {
+            Err(format!("@{category} is no category of commands: Redis's ACL CAT lists them, as +@write"))
+        }
+        None if !name.is_empty() && name.bytes().all(plain) => Ok(()),
+        None => Err(format!("{rule:?} is no rule: write +COMMAND, -COMMAND, +@CATEGORY or -@CATEGORY")),
+    }
+}
+
+pub(super) fn texts(items: &[Item<'_>]) -> Value {
+    items.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>().into()
+}
+
+fn wide(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+fn narrow(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

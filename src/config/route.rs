@@ -1,0 +1,206 @@
+//! `[[log.route]]`.
+
+use std::time::Duration;
+
+use globset::Glob;
+use toml::Value;
+
+use super::section::Section;
+use super::template::{check_pointer, check_topic, count_wildcards};
+use crate::base::units::ByteSize;
+use crate::record::config::{Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RouteConfig, Validate};
+
+const DEFAULT_MAX_RECORD: usize = 256 << 10;
+const ACCEPT: [(&str, Accept); 3] = [("list", Accept::List), ("stream", Accept::Stream), ("publish", Accept::Publish)];
+const ACCEPT_LATER: [&str; 3] = ["set", "hash", "sorted-set"];
+
+/// What the rest of `[log]` sets bounds to a route with.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// `log.max_record_size`, in bytes.
+    pub(super) record_size: usize,
+    /// What `log.kafka.linger` lets every record wait.
+    pub(super) linger: Duration,
+    /// `log.kafka.max_created_topics`.
+    pub(super) created_topics: usize,
+}
+
+/// Reads all routes of `[log]`; at least one must stand there.
+pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig> {
+    let mut routes: Vec<RouteConfig> = Vec::new();
+    for mut section in log.tables("route") {
+        let route = read(&mut section, bounds);
+        let earlier = routes.iter().position(|other| other.key == "*" || other.key == route.key);
+        if let (Some(index), false) = (earlier, route.key.is_empty()) {
+            let fault = format!("can never match: the first match wins, and log.route[{index}] takes every such key");
+            section.problem("key", format!("{fault}; remove one, or put the narrower one first"));
+        }
+        section.finish();
+        routes.push(route);
+    }
+    if routes.is_empty() {
+        log.problem(
+            "route",
+            "missing: without a route every record is refused; add [[log.route]] with a key, as \"app-*\"",
+        );
+    }
+    routes
+}
+
+fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
+    section.later("rate_limit");
+    section.later("dead_letter_topic");
+    section.later("enrich");
+    section.later("join_lines");
+    let key = read_key(section);
+    let accept = read_accept(section);
+    let (topic, allow) = read_topic(section, &key);
+    RouteConfig {
+        accept,
+        topic,
+        allow,
+        create_topic: read_create_topic(section, bounds.created_topics),
+        acknowledge: section.choice(
+            "acknowledge",
+            ("kafka", Acknowledge::Kafka),
+            [("enqueue", Acknowledge::Enqueue)],
+            &["spool"],
+        ),
+        partition_by: read_partition_by(section),
+        hold: read_hold(section, bounds.linger),
+        on_refusal: section.choice("on_refusal", ("error", OnRefusal::Error), [("close", OnRefusal::Close)], &[]),
+        max_record_size: read_record_size(section, bounds.record_size),
+        validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
+        key,
+    }
+}
+
+fn read_key(section: &mut Section<'_>) -> String {
+    let given = section.has("key");
+    let key = section.text("key").unwrap_or_default();
+    if !given {
+        section.problem("key", "missing: give a glob over the Redis key, as \"app-*\"");
+    } else if let Err(error) = Glob::new(key) {
+        section.problem("key", format!("{key:?} is no glob: {}", error.kind()));
+    }
+    section.show("key", key);
+    key.to_owned()
+}
+
+fn read_accept(section: &mut Section<'_>) -> Vec<Accept> {
+    let Some(items) = section.texts("accept") else {
+        section.show("accept", ACCEPT.iter().map(|(word, _)| Value::from(*word)).collect::<Vec<_>>());
+        return ACCEPT.iter().map(|(_, accept)| *accept).collect();
+    };
+    if items.is_empty() {
+        section.problem("accept", "is empty, so that the route takes nothing: use \"list\", \"stream\", \"publish\"");
+    }
+    let mut accept = Vec::new();
+    for item in &items {
+        match ACCEPT.iter().find(|(word, _)| *word == item.text) {
+            Some((_, kind)) if accept.contains(kind) => {
+                section.item_problem(item, format!("{:?} stands here twice: remove one", item.text))
+            }
+            Some((_, kind)) => accept.push(*kind),
+            None => {
+                let fault = if ACCEPT_LATER.contains(&item.text) { "is not in this version yet" } else { "is unknown" };
+                section.item_problem(item, format!("{:?} {fault}: use \"list\", \"stream\", \"publish\"", item.text));
+            }
+        }
+    }
+    section.show("accept", super::log::texts(&items));
+    accept
+}
+
+/// The topic's template and the values that its `{json:…}` may take.
+fn read_topic(section: &mut Section<'_>, key: &str) -> (String, Vec<String>) {
+    let topic = section.text("topic").unwrap_or("logs.{key}");
+    section.show("topic", topic);
+    let allow = section.texts("allow").unwrap_or_default();
+    match check_topic(topic) {
+        Err(problem) => section.problem("topic", problem),
+        Ok(needs) => {
+            let wildcards = count_wildcards(key);
+            if needs.wildcards > wildcards {
+                let fault = format!("names {{{}}}, but the key {key:?} has {wildcards} wildcard(s)", needs.wildcards);
+                section.problem("topic", format!("{fault}: add a * to the key, or use {{key}}"));
+            }
+            if needs.json && allow.is_empty() {
+                let remedy = "list the values that may become topics as allow = [\"…\"]";
+                section.problem("topic", format!("takes values out of records, which clients choose freely: {remedy}"));
+            }
+            if !needs.json && section.has("allow") {
+                section.problem("allow", "has no effect, because the topic names no {json:/POINTER}: remove it");
+            }
+        }
+    }
+    if section.has("allow") {
+        section.show("allow", super::log::texts(&allow));
+    }
+    (topic.to_owned(), allow.iter().map(|item| item.text.to_owned()).collect())
+}
+
+fn read_create_topic(section: &mut Section<'_>, created_topics: usize) -> Option<CreateTopic> {
+    let mut table = section.inline("create_topic")?;
+    let partitions = table.required_number("partitions", 1..=100_000);
+    let replication = table.required_number("replication", 1..=1_000);
+    table.finish();
+    if created_topics == 0 {
+        section.problem(
+            "create_topic",
+            "has no effect, because log.kafka.max_created_topics is 0: raise that, or remove this",
+        );
+    }
+    let mut shown = toml::Table::new();
+    shown.insert("partitions".to_owned(), Value::from(partitions));
+    shown.insert("replication".to_owned(), Value::from(replication));
+    section.show("create_topic", shown);
+    Some(CreateTopic { partitions, replication })
+}
+
+fn read_partition_by(section: &mut Section<'_>) -> PartitionBy {
+    let text = section.text("partition_by").unwrap_or("none");
+    section.show("partition_by", text);
+    match (text, text.strip_prefix("json:")) {
+        ("none", _) => PartitionBy::None,
+        ("connection", _) => PartitionBy::Connection,
+        ("key", _) => PartitionBy::Key,
+        (_, Some(pointer)) => {
+            if let Err(problem) = check_pointer(pointer) {
+                section.problem("partition_by", problem);
+            }
+            PartitionBy::Json(pointer.to_owned())
+        }
+        _ => {
+            section.problem(
+                "partition_by",
+                format!("{text:?} is unknown: use \"none\", \"connection\", \"key\" or \"json:/POINTER\""),
+            );
+            PartitionBy::None
+        }
+    }
+}
+
+fn read_hold(section: &mut Section<'_>, linger: Duration) -> Duration {
+    let hold = Duration::from_millis(section.number("hold_ms", 1..=600_000, 2_000));
+    if hold <= linger {
+        let fault = format!(
+            "{} is not above log.kafka.linger ({}), so that every record would be refused",
+            hold.as_millis(),
+            linger.as_millis()
+        );
+        section.problem("hold_ms", format!("{fault}: raise it, or lower the linger"));
+    }
+    hold
+}
+
+fn read_record_size(section: &mut Section<'_>, most: usize) -> usize {
+    let wide = |size: usize| ByteSize(u64::try_from(size).unwrap_or(u64::MAX));
+    let default = wide(DEFAULT_MAX_RECORD.min(most));
+    let size = section.size("max_record_size", ByteSize(1)..=ByteSize(u64::MAX), default);
+    if size > most {
+        let fault = format!("{} is above log.max_record_size ({})", wide(size), wide(most));
+        section.problem("max_record_size", format!("{fault}: lower it, or raise that"));
+    }
+    size
+}
