@@ -1,17 +1,26 @@
 //! Where the stages are joined, in the order in which data flows.
 
+mod log_state;
+
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use log_state::LogState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{AdminServer, Sources};
+use crate::admin::{AdminServer, DebugDump, Sources};
+use crate::base::budget::Budget;
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
-use crate::config::Config;
+use crate::config::{Config, LogConfig};
+use crate::delivery::config::Linger;
+use crate::delivery::{Directory, Health, KafkaSinkFactory};
+use crate::intake::Intake;
 use crate::intake::config::ListenAddress;
+use crate::record::route::RouteTable;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the admin server may take to end, after everything else has.
@@ -19,15 +28,15 @@ const ADMIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How often histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How often rates are measured.
+const SAMPLE: Duration = Duration::from_secs(1);
+
 /// Planes that run.
-#[derive(Debug)]
 pub struct Running {
-    /// For everything but the admin server, which answers while they end.
-    planes: Drain,
+    log: Option<Intake>,
     admin: Drain,
     admin_address: Option<SocketAddr>,
     redis_addresses: Vec<ListenAddress>,
-    shutdown_timeout: Duration,
 }
 
 /// Runs what the configuration has until SIGTERM or Ctrl-C, then ends it gracefully.
@@ -48,24 +57,54 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let metrics = Metrics::install()?;
     let readiness = Readiness::new();
-    let (planes, admin) = (Drain::new(), Drain::new());
-    let shutdown_timeout = config.log.as_ref().map_or(Duration::ZERO, |log| log.intake.shutdown_timeout);
-    let mut admin_address = None;
+    let admin = Drain::new();
+    let mut running = Running { log: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
+    let mut dump: Option<DebugDump> = None;
+    if let Some(config) = config.log {
+        let (intake, state) = start_log(config, &readiness)?;
+        running.redis_addresses = intake.addresses().to_vec();
+        running.log = Some(intake);
+        tokio::spawn(every(SAMPLE, admin.clone(), {
+            let state = state.clone();
+            move || state.sample()
+        }));
+        dump = Some(Arc::new(move || state.dump()));
+    }
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
-        admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: None };
+        running.admin_address = Some(server.address());
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
-    tokio::spawn(keep_metrics(metrics, admin.clone()));
-    Ok(Running { planes, admin, admin_address, redis_addresses: Vec::new(), shutdown_timeout })
+    tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));
+    Ok(running)
 }
 
-async fn keep_metrics(metrics: Metrics, drain: Drain) {
-    let mut ticks = tokio::time::interval(UPKEEP);
+/// The log plane, from the socket to Kafka.
+fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake, Arc<LogState>)> {
+    let limits = &config.intake.limits;
+    let routes = RouteTable::compile(config.routes)?;
+    let budget = Budget::new(limits.memory);
+    let health = Arc::new(Health::default());
+    let directory = Directory::start(&config.kafka, health.clone())?;
+    let sinks = KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), budget.clone());
+    let adaptive = config.kafka.linger == Linger::Adaptive;
+    let intake = Intake::start(&config.intake, routes, budget.clone(), adaptive, move || sinks.build())?;
+    let gate = readiness.gate("log", "an answer from Kafka");
+    tokio::spawn(async move {
+        health.wait_seen().await;
+        // Not closed again when Kafka goes away: leaving the Service would make its outage one of the applications.
+        drop(gate);
+    });
+    let state = LogState::new(&intake, directory, budget);
+    Ok((intake, Arc::new(state)))
+}
+
+async fn every(period: Duration, drain: Drain, act: impl Fn()) {
+    let mut ticks = tokio::time::interval(period);
     loop {
         tokio::select! {
-            _ = ticks.tick() => metrics.upkeep(),
+            _ = ticks.tick() => act(),
             () = drain.requested() => return,
         }
     }
@@ -109,10 +148,11 @@ impl Running {
         redis.chain(admin).collect()
     }
 
-    /// Ends everything gracefully; an error says who was still at work at the deadline.
+    /// Ends everything gracefully: connections first, within their configured time; the admin server answers meanwhile.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let planes = self.planes.finish(self.shutdown_timeout).await;
-        let admin = self.admin.finish(ADMIN_DEADLINE).await;
-        planes.and(admin).context("the end was forced")
+        if let Some(log) = self.log {
+            log.stop().await;
+        }
+        self.admin.finish(ADMIN_DEADLINE).await.context("the end was forced")
     }
 }

@@ -8,6 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
+use tokio::sync::Notify;
 
 /// The same line is logged at most this often: librdkafka repeats itself at every reconnect.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
@@ -16,7 +17,7 @@ const REPEAT_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Health {
     seen: AtomicBool,
-    fatal: AtomicBool,
+    seen_now: Notify,
     last_error: Mutex<Option<Trouble>>,
     last_line: Mutex<Option<(String, Instant)>>,
 }
@@ -33,6 +34,15 @@ pub struct Trouble {
 /// Passes what librdkafka says on to [`Health`].
 pub(super) struct Context(pub(super) Arc<Health>);
 
+// === impl Trouble ===
+
+impl Trouble {
+    /// When it was seen, in seconds of the Unix epoch.
+    pub fn seconds(&self) -> u64 {
+        self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+}
+
 // === impl Health ===
 
 impl Health {
@@ -41,8 +51,21 @@ impl Health {
         self.seen.load(Ordering::Acquire)
     }
 
+    /// Waits until a broker has answered.
+    pub async fn wait_seen(&self) {
+        let notified = self.seen_now.notified();
+        tokio::pin!(notified);
+        // Enabled before the look, so that nothing is missed between the two.
+        notified.as_mut().enable();
+        if !self.seen() {
+            notified.await;
+        }
+    }
+
     pub(super) fn mark_seen(&self) {
-        self.seen.store(true, Ordering::Release);
+        if !self.seen.swap(true, Ordering::AcqRel) {
+            self.seen_now.notify_waiters();
+        }
     }
 
     /// The last error of the connection, if any.
@@ -50,15 +73,12 @@ impl Health {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True once after a fatal error: the producers must be made anew.
+    /// True for an error after which a producer must be made anew.
     pub(super) fn is_fatal(code: Option<RDKafkaErrorCode>) -> bool {
         matches!(code, Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced))
     }
 
-    pub(super) fn error_seen(&self, code: Option<RDKafkaErrorCode>, text: &str) {
-        if Self::is_fatal(code) {
-            self.fatal.store(true, Ordering::Release);
-        }
+    pub(super) fn error_seen(&self, text: &str) {
         let trouble = Trouble { at: SystemTime::now(), text: text.to_owned() };
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         if self.is_news(text) {
@@ -98,7 +118,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error_seen(error.rdkafka_error_code(), reason);
+        self.0.error_seen(&format!("{reason} ({error})"));
     }
 }
 

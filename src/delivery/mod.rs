@@ -22,6 +22,6 @@ mod topic_state;
 mod topics;
 
 pub use client::{UnknownProperty, check_properties};
-pub use health::Health;
+pub use health::{Health, Trouble};
 pub use sink::{KafkaSink, KafkaSinkFactory};
 pub use topics::{Directory, TopicReport};

@@ -234,11 +234,8 @@ impl Producer {
 
     fn error_of(&self, event: *mut sys::rd_kafka_event_t) {
         // SAFETY: the event is alive, and so is its text, which is copied.
-        let (code, text) = unsafe {
-            let text = CStr::from_ptr(sys::rd_kafka_event_error_string(event));
-            (sys::rd_kafka_event_error(event), text.to_string_lossy().into_owned())
-        };
-        self.client.context().0.error_seen(error_code(code), &text);
+        let text = unsafe { CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned() };
+        self.client.context().0.error_seen(&text);
     }
 
     fn log_of(&self, event: *mut sys::rd_kafka_event_t) {

@@ -59,13 +59,15 @@ pub struct TopicReport {
     /// Its partitions; 0 while it is not known.
     pub partitions: usize,
     /// Records confirmed since the start.
-    pub delivered: u64,
+    pub delivered_total: u64,
     /// Records refused or not confirmed since the start.
-    pub failed: u64,
+    pub failed_total: u64,
     /// Records taken and not settled.
     pub in_flight: usize,
-    /// The last error and its time in seconds of the Unix epoch.
-    pub last_error: Option<(u64, String)>,
+    /// The last error, if any.
+    pub last_error: Option<String>,
+    /// When it was seen, in seconds of the Unix epoch.
+    pub last_error_at: Option<u64>,
 }
 
 /// All topics. Cheap to clone; the thread ends when the last one is dropped.
@@ -109,13 +111,11 @@ impl Topic {
         TopicReport {
             topic: self.name.to_string(),
             partitions: self.leaders.load().len(),
-            delivered: self.counts.delivered.load(Ordering::Relaxed),
-            failed: self.counts.failed.load(Ordering::Relaxed),
+            delivered_total: self.counts.delivered.load(Ordering::Relaxed),
+            failed_total: self.counts.failed.load(Ordering::Relaxed),
             in_flight: self.counts.unsettled.load(Ordering::Relaxed),
-            last_error: trouble.map(|(_, trouble)| {
-                let since = trouble.at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                (since.as_secs(), trouble.text)
-            }),
+            last_error_at: trouble.as_ref().map(|(_, trouble)| trouble.seconds()),
+            last_error: trouble.map(|(_, trouble)| trouble.text),
         }
     }
 }

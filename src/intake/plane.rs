@@ -47,7 +47,7 @@ pub enum StartError {
 /// The running front.
 pub struct Intake {
     shared: Arc<Shared>,
-    addresses: Vec<String>,
+    addresses: Vec<ListenAddress>,
     accepting: JoinSet<()>,
     desks: Arc<[Door]>,
     threads: Vec<JoinHandle<()>>,
@@ -91,7 +91,8 @@ impl Intake {
             threads.push(thread);
         }
         let desks: Arc<[Door]> = desks.into();
-        let addresses = listeners.iter().map(Listener::address).collect();
+        let addresses =
+            config.listen.iter().zip(&listeners).map(|(asked, bound)| bound_address(asked, bound)).collect();
         let mut accepting = JoinSet::new();
         for listener in listeners {
             accepting.spawn(accept(listener, shared.clone(), desks.clone()));
@@ -99,17 +100,18 @@ impl Intake {
         Ok(Self { shared, addresses, accepting, desks, threads })
     }
 
-    /// The bound addresses, `host:port` or `unix:/path`, in the order of the configuration.
-    pub fn addresses(&self) -> &[String] {
+    /// The bound addresses, ports chosen by the system filled in, in the order of the configuration.
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
-    /// Connections now.
-    pub fn connected(&self) -> u64 {
-        self.shared.connected()
+    /// The number of connections, whenever asked.
+    pub fn connections(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.connected()
     }
 
-    /// A view on the routes that outlives this value's borrow.
+    /// What the routes took and refused, whenever asked.
     pub fn routes_report(&self) -> impl Fn() -> Vec<RouteReport> + Send + Sync + use<> {
         let shared = self.shared.clone();
         move || {
@@ -145,6 +147,15 @@ fn bind(address: &ListenAddress) -> Result<Listener, StartError> {
             let named = |error| StartError::Bind { address: format!("unix:{}", path.display()), error };
             Listener::unix(path).map_err(named)
         }
+    }
+}
+
+fn bound_address(asked: &ListenAddress, bound: &Listener) -> ListenAddress {
+    match asked {
+        ListenAddress::Tcp(address) => {
+            ListenAddress::Tcp((address.ip(), bound.port().unwrap_or(address.port())).into())
+        }
+        ListenAddress::Unix(path) => ListenAddress::Unix(path.clone()),
     }
 }
 

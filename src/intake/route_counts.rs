@@ -21,13 +21,15 @@ pub struct RouteReport {
     /// Its topic template.
     pub topic: String,
     /// Records taken in.
-    pub received: u64,
+    pub received_total: u64,
     /// Their bytes.
     pub received_bytes: u64,
     /// Records refused at intake.
-    pub refused: u64,
-    /// The last refusal and its time in seconds of the Unix epoch.
-    pub last_refusal: Option<(u64, String)>,
+    pub refused_total: u64,
+    /// Why the last one was.
+    pub last_error: Option<String>,
+    /// When, in seconds of the Unix epoch.
+    pub last_error_at: Option<u64>,
 }
 
 // === impl RouteCounts ===
@@ -50,11 +52,13 @@ impl RouteCounts {
         RouteReport {
             key: key.to_owned(),
             topic: topic.to_owned(),
-            received: self.received.load(Ordering::Relaxed),
+            received_total: self.received.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-            last_refusal: last
-                .map(|(at, why)| (at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(), why)),
+            refused_total: self.refused.load(Ordering::Relaxed),
+            last_error_at: last
+                .as_ref()
+                .map(|(at, _)| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()),
+            last_error: last.map(|(_, why)| why),
         }
     }
 }
