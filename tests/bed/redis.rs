@@ -3,6 +3,7 @@
 use super::process::Process;
 use super::wait::wait_until;
 use super::workdir::WorkDir;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
@@ -33,12 +34,12 @@ impl RedisServer {
         let mut process = Process::start(&command, directory.path(), "redis");
         wait_until(
             Duration::from_secs(20),
-            "a redis-server that accepts",
+            "a redis-server that answers",
             || {
                 if let Some(status) = process.exited() {
                     panic!("redis-server ended while it started: {status}");
                 }
-                TcpStream::connect(address).is_ok()
+                answers(address)
             },
         );
         Self {
@@ -57,4 +58,15 @@ impl RedisServer {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// Any reply will do, a demand for a password too. Accepting is not enough: it listens before it has read its users.
+fn answers(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else {
+        return false;
+    };
+    let patience = Some(Duration::from_secs(1));
+    stream.set_read_timeout(patience).is_ok()
+        && stream.write_all(b"PING\r\n").is_ok()
+        && stream.read_exact(&mut [0]).is_ok()
 }

@@ -81,12 +81,19 @@ fn log_files(directory: &Path) -> Vec<PathBuf> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(log_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "log") {
+        } else if is_log(&path) {
             found.push(path);
         }
     }
     found.sort();
     found
+}
+
+/// Kafka's data files end in `.log` as well, but their names are numbers.
+fn is_log(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.extension().is_some_and(|extension| extension == "log")
+        && !stem.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The last lines of a file; empty if it cannot be read.

@@ -170,7 +170,9 @@ fn kafka_with_sasl_and_tls_lets_the_right_ones_in() {
 
 #[test]
 fn a_cluster_survives_the_death_of_a_node_and_takes_it_back() {
+    let start = Instant::now();
     let kafka = Kafka::start_cluster(3);
+    println!("three brokers after {:?}", start.elapsed());
     let topic = unique("replicated");
     kafka.create_topic(&topic, 3, 3, &[]);
     produce_lines(&kafka.bootstrap(), &topic, "a\n");
@@ -184,7 +186,9 @@ fn a_cluster_survives_the_death_of_a_node_and_takes_it_back() {
 
 #[test]
 fn a_lone_broker_keeps_its_records_over_a_stop_and_a_kill() {
+    let start = Instant::now();
     let kafka = Kafka::start();
+    println!("one broker after {:?}", start.elapsed());
     let topic = unique("kept");
     produce_lines(&kafka.bootstrap(), &topic, "a\n");
     kafka.stop();
@@ -194,6 +198,16 @@ fn a_lone_broker_keeps_its_records_over_a_stop_and_a_kill() {
     let start = Instant::now();
     kafka.restart(1);
     println!("back {:?} after a kill", start.elapsed());
+    kafka.freeze(1);
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .create()
+        .unwrap();
+    client
+        .fetch_metadata(None, Duration::from_millis(500))
+        .unwrap_err();
+    kafka.thaw(1);
+    client.fetch_metadata(None, SOON).unwrap();
     let records = consume_at_least(&kafka.bootstrap(), &topic, 2, SOON);
     assert_eq!(values(&records), ["a", "b"]);
 }
@@ -378,8 +392,9 @@ fn every_driver_sends_the_bytes_it_should_in_every_mode() {
 
 #[test]
 fn every_driver_logs_in_and_reports_a_refusal() {
-    let server = RedisServer::start_with(&["--user", "ann on >secret ~app* +@all"]);
+    let server = RedisServer::start();
     let mut client = RespClient::connect(server.address());
+    client.command(["ACL", "SETUSER", "ann", "on", ">secret", "~app*", "+@all"]);
     client.command(["ACL", "SETUSER", "default", "off"]);
     for driver in Driver::all() {
         let run = |user| {
@@ -431,6 +446,12 @@ fn metrics_are_parsed() {
     assert_eq!(metrics["a"], 3.0);
     assert_eq!(metrics[r#"b{x="1 2",y="z"}"#], 1000.0);
     assert!(metrics["c"].is_infinite());
+}
+
+#[test]
+fn the_program_can_be_run_to_its_end() {
+    let output = tidegate::Tidegate::run_to_end(&["--version"]);
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// Not a test by itself: what the next two start as a process of its own, and let end badly.
