@@ -450,7 +450,7 @@ fn metrics_are_parsed() {
 
 #[test]
 fn the_program_can_be_run_to_its_end() {
-    let output = tidegate::Tidegate::run_to_end(&["--version"]);
+    let output = tidegate::Tidegate::run_to_end(&["--help"]);
     assert!(output.status.success(), "{output:?}");
 }
 
