@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Installs the real components that the test suites run against: Kafka, redis-server, kcat and the client drivers.
+#
+# What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
+# Everything lives in ${XDG_CACHE_HOME:-~/.cache}/tidegate-testbed, one directory per component, named after a hash of
+# the files it was made from: a changed pin makes a new directory, an unchanged one is found at once, and two
+# checkouts with different pins do not disturb each other. A directory counts only once it holds `.done`.
+set -euo pipefail
+bed=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+clients=$bed/../clients
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-testbed
+log=$cache/install.log
+mkdir -p "$cache"
+
+say() { echo "test bed: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Program and the Debian package that brings it. Go is absent: Debian's is too old for go-redis.
+programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
+  java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
+  /usr/bin/python3:python3)
+
+missing_packages() {
+  local entry
+  for entry in "${programs[@]}"; do
+    command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
+  done
+  # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
+  if [ -x /usr/bin/python3 ]; then
+    [ -d /usr/lib/python3/dist-packages/redis ] || echo python3-redis
+    compgen -G '/usr/lib/python3*/ensurepip/__init__.py' >/dev/null || echo python3-venv
+  else
+    echo python3-redis python3-venv
+  fi
+}
+
+debian_packages() {
+  local missing root=()
+  missing=$(missing_packages | tr ' ' '\n' | sort -u | tr '\n' ' ')
+  [ -n "${missing// /}" ] || return 0
+  command -v apt-get >/dev/null || die "these Debian packages are missing and there is no apt-get to install them: $missing"
+  if [ "$(id -u)" != 0 ]; then
+    sudo -n true 2>/dev/null || die "these Debian packages are missing and need root to install: apt-get install $missing"
+    root=(sudo -n)
+  fi
+  say "installing Debian packages: $missing"
+  # Output to the file, not to a pipe: a service that a package starts would hold the pipe open.
+  # shellcheck disable=SC2086
+  ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update && exec apt-get install -y --no-install-recommends "$@"' \
+    sh $missing </dev/null >>"$log" 2>&1 ||
+    { tail -n 30 "$log" >&2; die "apt-get could not install $missing (all of its output: $log)"; }
+  missing=$(missing_packages | tr ' ' '\n' | sort -u | tr '\n' ' ')
+  [ -z "${missing// /}" ] || die "still missing after apt-get install: $missing"
+}
+
+# component NAME TOOL INPUT...: makes the directory of NAME from these files with make_NAME unless it is there already,
+# and prints NAME=DIRECTORY. The tool's own size and date are part of the hash: a new JVM refuses an old class archive.
+component() {
+  local name=$1 tool home hash start=$SECONDS
+  tool=$(command -v "$2") || die "$name needs the program $2, which is not in PATH"
+  shift 2
+  hash=$({ cat "$@"; declare -f "make_$name"; stat -Lc '%n %s %Y' "$tool"; } | sha256sum)
+  home=$cache/$name-${hash:0:16}
+  if [ ! -e "$home/.done" ]; then
+    exec 8>"$cache/install.lock"
+    flock -n 8 || { say "waiting for another installation to end"; flock 8; }
+  fi
+  if [ ! -e "$home/.done" ]; then
+    say "making $name; its output goes to $log.$name"
+    # What no checkout has asked for in two weeks makes room.
+    find "$cache" -maxdepth 2 -path "$cache/$name-*/.done" -mtime +14 -printf '%h\0' | xargs -0 -r rm -rf
+    rm -rf "$home"
+    mkdir -p "$home"
+    # A process of its own, because `set -e` means nothing inside a function whose status is being tested.
+    if ! "$BASH" "$0" make "$name" "$home" </dev/null >"$log.$name" 2>&1 8>&-; then
+      tail -n 40 "$log.$name" >&2
+      rm -rf "$home"
+      die "could not make $name: the reason stands above, all of its output in $log.$name"
+    fi
+    say "$name is there after $((SECONDS - start)) s"
+  fi
+  touch "$home/.done"
+  echo "$name=$home"
+}
+
+make_kafka() { "$bed/kafka/kafka.sh" install "$1"; }
+
+make_python() {
+  /usr/bin/python3 -m venv "$1/venv"
+  "$1/venv/bin/pip" install --quiet --disable-pip-version-check --no-input --require-hashes -r "$clients/python/requirements.txt"
+  "$1/venv/bin/python" -c 'import redis; print(redis.__version__)'
+}
+
+make_go() { cd "$clients/go" && go build -mod=readonly -trimpath -o "$1/driver" .; }
+
+make_java() {
+  mvn -B -q -f "$clients/java/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1/lib"
+  javac -encoding UTF-8 -cp "$1/lib/*" -d "$1/classes" "$clients/java/Driver.java"
+}
+
+make_node() {
+  cp "$clients/node/"{driver.js,package.json,package-lock.json} "$1/"
+  cd "$1" && npm ci --ignore-scripts --no-audit --no-fund
+}
+
+if [ "${1:-}" = make ]; then
+  "make_$2" "$3"
+  exit
+fi
+
+debian_packages
+component kafka java "$bed/kafka/"{pom.xml,log4j2.properties,kafka.sh}
+component python /usr/bin/python3 "$clients/python/requirements.txt"
+component go go "$clients/go/"{go.mod,go.sum,main.go}
+component java java "$clients/java/"{pom.xml,Driver.java}
+component node node "$clients/node/"{package.json,package-lock.json,driver.js}

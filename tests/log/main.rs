@@ -1,0 +1,14 @@
+//! The log plane against real Kafka and real Redis clients.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a panic is the report"
+)]
+
+#[path = "../bed/mod.rs"]
+mod bed;
+
+mod bed_smoke;
