@@ -225,8 +225,10 @@ fn check_together(properties: &BTreeMap<String, String>) -> Result<(), String> {
         KafkaError::ClientCreation(text) => format!("{text}: see librdkafka's CONFIGURATION.md"),
         error => error.to_string(),
     })?;
-    // What it had to say while it was made is in its queue.
-    producer.poll(Duration::ZERO);
+    // What it had to say while it was made is in its queue, and each poll takes one of it.
+    for _ in 0..=properties.len() {
+        producer.poll(Duration::ZERO);
+    }
     let warnings = warnings.ignored.lock().map(|ignored| ignored.clone()).unwrap_or_default();
     match warnings.first() {
         Some(warning) => Err(format!("{warning}: remove it")),
