@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 FUZZ_SECONDS ?= 60
+# Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
+TEST_FLAGS ?=
 
 .PHONY: help dev build test bench lint fmt fuzz
 
@@ -20,7 +22,7 @@ build: ## build the optimised binary, target/release/tidegate
 test: ## install what the tests need (once), then run them all
 	@echo "make test: tests/bed/install.sh installs the real clients and Kafka that the tests speak to"
 	tests/bed/install.sh
-	cargo test --lib --bins --tests
+	cargo test $(TEST_FLAGS) --lib --bins --tests
 
 bench: ## measure the log plane beside redis-server
 	@echo "make bench: tests/bed/install.sh installs what is measured against"
