@@ -1,6 +1,10 @@
 //! The configuration file as operators meet it: what is refused is refused with its line, its key and the remedy.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use tidegate::config::{self, ConfigError, Loaded};
 
 /// A file that is good, to be made bad in one place.
@@ -26,23 +30,114 @@ fn refusal(text: &str) -> String {
     }
 }
 
+/// The sections of a golden file: name, configuration, what is said.
+fn golden(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    text.split("\n=== ").skip(1).map(|section| {
+        let (name, rest) = section.split_once('\n').unwrap();
+        let (input, expected) = rest.split_once("---\n").unwrap();
+        (name, input, expected.trim_end())
+    })
+}
+
 #[test]
-fn p() {
-    println!("{}", parse(GOOD).unwrap().effective);
-    println!("{}", parse(&parse(GOOD).unwrap().effective).unwrap().effective);
-    println!(
-        "{}",
-        refusal(
-            "[log]\nlisten=[\"0.0.0.0:1\"]\nmemry_limit=3\n[log.kafka]\n[log.kafka.properties]\nfoo=1\n\"group.id\"=3\n[[log.route]]\n[[log.route]]\nkey=\"*\"\nhold_ms=0\ncreate_topic={partitions=0}\n"
+fn what_is_refused_is_refused_with_line_key_and_remedy() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/refused.golden");
+    let text = fs::read_to_string(path).unwrap();
+    if std::env::var_os("TIDEGATE_BLESS").is_some() {
+        let head = text.split("\n=== ").next().unwrap();
+        let sections = golden(&text).map(|(name, input, _)| format!("\n=== {name}\n{input}---\n{}\n", refusal(input)));
+        fs::write(path, head.to_owned() + &sections.collect::<String>()).unwrap();
+        return;
+    }
+    assert!(golden(&text).count() >= 25);
+    for (name, input, expected) in golden(&text) {
+        assert_eq!(refusal(input), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_effective_configuration_is_one_that_means_the_same() {
+    let first = parse(GOOD).unwrap().effective;
+    assert!(first.contains("hold_ms = 2000") && first.contains("memory_limit = \"256MiB\""), "{first}");
+    assert_eq!(parse(&first).unwrap().effective, first);
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let (tokens, app, sasl) = (file("tokens", "ops:geheim1\n"), file("app", "geheim2\n"), file("sasl", "geheim3\n"));
+    let text = format!(
+        "[admin]\nlisten = \"0.0.0.0:0\"\ntokens_file = {tokens:?}\n{}\n[[log.user]]\nname = \"app\"\npassword_file = {app:?}\n",
+        GOOD.replace("127.0.0.1:0", "0.0.0.0:0").replace(
+            "[[log.route]]",
+            &format!("properties = {{ \"security.protocol\" = \"sasl_plaintext\", \"sasl.mechanism\" = \"PLAIN\", \"sasl.username\" = \"u\" }}\nproperties_files = {{ \"sasl.password\" = {sasl:?} }}\n\n[[log.route]]")
         )
     );
-    println!("{}", refusal("[log\nlisten=[\"0.0.0.0:1\"]\nmemry_limit=3\na=1\na=2"));
-    println!("{}", refusal(&GOOD.replace("[[log.route]]", "properties={\"group.id\"=1}\n[[log.route]]")));
-    println!(
-        "{}",
-        refusal(&GOOD.replace(
-            "[[log.route]]",
-            "properties={\"ssl.ca.location\"=\"/nope\", \"security.protocol\"=\"ssl\"}\n[[log.route]]"
-        ))
-    );
+    let Loaded { config, effective } = parse(&text).unwrap();
+    let log = config.log.as_ref().unwrap();
+    assert_eq!(config.admin.as_ref().unwrap().tokens[0].secret, "geheim1");
+    assert_eq!(log.intake.users[0].password.as_deref(), Some("geheim2"));
+    assert_eq!(log.kafka.properties["sasl.password"], "geheim3");
+    assert!(!effective.contains("geheim"), "{effective}");
+    assert_eq!(parse(&effective).unwrap().effective, effective);
+}
+
+/// Runs `check-config` on a file and returns exit code, stdout and stderr.
+fn check(file: &Path) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("check-config").arg(file).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn check_config_exits_with_2_and_says_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bad.toml");
+    fs::write(&file, GOOD.replace("app-*", "app-[")).unwrap();
+    let (code, stdout, stderr) = check(&file);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.starts_with(&format!("{}:8: log.route[0].key: \"app-[\" is no glob", file.display())), "{stderr}");
+    let (code, _, stderr) = check(&directory.path().join("absent.toml"));
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("absent.toml: cannot be read: No such file or directory"), "{stderr}");
+}
+
+#[test]
+fn every_configuration_in_the_repository_is_good() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = tempfile::tempdir().unwrap();
+    // What the examples expect on the machine where they run.
+    let secrets = directory.path().join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::write(secrets.join("tokens"), "ops:token\n").unwrap();
+    fs::write(secrets.join("app-password"), "password\n").unwrap();
+    fs::write(secrets.join("sasl-password"), "password\n").unwrap();
+    let mut files: Vec<_> = fs::read_dir(root.join("config")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.push(root.join("deploy/kubernetes/log-plane.yaml"));
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        let mut text = fs::read_to_string(&file).unwrap();
+        if file.extension().is_some_and(|extension| extension == "yaml") {
+            text = block(&text, "tidegate.toml: |");
+        }
+        let copy = directory.path().join("copy.toml");
+        fs::write(&copy, text.replace("/etc/tidegate/secrets", secrets.to_str().unwrap())).unwrap();
+        let (code, stdout, stderr) = check(&copy);
+        assert_eq!(code, Some(0), "{}: {stderr}", file.display());
+        assert!(stdout.contains("[log]"), "{}", file.display());
+    }
+}
+
+/// The literal block under a key of a YAML file.
+fn block(yaml: &str, key: &str) -> String {
+    let mut lines = yaml.lines().skip_while(|line| !line.trim_start().starts_with(key));
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let outer = indent(lines.next().unwrap());
+    let inside = lines.take_while(|line| line.trim().is_empty() || indent(line) > outer);
+    inside.map(|line| line.strip_prefix(&" ".repeat(outer + 2)).unwrap_or("").to_owned() + "\n").collect()
 }

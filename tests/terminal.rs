@@ -1,8 +1,10 @@
 //! The commands as they behave in a terminal and in a pipe, over librdkafka's mock cluster.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -193,4 +195,45 @@ fn dev_shows_each_record_that_arrives() {
     let line = wait_for(&stdout, "hello");
     assert!(line.ends_with("Z logs.app-demo/0@0 hello"), "{line}");
     drop(child);
+}
+
+/// A configuration that runs the admin server alone, so that these tests need no Kafka.
+fn admin_only(directory: &Path, listen: &str) -> String {
+    let file = directory.join("admin.toml");
+    fs::write(&file, format!("[admin]\nlisten = {listen:?}\n")).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn run_outlives_a_hangup_and_ends_with_0_on_sigterm() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = admin_only(directory.path(), "127.0.0.1:0");
+    let (child, stdout, stderr) = start(&["run", "--config", &file, "--log-format", "json"]);
+    wait_for(&stdout, "admin  http://127.0.0.1:");
+    signal(&child, "-HUP");
+    let line = wait_for(&stderr, "SIGHUP");
+    assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+    signal(&child, "-TERM");
+    assert_eq!(exit(child).0, Some(0));
+}
+
+#[test]
+fn run_exits_with_1_when_its_port_is_taken_and_with_2_on_a_bad_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = command(&["run", "--config", &admin_only(directory.path(), &address)]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("admin.listen: {address} cannot be listened on")), "{stderr}");
+
+    let file = admin_only(directory.path(), "nowhere");
+    let output = command(&["run", "--config", &file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        format!("{file}:2: admin.listen: \"nowhere\" is no address: write IP:PORT, as \"127.0.0.1:9900\"\n")
+    );
+    let output = command(&["--log-level", "loud=very", "run", "--config", &file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }

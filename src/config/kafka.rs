@@ -1,13 +1,14 @@
 //! `[log.kafka]`. librdkafka itself is asked whether it knows a property and takes its value.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::client::{Client, ClientContext};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
-use rdkafka::types::{RDKafkaConfRes, RDKafkaType};
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+use rdkafka::types::RDKafkaConfRes;
 use toml::Value;
 
 use super::secret;
@@ -218,23 +219,27 @@ fn check_together(properties: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in properties {
         config.set(name, value);
     }
-    let native = config.create_native_config().map_err(|error| error.to_string())?;
-    let client = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, Warnings::default());
-    let client = client.map_err(|error| match error {
+    let warnings = Warnings::default();
+    let producer: Result<BaseProducer<Warnings>, _> = config.create_with_context(warnings.clone());
+    let producer = producer.map_err(|error| match error {
         KafkaError::ClientCreation(text) => format!("{text}: see librdkafka's CONFIGURATION.md"),
         error => error.to_string(),
     })?;
-    let warnings = client.context().ignored.lock().map(|ignored| ignored.clone()).unwrap_or_default();
+    // What it had to say while it was made is in its queue, and each poll takes one of it.
+    for _ in 0..=properties.len() {
+        producer.poll(Duration::ZERO);
+    }
+    let warnings = warnings.ignored.lock().map(|ignored| ignored.clone()).unwrap_or_default();
     match warnings.first() {
         Some(warning) => Err(format!("{warning}: remove it")),
         None => Ok(()),
     }
 }
 
-/// Hears librdkafka say that it ignores a property.
-#[derive(Default)]
+/// Hears librdkafka say that it ignores a property. Clones hear together.
+#[derive(Clone, Default)]
 struct Warnings {
-    ignored: Mutex<Vec<String>>,
+    ignored: Arc<Mutex<Vec<String>>>,
 }
 
 // === impl Warnings ===
@@ -244,7 +249,14 @@ impl ClientContext for Warnings {
         if text.contains("will be ignored")
             && let Ok(mut ignored) = self.ignored.lock()
         {
-            ignored.push(text.to_owned());
+            // In front stands "[thrd:app]: ".
+            ignored.push(text.rsplit_once("]: ").map_or(text, |(_, text)| text).to_owned());
         }
     }
+}
+
+impl ProducerContext for Warnings {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _result: &DeliveryResult<'_>, _opaque: ()) {}
 }

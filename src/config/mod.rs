@@ -84,8 +84,13 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigError> {
     let report = Report::new(file, text);
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let offset = error.span().map_or(0, |span| span.start);
-        report.problem(offset, "syntax".to_owned(), error.message().replace('\n', ", "));
+        let span = error.span().unwrap_or_default();
+        match (error.message(), text.get(span.clone())) {
+            ("duplicate key", Some(key)) => {
+                report.problem(span.start, key.to_owned(), "stands here twice: remove one".to_owned())
+            }
+            (message, _) => report.problem(span.start, "syntax".to_owned(), message.replace('\n', ", ")),
+        }
     }
     if !errors.is_empty() {
         // What follows a syntax error may be read wrongly: its other problems would mislead.

@@ -19,6 +19,8 @@ pub(super) struct Section<'a> {
     /// Its place in the effective configuration; `None` for a table that its parent shows as one value.
     place: Option<usize>,
     known: Vec<&'static str>,
+    /// Keys that are refused with a remedy of their own: known, and not to be recommended.
+    refused: Vec<&'static str>,
 }
 
 /// One text of a list, with its own path and place in the file.
@@ -32,7 +34,7 @@ pub(super) struct Item<'a> {
 
 impl<'a> Section<'a> {
     pub(super) fn root(report: &'a Report<'a>, table: &'a DeTable<'a>) -> Self {
-        Self { report, table, path: String::new(), offset: 0, place: None, known: Vec::new() }
+        Self { report, table, path: String::new(), offset: 0, place: None, known: Vec::new(), refused: Vec::new() }
     }
 
     /// Notes a problem with `key`, at its value's line, or at the section's where the key is missing.
@@ -55,14 +57,12 @@ impl<'a> Section<'a> {
 
     /// Refuses a key that belongs to a later version: ignoring it would promise what is not done.
     pub(super) fn later(&mut self, key: &'static str) {
-        if self.value(key).is_some() {
-            self.problem(key, "this version does not have it yet: remove the key");
-        }
+        self.refuse(key, "this version does not have it yet: remove the key");
     }
 
     /// Refuses a key that people try, with a remedy of its own.
     pub(super) fn refuse(&mut self, key: &'static str, remedy: &str) {
-        self.known.push(key);
+        self.refused.push(key);
         if self.has(key) {
             self.problem(key, remedy);
         }
@@ -280,7 +280,7 @@ impl<'a> Section<'a> {
     pub(super) fn finish(self) {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
-            if self.known.contains(&name) {
+            if self.known.contains(&name) || self.refused.contains(&name) {
                 continue;
             }
             let remedy = match nearest(name, &self.known) {
@@ -292,7 +292,7 @@ impl<'a> Section<'a> {
     }
 
     fn child(&self, table: &'a DeTable<'a>, path: String, offset: usize) -> Section<'a> {
-        Section { report: self.report, table, path, offset, place: None, known: Vec::new() }
+        Section { report: self.report, table, path, offset, place: None, known: Vec::new(), refused: Vec::new() }
     }
 
     fn value(&mut self, key: &'static str) -> Option<&'a DeValue<'a>> {
