@@ -1,1 +1,2 @@
+//! The log plane beside redis-server.
 fn main() {}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use log_state::LogState;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{AdminServer, DebugDump, Sources};
@@ -41,6 +42,7 @@ pub struct Running {
 
 /// Runs what the configuration has until SIGTERM or Ctrl-C, then ends it gracefully.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let running = start(config).await?;
@@ -98,6 +100,15 @@ fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake
     });
     let state = LogState::new(&intake, directory, budget);
     Ok((intake, Arc::new(state)))
+}
+
+/// As many descriptors as the system allows: the usual soft limit of 1024 is below what one node's applications open.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "the limit on open files cannot be raised");
+    }
 }
 
 async fn every(period: Duration, drain: Drain, act: impl Fn()) {

@@ -1,8 +1,8 @@
 //! Who may read what is not open.
 //!
-//! With tokens, whoever sends one, as `Authorization: Bearer TOKEN` or, so that a browser can ask for it, as Basic with
-//! the token's name and the token. Without tokens, a peer on loopback whose `Host` is this machine: a page from
-//! elsewhere that had its own name resolved to 127.0.0.1 is not.
+//! A peer on loopback whose `Host` is this machine: a page from elsewhere that had its own name resolved to 127.0.0.1 is
+//! not. And whoever sends a token, as `Authorization: Bearer TOKEN` or, so that a browser can ask for it, as Basic with
+//! the token's name and the token.
 
 use std::net::IpAddr;
 
@@ -34,9 +34,11 @@ impl Access {
 
     /// Decides on a request by its peer and its `Host` and `Authorization` headers.
     pub(super) fn check(&self, peer: IpAddr, host: Option<&str>, authorization: Option<&str>) -> Result<(), Refusal> {
+        if peer.to_canonical().is_loopback() && host.is_none_or(names_this_machine) {
+            return Ok(());
+        }
         if self.tokens.is_empty() {
-            let local = peer.to_canonical().is_loopback() && host.is_none_or(names_this_machine);
-            return if local { Ok(()) } else { Err(Refusal::NotLocal) };
+            return Err(Refusal::NotLocal);
         }
         let (scheme, credentials) = authorization.and_then(|value| value.split_once(' ')).ok_or(Refusal::Token)?;
         let known = if scheme.eq_ignore_ascii_case("bearer") {
@@ -122,17 +124,22 @@ mod tests {
     }
 
     #[test]
-    fn with_tokens_everybody_sends_one() {
+    fn from_elsewhere_everybody_sends_a_token() {
         let access = with_token();
-        for peer in [HERE, THERE] {
-            for good in ["Bearer abc", "bearer  xyz", "Basic b3BzOmFiYw=="] {
-                assert_eq!(check(&access, peer, "any", Some(good)), Ok(()), "{good}");
-            }
-            for bad in ["Bearer ab", "Bearer abcd", "Bearer ", "abc", "Digest abc", "Basic b3BzOnh5eg==", "Basic !"] {
-                assert_eq!(check(&access, peer, "any", Some(bad)), Err(Refusal::Token), "{bad}");
-            }
-            assert_eq!(check(&access, peer, "localhost", None), Err(Refusal::Token));
+        for good in ["Bearer abc", "bearer  xyz", "Basic b3BzOmFiYw=="] {
+            assert_eq!(check(&access, THERE, "any", Some(good)), Ok(()), "{good}");
         }
+        for bad in ["Bearer ab", "Bearer abcd", "Bearer ", "abc", "Digest abc", "Basic b3BzOnh5eg==", "Basic !"] {
+            assert_eq!(check(&access, THERE, "any", Some(bad)), Err(Refusal::Token), "{bad}");
+        }
+        assert_eq!(check(&access, THERE, "localhost", None), Err(Refusal::Token));
+    }
+
+    #[test]
+    fn with_tokens_this_machine_still_reads_without_one_but_not_under_a_foreign_name() {
+        let access = with_token();
+        assert_eq!(check(&access, HERE, "localhost", None), Ok(()));
+        assert_eq!(check(&access, HERE, "evil.example", None), Err(Refusal::Token));
     }
 
     #[test]

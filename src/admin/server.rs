@@ -152,7 +152,8 @@ mod tests {
     /// Sends one request and returns the whole answer.
     async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
+        let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -179,10 +180,10 @@ mod tests {
     async fn what_is_not_open_asks_for_a_token() {
         let running = start(&[("ops", "s3cret")]).await;
         for path in ["/", "/debug/log"] {
-            let answer = get(running.address, path, "").await;
+            let answer = get(running.address, path, "Host: node-1.example\r\n").await;
             assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
             assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
-            let answer = get(running.address, path, "Authorization: Bearer s3cret\r\n").await;
+            let answer = get(running.address, path, "Host: node-1.example\r\nAuthorization: Bearer s3cret\r\n").await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
         for path in ["/livez", "/readyz", "/metrics"] {

@@ -43,7 +43,7 @@ impl Linger {
     #[inline]
     pub(super) fn spoke(&mut self, mark: &mut Mark, now: Instant) {
         self.forget(mark);
-        self.heard += 1;
+        self.heard = self.heard.saturating_add(1);
         self.since.get_or_insert(now);
     }
 
