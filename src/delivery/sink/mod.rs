@@ -1,10 +1,11 @@
 //! The [`RecordSink`] over Kafka: one for each worker.
 
+mod settle;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -13,11 +14,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::batch::Batch;
 use super::config::{KafkaConfig, Linger};
-use super::failure::{Verdict, judge};
 use super::gate::{Gate, QUICK};
-use super::health::Health;
 use super::metrics::DeliveryMetrics;
 use super::producer::{Producer, Report};
 use super::spare::Spare;
@@ -26,7 +24,7 @@ use super::topics::Directory;
 use crate::base::budget::Budget;
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
-use crate::record::sink::{Destination, Failure, RECORD_OVERHEAD, RecordSink, Ticket, TooManyTopics};
+use crate::record::sink::{Destination, Failure, RecordSink, Ticket, TooManyTopics};
 use crate::record::topic::TopicName;
 
 /// The most bytes of one partition's group.
@@ -151,84 +149,6 @@ impl KafkaSink {
         self.producer.produce(handle, number, group.into_iter());
     }
 
-    /// A batch is back from librdkafka, every record of it reported.
-    fn settle(&mut self, number: usize, batch: Batch, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
-        let (topic, partition) = batch.place;
-        let mut again: Option<Batch> = None;
-        let mut failed = 0;
-        let mut wrong = Vec::new();
-        self.wrong.retain(|report| {
-            let other = report.batch != number;
-            if !other {
-                wrong.push(*report);
-            }
-            other
-        });
-        for report in wrong {
-            let (Some(code), Some((key, value))) = (report.error, batch.record(report.entry)) else { continue };
-            let ticket = batch.ticket(report.entry);
-            match (judge(code), ticket) {
-                (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
-                    self.broken |= Health::is_fatal(Some(code));
-                    again.get_or_insert_with(|| Batch::new(batch.place, batch.born)).push(key, value, ticket);
-                }
-                (Verdict::Fail { failure, .. }, ticket) => {
-                    failed += 1;
-                    if let Some(state) = self.topics.get(topic) {
-                        state.shared.set_trouble(failure, code.to_string());
-                    }
-                    if let Some(ticket) = ticket {
-                        each(ticket, Err(failure));
-                    }
-                }
-            }
-        }
-        let kept = again.as_ref().map_or((0, 0), |again| (again.len(), again.cost()));
-        let settled = batch.len() - kept.0;
-        self.unsettled -= settled;
-        self.in_flight -= 1;
-        self.factory.budget.give_back(batch.cost() - kept.1);
-        self.metrics.delivered.increment((settled - failed) as u64);
-        self.metrics.failed.increment(failed as u64);
-        self.metrics.redelivered.increment(kept.0 as u64);
-        if let Some(state) = self.topics.get_mut(topic) {
-            let counts = &state.shared.counts;
-            counts.delivered.fetch_add((settled - failed) as u64, Ordering::Relaxed);
-            counts.failed.fetch_add(failed as u64, Ordering::Relaxed);
-            counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
-            if let Some(queue) = state.partitions.get_mut(partition) {
-                let waited = queue.has_waiting();
-                queue.answered(again);
-                if !waited && queue.has_waiting() {
-                    self.dirty.push(batch.place);
-                }
-                if let Some(gate) = self.gates.get_mut(queue.gate_of_flight()) {
-                    gate.answered(self.now);
-                }
-            }
-        }
-        self.spare.keep(batch);
-    }
-
-    /// After a fatal error: once everything is reported, a new producer takes the old one's place.
-    fn mend(&mut self) {
-        if self.in_flight > 0 {
-            return self.producer.purge();
-        }
-        match Producer::new(&self.factory.config, self.factory.directory.health().clone(), self.wake.clone()) {
-            Ok(producer) => {
-                tracing::warn!(
-                    "Kafka's producer was made anew after a fatal error; what was unconfirmed is sent again"
-                );
-                self.producer = producer;
-                self.broken = false;
-                self.metrics.producers_recreated.increment(1);
-                self.topics.iter_mut().for_each(|topic| topic.handle = None);
-            }
-            Err(error) => tracing::error!(%error, "no new producer"),
-        }
-    }
-
     /// Places the records of topics that became known.
     fn learn(&mut self, topic: usize) {
         let Some(state) = self.topics.get_mut(topic) else { return };
@@ -269,35 +189,6 @@ impl KafkaSink {
         let spare = &mut self.spare;
         if queue.push(key, value, ticket, || spare.batch(place, born)) {
             self.dirty.push(place);
-        }
-    }
-
-    fn expire(&mut self) {
-        for state in &mut self.topics {
-            let (hold, failure) = (state.hold, state.shared.failure());
-            let mut settled = 0;
-            let failed = &mut self.failed;
-            for queue in &mut state.partitions {
-                while let Some(batch) = queue.expire(self.now, hold) {
-                    settled += batch.len();
-                    self.factory.budget.give_back(batch.cost());
-                    failed.extend(batch.tickets().map(|ticket| (ticket, Failure::TimedOut)));
-                }
-            }
-            state.unplaced.retain(|record| {
-                let Some(ticket) = record.ticket else { return true };
-                let stays = self.now.duration_since(record.born) < hold;
-                if !stays {
-                    settled += 1;
-                    self.factory.budget.give_back(record.value.len() + RECORD_OVERHEAD);
-                    failed.push((ticket, failure));
-                }
-                stays
-            });
-            self.unsettled -= settled;
-            self.metrics.failed.increment(settled as u64);
-            state.shared.counts.failed.fetch_add(settled as u64, Ordering::Relaxed);
-            state.shared.counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
         }
     }
 }

@@ -5,7 +5,9 @@
 //! answered, the worker waits for that answer alone (fewer, larger turns, no latency lost), and while connections that
 //! were just replied to have not spoken, it naps (see [`super::linger`]). mio is the reactor beneath tokio.
 
-use std::io::{self, ErrorKind, Read, Write};
+mod transfer;
+
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Receiver;
@@ -16,12 +18,12 @@ use slab::Slab;
 
 use super::client::Client;
 use super::linger::Linger;
-use super::metrics::{Closed, Refusal, Tally};
-use super::push::Desk;
+use super::metrics::{Closed, Tally};
 use super::session::{Flow, Session};
 use super::shared::{Shared, unix_micros};
 use crate::net::listener::Accepted;
-use crate::record::sink::{Failure, RecordSink};
+use crate::record::sink::RecordSink;
+use transfer::{Back, read_one, write_one};
 
 /// Read at once from one connection, in bytes: a pipeline of a hundred log lines.
 const READ: usize = 64 << 10;
@@ -34,9 +36,6 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_millis(250);
 /// A client that takes no byte of its replies for this long is cut off.
 const STALL: Duration = Duration::from_secs(60);
-/// What a closing connection gets to read its last replies.
-const FAREWELL: Duration = Duration::from_millis(500);
-
 /// What is still received after the word to stop came.
 const LAST_READ: Duration = Duration::from_millis(500);
 
@@ -66,15 +65,6 @@ pub(super) struct Worker<S> {
     shutdown_timeout: Duration,
 }
 
-/// What sessions work with, apart from the sessions.
-struct Back<S> {
-    sink: S,
-    shared: Arc<Shared>,
-    linger: Linger,
-    tally: Tally,
-    starved_since: Option<Instant>,
-}
-
 /// What a worker is made of.
 pub(super) struct Parts<S> {
     pub(super) poll: Poll,
@@ -90,21 +80,6 @@ pub(super) struct Parts<S> {
 /// Makes the waker that brings a worker to its inbox.
 pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
     Waker::new(poll.registry(), WAKE)
-}
-
-// === impl Back ===
-
-impl<S> Back<S> {
-    fn desk(&mut self, now: Instant) -> Desk<'_, S> {
-        Desk {
-            sink: &mut self.sink,
-            shared: &self.shared,
-            tally: &mut self.tally,
-            now,
-            millis: self.shared.millis(now),
-            starved_since: &mut self.starved_since,
-        }
-    }
 }
 
 // === impl Worker ===
@@ -424,80 +399,5 @@ fn list(session: &mut Session, index: usize, to_read: &mut Vec<usize>) {
 fn touch(session: &mut Session, index: usize, to_write: &mut Vec<usize>) {
     if !std::mem::replace(&mut session.touched, true) {
         to_write.push(index);
-    }
-}
-
-/// Goes on with a session's backlog, then reads once from its socket.
-fn read_one<S: RecordSink>(session: &mut Session, back: &mut Back<S>, buffer: &mut [u8], now: Instant) {
-    if matches!(session.flow, Flow::Parked | Flow::Full) {
-        session.resume(&mut back.desk(now));
-    }
-    if !session.readable || matches!(session.flow, Flow::Parked | Flow::Full) {
-        return;
-    }
-    match session.stream.read(buffer) {
-        Ok(0) => {
-            session.readable = false;
-            session.ended = true;
-        }
-        Ok(count) => {
-            // A short read has emptied the socket: the next bytes make the next event.
-            session.readable = count == buffer.len();
-            if session.flow == Flow::Hungry {
-                back.tally.bytes_in += count as u64;
-                back.linger.spoke(&mut session.mark, now);
-                session.take(buffer.get(..count).unwrap_or_default(), &mut back.desk(now));
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::WouldBlock => session.readable = false,
-        Err(error) if error.kind() == ErrorKind::Interrupted => {}
-        Err(_) => {
-            session.readable = false;
-            session.abandon();
-        }
-    }
-}
-
-/// Writes what is finished, as far as the socket takes it.
-fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Instant) {
-    let released = session.replies.release();
-    back.tally.acknowledged += released.acknowledged;
-    if let Some(failure) = released.failure {
-        back.tally.refused(refusal(failure), released.refused);
-    }
-    if released.close {
-        back.shared.metrics.closed(Closed::Refused);
-        session.replies.silence();
-        session.flow = Flow::Closing;
-    }
-    while !session.replies.unwritten().is_empty() {
-        match session.stream.write(session.replies.unwritten()) {
-            Ok(count) => {
-                session.replies.wrote(count);
-                session.stalled_since = None;
-                back.tally.bytes_out += count as u64;
-                back.linger.replied(&mut session.mark);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                session.stalled_since.get_or_insert(now);
-                if session.replies.unwritten().len() > back.shared.limits.output_buffer {
-                    back.shared.metrics.closed(Closed::Output);
-                    session.abandon();
-                }
-                return;
-            }
-            Err(_) => return session.abandon(),
-        }
-    }
-    session.say_farewell(now, FAREWELL);
-}
-
-fn refusal(failure: Failure) -> Refusal {
-    match failure {
-        Failure::TimedOut => Refusal::TimedOut,
-        Failure::Stopped => Refusal::Stopping,
-        Failure::TooLarge => Refusal::TooLarge,
-        Failure::NotAuthorized | Failure::UnknownTopic | Failure::Refused => Refusal::Kafka,
     }
 }
