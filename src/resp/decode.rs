@@ -67,8 +67,7 @@ pub enum ProtocolError {
 enum Stage {
     Start,
     Count,
-    BulkHeader { left: u32 },
-    BulkBody { left: u32, length: u32 },
+    Bulks { left: usize },
     Inline,
 }
 
@@ -196,50 +195,52 @@ impl Decoder {
                     if count == 0 {
                         return Ok(Some(next));
                     }
-                    let left = u32::try_from(count).map_err(|_| ProtocolError::MultibulkLength)?;
-                    self.stage = Stage::BulkHeader { left };
+                    self.stage = Stage::Bulks { left: count };
                 }
-                Stage::BulkHeader { left } => {
-                    match frame.get(self.at) {
-                        None => return Ok(None),
-                        Some(b'$') => {}
-                        Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
-                    }
-                    let Some((length, next)) = number(frame, self.at + 1, ProtocolError::BulkLength)? else {
-                        return Ok(None);
-                    };
-                    let length = usize::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
-                    if length > limits.bulk {
-                        return Err(if limits.unauthenticated {
-                            ProtocolError::UnauthenticatedBulkLength
-                        } else {
-                            ProtocolError::BulkLength
-                        });
-                    }
-                    if next.saturating_add(length) > limits.frame {
-                        return Err(ProtocolError::FrameTooBig(limits.frame));
-                    }
-                    self.at = next;
-                    let length = u32::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
-                    self.stage = Stage::BulkBody { left, length };
-                }
-                Stage::BulkBody { left, length } => {
-                    let end = self.at + length as usize;
-                    match frame.get(end..end + 2) {
-                        Some(b"\r\n") => {}
-                        Some(_) => return Err(ProtocolError::ExpectedCrlf),
-                        None => return Ok(None),
-                    }
-                    self.spans.push(span(self.at, end, limits)?);
-                    self.at = end + 2;
-                    if left == 1 {
-                        return Ok(Some(self.at));
-                    }
-                    self.stage = Stage::BulkHeader { left: left - 1 };
-                }
+                Stage::Bulks { left } => return self.decode_bulks(frame, left, limits),
                 Stage::Inline => return self.decode_inline(frame),
             }
         }
+    }
+
+    /// The arguments from the one at `self.at` on, `left` of them. A length is read again where its bytes had not come
+    /// whole, which costs a few digits a call and nothing of the bytes themselves.
+    #[inline]
+    fn decode_bulks(&mut self, frame: &[u8], left: usize, limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        for left in (1..=left).rev() {
+            let bulk = match frame.get(self.at) {
+                Some(b'$') => number(frame, self.at + 1, ProtocolError::BulkLength)?,
+                Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
+                None => None,
+            };
+            let Some((length, start)) = bulk else {
+                self.stage = Stage::Bulks { left };
+                return Ok(None);
+            };
+            let length = usize::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
+            if length > limits.bulk {
+                return Err(if limits.unauthenticated {
+                    ProtocolError::UnauthenticatedBulkLength
+                } else {
+                    ProtocolError::BulkLength
+                });
+            }
+            let end = start.saturating_add(length);
+            if end > limits.frame {
+                return Err(ProtocolError::FrameTooBig(limits.frame));
+            }
+            match frame.get(end..end + 2) {
+                Some(b"\r\n") => {}
+                Some(_) => return Err(ProtocolError::ExpectedCrlf),
+                None => {
+                    self.stage = Stage::Bulks { left };
+                    return Ok(None);
+                }
+            }
+            self.spans.push(span(start, end, limits)?);
+            self.at = end + 2;
+        }
+        Ok(Some(self.at))
     }
 
     fn decode_inline(&mut self, frame: &[u8]) -> Result<Option<usize>, ProtocolError> {
@@ -297,12 +298,33 @@ fn span(start: usize, end: usize, limits: &Limits) -> Result<(u32, u32), Protoco
 /// no plus sign, no leading zeros.
 #[inline]
 fn number(frame: &[u8], at: usize, wrong: ProtocolError) -> Result<Option<(i64, usize)>, ProtocolError> {
+    // Nearly every length on the wire has one to four digits and has come whole.
     let line = frame.get(at..).unwrap_or_default();
-    let (negative, mut digits) = match line.first() {
+    let mut value = 0;
+    for (place, &byte) in line.iter().take(5).enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            value = value * 10 + i64::from(digit);
+            // A zero stands alone, or the number is none.
+            if place > 0 && line.first() == Some(&b'0') {
+                break;
+            }
+        } else if byte == b'\r' && place > 0 && line.get(place + 1) == Some(&b'\n') {
+            return Ok(Some((value, at + place + 2)));
+        } else {
+            break;
+        }
+    }
+    any_number(line, at, wrong)
+}
+
+#[cold]
+fn any_number(line: &[u8], at: usize, wrong: ProtocolError) -> Result<Option<(i64, usize)>, ProtocolError> {
+    let (negative, first) = match line.first() {
         Some(b'-') => (true, 1),
         _ => (false, 0),
     };
-    let first = digits;
+    let mut digits = first;
     let mut value: i64 = 0;
     loop {
         match line.get(digits) {
