@@ -256,7 +256,7 @@ impl Asker {
     }
 
     fn find(&mut self, topic: &Topic) -> bool {
-        match self.look_up(topic.name.as_str()) {
+        match self.look_up(topic.name.as_str(), topic.create.is_some()) {
             Ok(leaders) => {
                 topic.leaders.store(Arc::new(leaders));
                 true
@@ -279,9 +279,10 @@ impl Asker {
         }
     }
 
-    /// The leaders of a topic's partitions. Where the broker creates topics by itself, this makes it do so.
-    fn look_up(&self, name: &str) -> Result<Vec<i32>, KafkaError> {
-        let metadata = self.client.client().fetch_metadata(Some(name), ASK)?;
+    /// The leaders of a topic's partitions. Where the broker creates topics by itself, this makes it do so, unless we are
+    /// to create it: asking for a topic by its name would bring it into being with the broker's counts, not the route's.
+    fn look_up(&self, name: &str, is_ours_to_create: bool) -> Result<Vec<i32>, KafkaError> {
+        let metadata = self.client.client().fetch_metadata((!is_ours_to_create).then_some(name), ASK)?;
         self.health.mark_seen();
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         match topic.map(|topic| (topic.error(), topic.partitions())) {
