@@ -12,3 +12,5 @@
 mod bed;
 
 mod bed_smoke;
+mod clients;
+mod support;
