@@ -13,4 +13,7 @@ mod bed;
 
 mod bed_smoke;
 mod clients;
+mod delivery;
+mod outage;
+mod shutdown;
 mod support;
