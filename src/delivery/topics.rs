@@ -256,7 +256,7 @@ impl Asker {
     }
 
     fn find(&mut self, topic: &Topic) -> bool {
-        match self.look_up(topic.name.as_str()) {
+        match self.look_up(topic.name.as_str(), topic.create.is_some()) {
             Ok(leaders) => {
                 topic.leaders.store(Arc::new(leaders));
                 true
@@ -279,15 +279,32 @@ impl Asker {
         }
     }
 
-    /// The leaders of a topic's partitions. Where the broker creates topics by itself, this makes it do so.
-    fn look_up(&self, name: &str) -> Result<Vec<i32>, KafkaError> {
-        let metadata = self.client.client().fetch_metadata(Some(name), ASK)?;
+    /// The leaders of a topic's partitions. Where the broker creates topics by itself, this makes it do so, unless we are
+    /// to create it: it would come into being with the broker's counts, not the route's.
+    fn look_up(&mut self, name: &str, is_ours_to_create: bool) -> Result<Vec<i32>, KafkaError> {
+        let metadata = if is_ours_to_create {
+            self.admin()?.inner().fetch_metadata(Some(name), ASK)?
+        } else {
+            self.client.client().fetch_metadata(Some(name), ASK)?
+        };
         self.health.mark_seen();
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         match topic.map(|topic| (topic.error(), topic.partitions())) {
             Some((Some(error), _)) => Err(KafkaError::MetadataFetch(error.into())),
             Some((None, partitions)) if !partitions.is_empty() => Ok(leaders(partitions)),
             _ => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)),
+        }
+    }
+
+    /// A client that creates topics only where told to. Made when first needed: most clusters' topics are there.
+    fn admin(&mut self) -> Result<&AdminClient<Context>, KafkaError> {
+        match &mut self.admin {
+            Some(admin) => Ok(admin),
+            none => {
+                let mut config = self.config.clone();
+                config.set("allow.auto.create.topics", "false");
+                Ok(none.insert(config.create_with_context(Context(self.health.clone()))?))
+            }
         }
     }
 
@@ -311,13 +328,7 @@ impl Asker {
     }
 
     fn try_create(&mut self, name: &str, create: CreateTopic) -> Result<(), String> {
-        let admin = match &mut self.admin {
-            Some(admin) => admin,
-            none => {
-                let context = Context(self.health.clone());
-                none.insert(self.config.create_with_context(context).map_err(|error| error.to_string())?)
-            }
-        };
+        let admin = self.admin().map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
         let topic = NewTopic::new(name, create.partitions, TopicReplication::Fixed(create.replication));
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));

@@ -115,7 +115,9 @@ impl Tally {
 
     /// Adds what was counted to what everybody sees.
     pub(super) fn tell(&mut self, metrics: &IntakeMetrics, counters: &Counters) {
-        if self.bytes_in == 0 && self.bytes_out == 0 && self.refused.iter().all(|count| *count == 0) {
+        let silent = self.bytes_in == 0 && self.bytes_out == 0;
+        // CLIENT REPLY OFF: an outcome comes with no byte.
+        if silent && self.acknowledged == 0 && self.refused.iter().all(|count| *count == 0) {
             return;
         }
         let told = std::mem::take(self);

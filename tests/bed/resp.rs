@@ -111,6 +111,11 @@ impl RespClient {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
+    /// As [`RespClient::send_raw`], for a server that may close.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// Sends these bytes and reads so many replies at the same time, so that neither side waits for the other however
     /// much it is.
     pub fn pipeline(&mut self, bytes: &[u8], replies: usize) -> Vec<Reply> {

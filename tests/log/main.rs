@@ -12,3 +12,8 @@
 mod bed;
 
 mod bed_smoke;
+mod clients;
+mod delivery;
+mod outage;
+mod shutdown;
+mod support;

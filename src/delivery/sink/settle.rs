@@ -93,6 +93,8 @@ impl KafkaSink {
     pub(super) fn expire(&mut self) {
         for state in &mut self.topics {
             let (hold, failure) = (state.hold, state.shared.failure());
+            // Before the reply's own deadline, so that the reply says why.
+            let patience = if failure == Failure::TimedOut { hold } else { hold - hold / 4 };
             let mut settled = 0;
             let failed = &mut self.failed;
             for queue in &mut state.partitions {
@@ -104,7 +106,7 @@ impl KafkaSink {
             }
             state.unplaced.retain(|record| {
                 let Some(ticket) = record.ticket else { return true };
-                let stays = self.now.duration_since(record.born) < hold;
+                let stays = self.now.duration_since(record.born) < patience;
                 if !stays {
                     settled += 1;
                     self.factory.budget.give_back(record.value.len() + RECORD_OVERHEAD);
