@@ -25,9 +25,9 @@ use crate::resp::reply::Reply;
 /// Commands of one connection that may wait for their replies; reading goes on when some are answered.
 const WAITING: usize = 32 << 10;
 /// Bytes of replies that may wait for the client to read; no command is carried out beyond.
-const UNREAD: usize = 64 << 10;
+const UNREAD: usize = 16 << 10;
 /// A half-read frame below this is kept even where the budget is used up, in bytes: refusing needs the whole command.
-const SMALL: usize = 64 << 10;
+const SMALL: usize = 16 << 10;
 /// Redis's own bounds on a client that has not said yet who it is.
 const STRANGER: Limits = Limits { frame: 1 << 20, arguments: 10, bulk: 16384, unauthenticated: true };
 
@@ -150,6 +150,9 @@ impl Session {
             partial = Vec::new();
         } else {
             partial.drain(..used);
+            if partial.len() < partial.capacity() / 4 {
+                partial.shrink_to_fit();
+            }
         }
         self.partial = partial;
         self.charge(desk);
@@ -157,7 +160,7 @@ impl Session {
 
     /// A half-read frame counts as much as records do.
     fn charge<S>(&mut self, desk: &mut Desk<'_, S>) {
-        let size = self.partial.len();
+        let size = self.partial.capacity();
         if size <= self.charged {
             desk.shared.budget.give_back(self.charged - size);
             self.charged = size;

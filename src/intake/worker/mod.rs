@@ -32,6 +32,8 @@ const OUTCOMES: Duration = Duration::from_millis(2);
 /// Between looks at deadlines while something is on its way, and while nothing is.
 const TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Between looks for replies that are due.
+const DEADLINES: Duration = Duration::from_millis(100);
 /// Between looks for idle, stalled and closing connections.
 const SWEEP: Duration = Duration::from_millis(250);
 /// A client that takes no byte of its replies for this long is cut off.
@@ -60,6 +62,7 @@ pub(super) struct Worker<S> {
     retry: bool,
     outcomes: bool,
     ticked: Instant,
+    looked: Instant,
     swept: Instant,
     stopping_since: Option<Instant>,
     shutdown_timeout: Duration,
@@ -108,6 +111,7 @@ impl<S: RecordSink> Worker<S> {
             retry: false,
             outcomes: false,
             ticked: now,
+            looked: now,
             swept: now,
             stopping_since: None,
             shutdown_timeout: parts.shutdown_timeout,
@@ -333,10 +337,13 @@ impl<S: RecordSink> Worker<S> {
         // Others may have given room back, and failures were found by the tick.
         self.retry |= self.back.starved_since.is_some();
         self.outcomes = true;
-        let millis = self.back.shared.millis(now);
-        for (index, session) in &mut self.sessions {
-            if session.replies.expire(millis) {
-                touch(session, index, &mut self.to_write);
+        if now.duration_since(self.looked) >= DEADLINES {
+            self.looked = now;
+            let millis = self.back.shared.millis(now);
+            for (index, session) in &mut self.sessions {
+                if session.replies.expire(millis) {
+                    touch(session, index, &mut self.to_write);
+                }
             }
         }
         if now.duration_since(self.swept) >= SWEEP {
