@@ -41,6 +41,7 @@ pub struct Running {
 
 /// Runs what the configuration has until SIGTERM or Ctrl-C, then ends it gracefully.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let running = start(config).await?;
@@ -98,6 +99,15 @@ fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake
     });
     let state = LogState::new(&intake, directory, budget);
     Ok((intake, Arc::new(state)))
+}
+
+/// Each connection is a descriptor, and many systems start programs with a soft limit of 1024 of them.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit on open files stays as it is; connections beyond it will have to wait");
+    }
 }
 
 async fn every(period: Duration, drain: Drain, act: impl Fn()) {
