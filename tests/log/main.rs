@@ -14,6 +14,8 @@ mod bed;
 mod bed_smoke;
 mod clients;
 mod delivery;
+mod misbehave;
 mod outage;
+mod security;
 mod shutdown;
 mod support;
