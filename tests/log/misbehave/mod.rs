@@ -2,7 +2,6 @@
 
 mod bytes;
 mod crowd;
-mod fairness;
 
 use crate::bed::{Kafka, Reply, RespClient, Tidegate, unique};
 use crate::support::{Setup, connect, consumed};
