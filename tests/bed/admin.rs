@@ -2,9 +2,7 @@
 //! [`consume`](super::consume), which shares no code with Tidegate.
 
 use super::wait::wait_until;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -15,32 +13,18 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Creates a topic and waits until all its partitions have a leader.
-pub fn create_topic(
-    bootstrap: &str,
-    name: &str,
-    partitions: i32,
-    replication: i32,
-    configs: &[(&str, &str)],
-) {
+pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, replication: i32, configs: &[(&str, &str)]) {
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication));
     for (key, value) in configs {
         topic = topic.set(key, value);
     }
     with_admin(bootstrap, async |admin, options| {
-        for result in admin
-            .create_topics([&topic], options)
-            .await
-            .expect("an answer")
-        {
+        for result in admin.create_topics([&topic], options).await.expect("an answer") {
             result.unwrap_or_else(|(topic, code)| panic!("cannot create {topic}: {code}"));
         }
     });
     let wanted = usize::try_from(partitions).expect("a number of partitions");
-    wait_until(
-        PATIENCE,
-        &format!("a leader of each partition of {name}"),
-        || leaders(bootstrap, name) == wanted,
-    );
+    wait_until(PATIENCE, &format!("a leader of each partition of {name}"), || leaders(bootstrap, name) == wanted);
 }
 
 /// Sets a topic's configuration to these entries; all others return to their defaults.
@@ -50,11 +34,7 @@ pub fn alter_topic(bootstrap: &str, name: &str, configs: &[(&str, &str)]) {
         change = change.set(key, value);
     }
     with_admin(bootstrap, async |admin, options| {
-        for result in admin
-            .alter_configs([&change], options)
-            .await
-            .expect("an answer")
-        {
+        for result in admin.alter_configs([&change], options).await.expect("an answer") {
             result.unwrap_or_else(|(_, code)| panic!("cannot alter {name}: {code}"));
         }
     });
@@ -63,11 +43,7 @@ pub fn alter_topic(bootstrap: &str, name: &str, configs: &[(&str, &str)]) {
 /// Deletes a topic.
 pub fn delete_topic(bootstrap: &str, name: &str) {
     with_admin(bootstrap, async |admin, options| {
-        for result in admin
-            .delete_topics(&[name], options)
-            .await
-            .expect("an answer")
-        {
+        for result in admin.delete_topics(&[name], options).await.expect("an answer") {
             result.unwrap_or_else(|(topic, code)| panic!("cannot delete {topic}: {code}"));
         }
     });
@@ -75,15 +51,8 @@ pub fn delete_topic(bootstrap: &str, name: &str) {
 
 /// The names of all topics but Kafka's own.
 pub fn topics(bootstrap: &str) -> Vec<String> {
-    let metadata = client(bootstrap)
-        .fetch_metadata(None, PATIENCE)
-        .expect("metadata");
-    metadata
-        .topics()
-        .iter()
-        .map(|topic| topic.name().to_owned())
-        .filter(|name| !name.starts_with("__"))
-        .collect()
+    let metadata = client(bootstrap).fetch_metadata(None, PATIENCE).expect("metadata");
+    metadata.topics().iter().map(|topic| topic.name().to_owned()).filter(|name| !name.starts_with("__")).collect()
 }
 
 /// The number of partitions of a topic; 0 if there is none. Does not create it.
@@ -112,27 +81,17 @@ fn leaders(bootstrap: &str, name: &str) -> usize {
 }
 
 fn client(bootstrap: &str) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .create()
-        .expect("a client")
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("a client")
 }
 
 /// On a thread of its own, so that a test that is asynchronous itself can call it.
-fn with_admin(
-    bootstrap: &str,
-    act: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) + Send,
-) {
+fn with_admin(bootstrap: &str, act: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) + Send) {
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-                    .set("bootstrap.servers", bootstrap)
-                    .create()
-                    .expect("an admin client");
-                let options = AdminOptions::new()
-                    .request_timeout(Some(PATIENCE))
-                    .operation_timeout(Some(PATIENCE));
+                let admin: AdminClient<DefaultClientContext> =
+                    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
+                let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
                 tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()

@@ -37,17 +37,7 @@ pub fn consume(bootstrap: &str, topic: &str) -> Vec<Consumed> {
 pub fn consume_with(bootstrap: &str, topic: &str, properties: &[&str]) -> Vec<Consumed> {
     let directory = WorkDir::new("kcat");
     let mut command = Command::new("kcat");
-    command.args([
-        "-C",
-        "-q",
-        "-e",
-        "-o",
-        "beginning",
-        "-t",
-        topic,
-        "-f",
-        FORMAT,
-    ]);
+    command.args(["-C", "-q", "-e", "-o", "beginning", "-t", topic, "-f", FORMAT]);
     command.args(["-b", bootstrap, "-X", "fetch.wait.max.ms=20"]);
     for property in properties {
         command.args(["-X", property]);
@@ -67,12 +57,7 @@ pub fn consume_with(bootstrap: &str, topic: &str, properties: &[&str]) -> Vec<Co
 }
 
 /// Reads until the topic holds at least so many records; panics after the deadline.
-pub fn consume_at_least(
-    bootstrap: &str,
-    topic: &str,
-    count: usize,
-    deadline: Duration,
-) -> Vec<Consumed> {
+pub fn consume_at_least(bootstrap: &str, topic: &str, count: usize, deadline: Duration) -> Vec<Consumed> {
     let start = Instant::now();
     let mut seen = 0;
     poll(deadline, || {
@@ -80,12 +65,7 @@ pub fn consume_at_least(
         seen = records.len();
         (seen >= count).then_some(records)
     })
-    .unwrap_or_else(|| {
-        panic!(
-            "{topic} holds {seen} records, not {count}, after {:?}",
-            start.elapsed()
-        )
-    })
+    .unwrap_or_else(|| panic!("{topic} holds {seen} records, not {count}, after {:?}", start.elapsed()))
 }
 
 /// Puts lines of text into a topic, one record each. A set-up act for tests of the bed itself.

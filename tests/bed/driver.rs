@@ -110,13 +110,7 @@ impl Driver {
 
     /// All of them.
     pub fn all() -> [Self; 5] {
-        [
-            Self::redis_py_newest(),
-            Self::redis_py_debian(),
-            Self::go_redis(),
-            Self::jedis(),
-            Self::ioredis(),
-        ]
+        [Self::redis_py_newest(), Self::redis_py_debian(), Self::go_redis(), Self::jedis(), Self::ioredis()]
     }
 
     /// Lets it push `count` records under `key` and waits for its end; panics after the deadline.
@@ -132,11 +126,7 @@ impl Driver {
         let directory = WorkDir::new("driver");
         let mut process = self.start(directory.path(), server, key, count, mode, login);
         let code = process.wait(deadline).code();
-        Outcome {
-            code,
-            stdout: String::from_utf8_lossy(&process.stdout()).into_owned(),
-            stderr: process.stderr(),
-        }
+        Outcome { code, stdout: String::from_utf8_lossy(&process.stdout()).into_owned(), stderr: process.stderr() }
     }
 
     /// Starts it and leaves it running, for tests that disturb what it talks to meanwhile.
@@ -161,10 +151,7 @@ impl Driver {
     }
 
     fn new(name: &'static str, command: impl Into<Vec<OsString>>) -> Self {
-        Self {
-            name,
-            command: command.into(),
-        }
+        Self { name, command: command.into() }
     }
 }
 

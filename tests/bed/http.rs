@@ -26,18 +26,10 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    parse(&answer).ok_or_else(|| {
-        io::Error::other(format!(
-            "not an HTTP answer: {}",
-            String::from_utf8_lossy(&answer)
-        ))
-    })
+    parse(&answer).ok_or_else(|| io::Error::other(format!("not an HTTP answer: {}", String::from_utf8_lossy(&answer))))
 }
 
 fn parse(answer: &[u8]) -> Option<Response> {
@@ -45,14 +37,8 @@ fn parse(answer: &[u8]) -> Option<Response> {
     let head = std::str::from_utf8(answer.get(..head_end)?).ok()?;
     let body = answer.get(head_end + 4..)?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
-    let body = if chunked {
-        unchunk(body)?
-    } else {
-        body.to_vec()
-    };
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body)? } else { body.to_vec() };
     Some(Response { status, body })
 }
 

@@ -50,9 +50,8 @@ impl Kafka {
 
     /// Where clients start that are to stay behind the fault proxies.
     pub fn proxied_bootstrap(&self) -> String {
-        let addresses: Vec<String> = (1..=self.nodes.len())
-            .map(|node| self.proxy(node).address().to_string())
-            .collect();
+        let addresses: Vec<String> =
+            (1..=self.nodes.len()).map(|node| self.proxy(node).address().to_string()).collect();
         addresses.join(",")
     }
 
@@ -78,10 +77,7 @@ impl Kafka {
 
     /// The fault proxy before a node (numbered from 1).
     pub fn proxy(&self, node: usize) -> &FaultProxy {
-        self.node(node)
-            .proxy
-            .as_ref()
-            .expect("this Kafka was started without `proxied`")
+        self.node(node).proxy.as_ref().expect("this Kafka was started without `proxied`")
     }
 
     /// Kills a node (numbered from 1) as a power failure would end its process.
@@ -128,13 +124,7 @@ impl Kafka {
     }
 
     /// Creates a topic and waits until all its partitions have a leader.
-    pub fn create_topic(
-        &self,
-        name: &str,
-        partitions: i32,
-        replication: i32,
-        configs: &[(&str, &str)],
-    ) {
+    pub fn create_topic(&self, name: &str, partitions: i32, replication: i32, configs: &[(&str, &str)]) {
         admin::create_topic(&self.bootstrap(), name, partitions, replication, configs);
     }
 
@@ -179,23 +169,14 @@ impl KafkaOptions {
         let home = super::require().home("kafka");
         let directory = WorkDir::new("kafka");
         let ports: Vec<NodePorts> = (0..self.nodes).map(|_| NodePorts::choose(&self)).collect();
-        let controllers: Vec<String> = ports
-            .iter()
-            .map(|ports| format!("127.0.0.1:{}", ports.controller))
-            .collect();
+        let controllers: Vec<String> = ports.iter().map(|ports| format!("127.0.0.1:{}", ports.controller)).collect();
         let controllers = controllers.join(",");
         let mut nodes = Vec::new();
         for (index, ports) in ports.into_iter().enumerate() {
             let id = index + 1;
-            let proxy = ports
-                .proxied
-                .map(|port| FaultProxy::start(([127, 0, 0, 1], port).into()));
-            let node = Node {
-                directory: directory.path().join(format!("n{id}")),
-                ports,
-                proxy,
-                process: Mutex::new(None),
-            };
+            let proxy = ports.proxied.map(|port| FaultProxy::start(([127, 0, 0, 1], port).into()));
+            let node =
+                Node { directory: directory.path().join(format!("n{id}")), ports, proxy, process: Mutex::new(None) };
             fs::create_dir_all(&node.directory).expect("a directory for the broker");
             let properties = kafka_conf::properties(
                 &self,
@@ -208,8 +189,7 @@ impl KafkaOptions {
                     home,
                 },
             );
-            fs::write(node.directory.join("server.properties"), properties)
-                .expect("the broker's configuration");
+            fs::write(node.directory.join("server.properties"), properties).expect("the broker's configuration");
             nodes.push(node);
         }
         if self.nodes == 1 {
@@ -217,11 +197,7 @@ impl KafkaOptions {
         } else {
             format_cluster(home, &nodes, &controllers);
         }
-        let kafka = Kafka {
-            home,
-            nodes,
-            directory,
-        };
+        let kafka = Kafka { home, nodes, directory };
         for node in &kafka.nodes {
             node.launch(home);
         }

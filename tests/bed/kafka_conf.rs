@@ -19,13 +19,7 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self {
-            nodes: 1,
-            sasl: false,
-            tls: false,
-            proxied: false,
-            configs: Vec::new(),
-        }
+        Self { nodes: 1, sasl: false, tls: false, proxied: false, configs: Vec::new() }
     }
 }
 
@@ -180,10 +174,7 @@ pub(super) fn properties(options: &KafkaOptions, node: &Node<'_>) -> String {
 fn sasl(text: &mut String) {
     const MODULES: &str = "org.apache.kafka.common.security";
     text.push_str("sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n");
-    let users: String = USERS
-        .iter()
-        .map(|(user, password)| format!(" user_{user}=\"{password}\""))
-        .collect();
+    let users: String = USERS.iter().map(|(user, password)| format!(" user_{user}=\"{password}\"")).collect();
     for listener in ["sasl_plaintext", "sasl_ssl"] {
         let _ = writeln!(
             text,

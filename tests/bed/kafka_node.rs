@@ -42,13 +42,9 @@ impl Node {
         let id = self.running().as_ref().expect("launched").id();
         wait_until(START, "a broker that serves", || {
             if let Some(status) = self.running().as_mut().and_then(Process::exited) {
-                panic!(
-                    "the broker ended while it started: {status}\n{}",
-                    tail(&self.directory.join("broker.log"), 20)
-                );
+                panic!("the broker ended while it started: {status}\n{}", tail(&self.directory.join("broker.log"), 20));
             }
-            owns_port(id, self.ports.plain)
-                && live_brokers(self.ports.plain).is_some_and(|live| live >= brokers)
+            owns_port(id, self.ports.plain) && live_brokers(self.ports.plain).is_some_and(|live| live >= brokers)
         });
     }
 }
@@ -56,23 +52,17 @@ impl Node {
 /// A lone node's freshly formatted directory fits any port, so it is copied. The cluster id is made anew, so that a
 /// client that strays to another test's broker notices.
 pub(super) fn copy_template(home: &Path, sasl: bool, data: &Path) {
-    let template = home.join(if sasl {
-        "template-sasl"
-    } else {
-        "template-plain"
-    });
+    let template = home.join(if sasl { "template-sasl" } else { "template-plain" });
     copy_directory(&template, data).expect("the data template can be copied");
     let meta = data.join("meta.properties");
     let text = fs::read_to_string(&meta).expect("the template has meta.properties");
     let text: String = text
         .lines()
-        .map(|line| {
-            if line.starts_with("cluster.id=") {
-                format!("cluster.id={}\n", uuid())
-            } else {
-                format!("{line}\n")
-            }
-        })
+        .map(
+            |line| {
+                if line.starts_with("cluster.id=") { format!("cluster.id={}\n", uuid()) } else { format!("{line}\n") }
+            },
+        )
         .collect();
     fs::write(meta, text).expect("meta.properties");
 }
@@ -117,11 +107,7 @@ pub(super) fn format_cluster(home: &Path, nodes: &[Node], controllers: &str) {
 /// 22 characters that Kafka reads as 16 bytes; a last one of `A` leaves no bit over.
 fn uuid() -> String {
     let random = fs::read_to_string("/proc/sys/kernel/random/uuid").expect("Linux");
-    let hex: String = random
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(21)
-        .collect();
+    let hex: String = random.chars().filter(char::is_ascii_hexdigit).take(21).collect();
     format!("{hex}A")
 }
 
@@ -149,9 +135,7 @@ fn live_brokers(port: u16) -> Option<usize> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     // Length, Metadata, version 1, correlation id, client id, no topics.
-    stream
-        .write_all(b"\0\0\0\x13\0\x03\0\x01\0\0\0\x01\0\x05probe\0\0\0\0")
-        .ok()?;
+    stream.write_all(b"\0\0\0\x13\0\x03\0\x01\0\0\0\x01\0\x05probe\0\0\0\0").ok()?;
     let mut head = [0; 12];
     stream.read_exact(&mut head).ok()?;
     let [.., a, b, c, d] = head;

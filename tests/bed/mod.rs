@@ -53,9 +53,7 @@ pub struct Installed(BTreeMap<String, PathBuf>);
 impl Installed {
     /// The directory of one component (`kafka`, `python`, `go`, `java`, `node`).
     pub fn home(&self, component: &str) -> &Path {
-        self.0
-            .get(component)
-            .unwrap_or_else(|| panic!("install.sh named no directory for {component}"))
+        self.0.get(component).unwrap_or_else(|| panic!("install.sh named no directory for {component}"))
     }
 }
 
@@ -87,9 +85,7 @@ fn install() -> Result<Installed, String> {
     }
     let mut answer = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        stdout
-            .read_to_string(&mut answer)
-            .map_err(|e| e.to_string())?;
+        stdout.read_to_string(&mut answer).map_err(|e| e.to_string())?;
     }
     let status = child.wait().map_err(|e| e.to_string())?;
     if !status.success() {

@@ -14,9 +14,7 @@ const BLOCK: u16 = 200;
 pub fn free_port() -> u16 {
     static LEFT: Mutex<(u16, u16)> = Mutex::new((0, 0));
     // A test that panicked here has left nothing half done.
-    let mut left = LEFT
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut left = LEFT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     loop {
         if left.0 == left.1 {
             let first = next_block();
@@ -31,10 +29,7 @@ pub fn free_port() -> u16 {
 }
 
 fn next_block() -> u16 {
-    let output = Command::new(super::source("bed/ports.sh"))
-        .arg(BLOCK.to_string())
-        .output()
-        .expect("ports.sh starts");
+    let output = Command::new(super::source("bed/ports.sh")).arg(BLOCK.to_string()).output().expect("ports.sh starts");
     String::from_utf8_lossy(&output.stdout)
         .trim()
         .parse()

@@ -99,18 +99,11 @@ impl Process {
         let stdout = directory.join(format!("{name}.out.log"));
         let stderr = directory.join(format!("{name}.log"));
         let open = |path: &Path| {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            File::options().create(true).append(true).open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
         };
         let mut shell = Command::new("sh");
         shell
-            .args([
-                "-c",
-                r#"read -r _ || exit 125; input=$1; shift; exec "$@" <"$input""#,
-            ])
+            .args(["-c", r#"read -r _ || exit 125; input=$1; shift; exec "$@" <"$input""#])
             .arg("sh")
             .arg(input)
             .arg(command.get_program())
@@ -134,13 +127,7 @@ impl Process {
         Guard::get().tell(&format!("+group {}", child.id()));
         let mut go = child.stdin.take().expect("a piped stdin");
         writeln!(go, "go").unwrap_or_else(|e| panic!("{name} ended before its start: {e}"));
-        Self {
-            child,
-            name: name.to_owned(),
-            stdout,
-            stderr,
-            status: None,
-        }
+        Self { child, name: name.to_owned(), stdout, stderr, status: None }
     }
 
     /// The process id of the program itself.

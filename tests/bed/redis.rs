@@ -32,21 +32,13 @@ impl RedisServer {
         command.args(["--save", "", "--appendonly", "no", "--dir"]);
         command.arg(directory.path()).args(args);
         let mut process = Process::start(&command, directory.path(), "redis");
-        wait_until(
-            Duration::from_secs(20),
-            "a redis-server that answers",
-            || {
-                if let Some(status) = process.exited() {
-                    panic!("redis-server ended while it started: {status}");
-                }
-                answers(address)
-            },
-        );
-        Self {
-            address,
-            process,
-            directory,
-        }
+        wait_until(Duration::from_secs(20), "a redis-server that answers", || {
+            if let Some(status) = process.exited() {
+                panic!("redis-server ended while it started: {status}");
+            }
+            answers(address)
+        });
+        Self { address, process, directory }
     }
 
     /// Where it listens.

@@ -81,13 +81,7 @@ impl RespClient {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
         stream.set_nodelay(true).expect("a TCP stream");
-        Self {
-            stream,
-            buffer: Vec::new(),
-            start: 0,
-            deadline: Duration::from_secs(10),
-            resp3: false,
-        }
+        Self { stream, buffer: Vec::new(), start: 0, deadline: Duration::from_secs(10), resp3: false }
     }
 
     /// How long one reply may take from now on.
@@ -175,16 +169,13 @@ impl RespClient {
 
     /// Closes the sending side; the server sees the end of the input and can still answer.
     pub fn finish_sending(&mut self) {
-        self.stream
-            .shutdown(std::net::Shutdown::Write)
-            .expect("an open connection");
+        self.stream.shutdown(std::net::Shutdown::Write).expect("an open connection");
     }
 
     fn fill(&mut self, end: Instant) -> io::Result<usize> {
         let left = end.saturating_duration_since(Instant::now());
         // Zero would mean for ever.
-        self.stream
-            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         // Only what is not parsed yet moves, and that is less than one reply.
         self.buffer.drain(..self.start);
         self.start = 0;
@@ -263,11 +254,9 @@ fn from3(frame: resp3::types::OwnedFrame) -> Reply {
         Frame::Array { data, .. } => Reply::Array(all(data)),
         Frame::Push { data, .. } => Reply::Push(all(data)),
         Frame::Set { data, .. } => Reply::Set(data.into_iter().map(from3).collect()),
-        Frame::Map { data, .. } => Reply::Map(
-            data.into_iter()
-                .map(|(key, value)| (from3(key), from3(value)))
-                .collect(),
-        ),
+        Frame::Map { data, .. } => {
+            Reply::Map(data.into_iter().map(|(key, value)| (from3(key), from3(value))).collect())
+        }
         Frame::Hello { .. } => panic!("a server does not send HELLO"),
     }
 }

@@ -42,12 +42,7 @@ impl Tidegate {
         let directory = WorkDir::new("tidegate");
         directory.write("tidegate.toml", config);
         let (redis, admin) = addresses(config);
-        Self {
-            process: launch(directory.path()),
-            redis,
-            admin,
-            directory,
-        }
+        Self { process: launch(directory.path()), redis, admin, directory }
     }
 
     /// Starts it again, after its end, with the same configuration and directory, and waits until it is ready.
@@ -64,11 +59,7 @@ impl Tidegate {
         command.args(args);
         let mut process = Process::start(&command, directory.path(), "tidegate");
         let status = process.wait(START);
-        std::process::Output {
-            status,
-            stdout: process.stdout(),
-            stderr: process.stderr().into_bytes(),
-        }
+        std::process::Output { status, stdout: process.stdout(), stderr: process.stderr().into_bytes() }
     }
 
     /// Waits until it is ready, as [`Tidegate::start`] does.
@@ -91,10 +82,7 @@ impl Tidegate {
         let process = &mut self.process;
         wait_until(START, what, || {
             if let Some(status) = process.exited() {
-                panic!(
-                    "tidegate ended while it started: {status}\n{}",
-                    process.stderr()
-                );
+                panic!("tidegate ended while it started: {status}\n{}", process.stderr());
             }
             condition()
         });
@@ -141,10 +129,7 @@ impl Tidegate {
         // The program's name comes second, in parentheses, and may hold anything.
         let after_name = stat.rsplit_once(')').expect("a process's stat").1;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let ticks: u64 = [11, 12]
-            .iter()
-            .filter_map(|&field| fields.get(field)?.parse::<u64>().ok())
-            .sum();
+        let ticks: u64 = [11, 12].iter().filter_map(|&field| fields.get(field)?.parse::<u64>().ok()).sum();
         // Linux reports a hundred ticks a second to programs, whatever its own clock is.
         Duration::from_millis(ticks * 10)
     }
@@ -202,9 +187,7 @@ impl Tidegate {
         self.metrics()
             .iter()
             .filter(|(series, _)| {
-                series
-                    .strip_prefix(name)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+                series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
                     && series.contains(label)
             })
             .map(|(_, value)| value)
@@ -212,15 +195,8 @@ impl Tidegate {
     }
 
     /// Waits until the sum of a metric's series fulfils the condition, and gives it.
-    pub fn wait_metric(
-        &self,
-        name: &str,
-        deadline: Duration,
-        condition: impl Fn(f64) -> bool,
-    ) -> f64 {
-        wait_for(deadline, name, || {
-            Some(self.metric(name)).filter(|value| condition(*value))
-        })
+    pub fn wait_metric(&self, name: &str, deadline: Duration, condition: impl Fn(f64) -> bool) -> f64 {
+        wait_for(deadline, name, || Some(self.metric(name)).filter(|value| condition(*value)))
     }
 }
 
@@ -240,9 +216,7 @@ fn addresses(config: &str) -> (Option<SocketAddr>, Option<SocketAddr>) {
     let listen = |section: &str| config.get(section)?.get("listen").cloned();
     let redis = listen("log").and_then(|addresses| {
         let addresses = addresses.as_array()?;
-        addresses
-            .iter()
-            .find_map(|address| address.as_str()?.parse().ok())
+        addresses.iter().find_map(|address| address.as_str()?.parse().ok())
     });
     let admin = listen("admin").and_then(|address| address.as_str()?.parse().ok());
     (redis, admin)
@@ -255,9 +229,7 @@ pub fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
         .map(|line| {
             // A label's value may contain blanks; the value of the sample does not.
             let (series, value) = line.trim_end().rsplit_once(' ').expect("series and value");
-            let value = value
-                .parse()
-                .unwrap_or_else(|_| panic!("no number: {line}"));
+            let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
             (series.to_owned(), value)
         })
         .collect()

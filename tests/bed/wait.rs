@@ -3,10 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Asks again and again until there is an answer; `None` if there was none within the deadline.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one pause between two looks at a condition that has a deadline"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one pause between two looks at a condition that has a deadline")]
 pub fn poll<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {

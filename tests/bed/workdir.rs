@@ -52,10 +52,7 @@ impl Drop for WorkDir {
             Guard::get().forget_directory(&self.0);
             eprintln!("the test's files are in {}", self.0.display());
             print_logs(&self.0);
-            let shared = SHARED
-                .lock()
-                .map(|shared| shared.clone())
-                .unwrap_or_default();
+            let shared = SHARED.lock().map(|shared| shared.clone()).unwrap_or_default();
             shared.iter().for_each(|directory| print_logs(directory));
         } else {
             // A process that is being killed may still be writing; the guard tries again when this process ends.
@@ -92,8 +89,7 @@ fn log_files(directory: &Path) -> Vec<PathBuf> {
 /// Kafka's data files end in `.log` as well, but their names are numbers.
 fn is_log(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.extension().is_some_and(|extension| extension == "log")
-        && !stem.bytes().all(|byte| byte.is_ascii_digit())
+    path.extension().is_some_and(|extension| extension == "log") && !stem.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The last lines of a file; empty if it cannot be read.
@@ -101,7 +97,5 @@ pub fn tail(path: &Path, lines: usize) -> String {
     let content = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&content);
     let all: Vec<&str> = text.lines().collect();
-    all.get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default()
-        .join("\n")
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }

@@ -25,7 +25,8 @@ fn the_printed_lines_work_as_pasted_and_the_live_view_shows_the_record() {
     command.arg("dev");
     let begun = Instant::now();
     let mut dev = Process::start(&command, directory.path(), "dev");
-    let printed = wait_for(SOON, "ready", || Some(lines(&dev)).filter(|lines| lines.iter().any(|line| line == "ready")));
+    let printed =
+        wait_for(SOON, "ready", || Some(lines(&dev)).filter(|lines| lines.iter().any(|line| line == "ready")));
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(2), "ready after {took:?}");
     let redis: SocketAddr = line(&printed, "redis  redis://").parse().unwrap();

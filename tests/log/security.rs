@@ -15,7 +15,12 @@ fn users_reach_their_keys_with_their_commands_and_nothing_else() {
     let prefix = unique("acl");
     let key = format!("{prefix}-app");
     let tidegate = Setup::shared()
-        .user(directory.path(), "app", "app secret", &format!("keys = [\"{prefix}-*\"]\ncommands = [\"+lpush\", \"+ping\"]"))
+        .user(
+            directory.path(),
+            "app",
+            "app secret",
+            &format!("keys = [\"{prefix}-*\"]\ncommands = [\"+lpush\", \"+ping\"]"),
+        )
         .user(directory.path(), "ops", "ops secret", "")
         .route("key = \"*\"\ncreate_topic = { partitions = 1, replication = 1 }")
         .start();
@@ -63,8 +68,7 @@ fn a_transaction_of_somebody_without_the_right_puts_nothing_into_kafka() {
 fn hello_logs_in_and_switches_the_protocol() {
     let directory = WorkDir::new("users");
     let key = unique("hello");
-    let tidegate =
-        Setup::shared().user(directory.path(), "app", "secret", "").topic(&key, 1, "").start();
+    let tidegate = Setup::shared().user(directory.path(), "app", "secret", "").topic(&key, 1, "").start();
     let mut client = connect(&tidegate);
     assert!(client.command(["HELLO", "3"]).error().starts_with("NOAUTH"));
     assert!(client.command(["HELLO", "3", "AUTH", "app", "wrong"]).error().starts_with("WRONGPASS"));
@@ -152,14 +156,15 @@ fn last_error(tidegate: &Tidegate) -> String {
 #[test]
 fn a_wrong_password_is_named_in_the_log_and_on_the_debug_page() {
     let kafka = secured();
-    for (bootstrap, protocol, mechanism) in [
-        (kafka.sasl_bootstrap(), "SASL_PLAINTEXT", "PLAIN"),
-        (kafka.sasl_ssl_bootstrap(), "SASL_SSL", "SCRAM-SHA-512"),
-    ] {
+    for (bootstrap, protocol, mechanism) in
+        [(kafka.sasl_bootstrap(), "SASL_PLAINTEXT", "PLAIN"), (kafka.sasl_ssl_bootstrap(), "SASL_SSL", "SCRAM-SHA-512")]
+    {
         let directory = WorkDir::new("secrets");
         let setup = secure_setup(&bootstrap, protocol, Some((mechanism, "wrong-secret")), &directory);
         let tidegate = setup.route("key = \"*\"\nhold_ms = 500").start_unready();
-        wait_until(SOON, "the reason on the debug page", || last_error(&tidegate).to_lowercase().contains("authentication"));
+        wait_until(SOON, "the reason on the debug page", || {
+            last_error(&tidegate).to_lowercase().contains("authentication")
+        });
         wait_until(SOON, "the reason in the log", || tidegate.log().to_lowercase().contains("authentication"));
         assert_eq!(tidegate.get("/readyz/log").status, 503);
         assert!(matches!(connect(&tidegate).command(["LPUSH", "a", "x"]), Reply::Error(_)));

@@ -53,10 +53,8 @@ fn what_was_sent_before_the_end_is_answered_and_delivered() {
 fn with_kafka_away_it_ends_at_its_deadline_and_every_waiting_client_is_told() {
     let kafka = Kafka::start();
     let key = unique("away");
-    let mut tidegate = Setup::new(&kafka.bootstrap())
-        .log("shutdown_timeout_seconds = 2")
-        .topic(&key, 2, "hold_ms = 60000")
-        .start();
+    let mut tidegate =
+        Setup::new(&kafka.bootstrap()).log("shutdown_timeout_seconds = 2").topic(&key, 2, "hold_ms = 60000").start();
     let mut clients: Vec<RespClient> = (0..5).map(|_| connect(&tidegate)).collect();
     for client in &mut clients {
         assert_eq!(client.command(["LPUSH", &key, "before"]).integer(), 1);

@@ -76,10 +76,8 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
             // A socket closed with unread bytes sends a reset, which would take the last forwarded bytes with it.
             let _ = client.shutdown().await;
             let _ = server.shutdown().await;
-            let _ = timeout(Duration::from_secs(1), async {
-                tokio::join!(drain(&mut client), drain(&mut server))
-            })
-            .await;
+            let _ =
+                timeout(Duration::from_secs(1), async { tokio::join!(drain(&mut client), drain(&mut server)) }).await;
         }
         None => {}
     }
@@ -93,12 +91,7 @@ async fn drain(stream: &mut TcpStream) {
 }
 
 /// Moves the bytes of one direction until its end. An error ends the whole connection.
-async fn pump(
-    mut from: ReadHalf<'_>,
-    to: WriteHalf<'_>,
-    direction: Direction,
-    shared: &Shared,
-) -> io::Result<()> {
+async fn pump(mut from: ReadHalf<'_>, to: WriteHalf<'_>, direction: Direction, shared: &Shared) -> io::Result<()> {
     let mut rules = shared.rules.subscribe();
     let (queue, due) = mpsc::channel(1024);
     let read = async move {
@@ -139,10 +132,7 @@ async fn pump(
 }
 
 async fn changed(rules: &mut watch::Receiver<Rules>) -> io::Result<()> {
-    rules
-        .changed()
-        .await
-        .map_err(|_| io::ErrorKind::ConnectionReset.into())
+    rules.changed().await.map_err(|_| io::ErrorKind::ConnectionReset.into())
 }
 
 async fn write(

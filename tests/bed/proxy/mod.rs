@@ -47,11 +47,7 @@ struct Way {
     chunk: (usize, Duration),
 }
 
-const OPEN: Way = Way {
-    flow: Flow::Pass,
-    delay: Duration::ZERO,
-    chunk: (64 * 1024, Duration::ZERO),
-};
+const OPEN: Way = Way { flow: Flow::Pass, delay: Duration::ZERO, chunk: (64 * 1024, Duration::ZERO) };
 
 #[derive(Clone, Copy)]
 struct Rules {
@@ -59,10 +55,7 @@ struct Rules {
     ways: [Way; 2],
 }
 
-const HEALTHY: Rules = Rules {
-    refuse: false,
-    ways: [OPEN, OPEN],
-};
+const HEALTHY: Rules = Rules { refuse: false, ways: [OPEN, OPEN] };
 
 /// How connections end: both sides reset at once, or in order, so that what was forwarded is still read.
 #[derive(Clone, Copy)]
@@ -92,11 +85,8 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// Listens on a free port and forwards to this address, which need not be served yet.
     pub fn start(upstream: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
             rules: watch::Sender::new(HEALTHY),
@@ -109,11 +99,7 @@ impl FaultProxy {
         });
         let address = SocketAddr::from(([127, 0, 0, 1], super::free_port()));
         runtime.spawn(listen(address, Arc::clone(&shared)));
-        let proxy = Self {
-            address,
-            shared,
-            runtime: Some(runtime),
-        };
+        let proxy = Self { address, shared, runtime: Some(runtime) };
         proxy.await_listener(true);
         proxy
     }
@@ -203,9 +189,7 @@ impl FaultProxy {
     }
 
     fn change(&self, direction: Direction, change: impl FnOnce(&mut Way)) {
-        self.shared
-            .rules
-            .send_modify(|rules| change(&mut rules.ways[direction as usize]));
+        self.shared.rules.send_modify(|rules| change(&mut rules.ways[direction as usize]));
     }
 
     fn await_listener(&self, listening: bool) {

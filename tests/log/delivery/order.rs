@@ -19,8 +19,7 @@ fn load(setup: &Setup, keys: &[String], at_least: u64) -> Vec<Vec<Consumed>> {
     crate::bed::wait_until(SOON, "acknowledgements", || load.acknowledged() >= at_least);
     let outcome = load.finish();
     assert_eq!(outcome.refused, 0, "{:?}", outcome.errors());
-    let topics: Vec<Vec<Consumed>> =
-        keys.iter().map(|key| consume(&Kafka::shared().bootstrap(), key)).collect();
+    let topics: Vec<Vec<Consumed>> = keys.iter().map(|key| consume(&Kafka::shared().bootstrap(), key)).collect();
     outcome.verify(&topics);
     assert_eq!(topics.iter().map(Vec::len).sum::<usize>() as u64, outcome.acknowledged);
     topics

@@ -70,8 +70,7 @@ fn a_record_over_the_brokers_limit_is_an_error_and_its_neighbours_arrive() {
 fn every_compression_is_read_by_others() {
     for compression in ["none", "lz4", "zstd", "snappy", "gzip"] {
         let key = unique(compression);
-        let tidegate =
-            Setup::shared().kafka(&format!("compression = \"{compression}\"")).topic(&key, 1, "").start();
+        let tidegate = Setup::shared().kafka(&format!("compression = \"{compression}\"")).topic(&key, 1, "").start();
         let mut client = connect(&tidegate);
         let sent: Vec<Vec<u8>> = (0..200).map(|i| format!("{i} {}", "some text ".repeat(50)).into_bytes()).collect();
         let bytes: Vec<u8> = sent.iter().flat_map(|value| resp::encode([b"LPUSH", key.as_bytes(), value])).collect();

@@ -145,7 +145,8 @@ fn one(
         client.set_deadline(Duration::from_secs(30));
         let mut next = 0;
         while !stop.load(Ordering::Relaxed) {
-            if let Err(error) = exchange(&mut client, &format!("{number}.{life}"), key, &mut next, options, counts, &mut all)
+            if let Err(error) =
+                exchange(&mut client, &format!("{number}.{life}"), key, &mut next, options, counts, &mut all)
             {
                 assert!(options.may_close, "connection {number}: {error}");
                 assert!(is_close(&error), "connection {number}: {error}");
