@@ -1,5 +1,6 @@
 //! What is known of the connection to Kafka: seen yet, last error, fatal.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +13,8 @@ use tokio::sync::Notify;
 
 /// The same line is logged at most this often: librdkafka repeats itself at every reconnect.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
+/// How many kinds of lines are remembered for that.
+const KINDS: usize = 32;
 
 /// Shared by all producers and the directory of topics.
 #[derive(Debug, Default)]
@@ -19,7 +22,8 @@ pub struct Health {
     seen: AtomicBool,
     seen_now: Notify,
     last_error: Mutex<Option<Trouble>>,
-    last_line: Mutex<Option<(String, Instant)>>,
+    /// The kinds of lines that were logged last; several take turns while Kafka is away.
+    last_lines: Mutex<VecDeque<(String, Instant)>>,
 }
 
 /// An error with its time.
@@ -100,11 +104,13 @@ impl Health {
     fn is_news(&self, line: &str) -> bool {
         // librdkafka's lines end in durations and counts; what comes before tells them apart.
         let kind: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
-        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let known = last.as_ref().is_some_and(|(text, at)| *text == kind && now.duration_since(*at) < REPEAT_AFTER);
+        last.retain(|(_, at)| now.duration_since(*at) < REPEAT_AFTER);
+        let known = last.iter().any(|(text, _)| *text == kind);
         if !known {
-            *last = Some((kind, now));
+            last.truncate(KINDS - 1);
+            last.push_front((kind, now));
         }
         !known
     }

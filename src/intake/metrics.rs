@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
-use super::shared::Counters;
+use super::shared::Shared;
 
 /// Why a record was not taken or not confirmed: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,8 @@ pub(super) struct IntakeMetrics {
 /// What one worker counted since it last told.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    pub(super) received: u64,
-    pub(super) received_bytes: u64,
+    /// Records and their bytes by the route's place in the table.
+    received: Vec<(u64, u64)>,
     pub(super) acknowledged: u64,
     pub(super) commands: u64,
     pub(super) bytes_in: u64,
@@ -107,6 +107,18 @@ impl IntakeMetrics {
 // === impl Tally ===
 
 impl Tally {
+    pub(super) fn new(routes: usize) -> Self {
+        Self { received: vec![(0, 0); routes], ..Self::default() }
+    }
+
+    #[inline]
+    pub(super) fn received(&mut self, route: usize, records: u64, bytes: u64) {
+        if let Some(count) = self.received.get_mut(route) {
+            count.0 += records;
+            count.1 += bytes;
+        }
+    }
+
     pub(super) fn refused(&mut self, why: Refusal, records: u64) {
         if let Some(count) = self.refused.get_mut(why as usize) {
             *count += records;
@@ -114,21 +126,29 @@ impl Tally {
     }
 
     /// Adds what was counted to what everybody sees.
-    pub(super) fn tell(&mut self, metrics: &IntakeMetrics, counters: &Counters) {
+    pub(super) fn tell(&mut self, shared: &Shared) {
         let silent = self.bytes_in == 0 && self.bytes_out == 0;
         // CLIENT REPLY OFF: an outcome comes with no byte.
         if silent && self.acknowledged == 0 && self.refused.iter().all(|count| *count == 0) {
             return;
         }
-        let told = std::mem::take(self);
-        metrics.received.increment(told.received);
-        metrics.received_bytes.increment(told.received_bytes);
+        let (metrics, counters) = (&shared.metrics, &shared.counters);
+        for ((records, bytes), route) in self.received.iter_mut().zip(&shared.route_counts) {
+            if *records > 0 {
+                route.received(*records, *bytes);
+                metrics.received.increment(*records);
+                metrics.received_bytes.increment(*bytes);
+                counters.received.fetch_add(*records, Ordering::Relaxed);
+                (*records, *bytes) = (0, 0);
+            }
+        }
+        let received = std::mem::take(&mut self.received);
+        let told = std::mem::replace(self, Self { received, ..Self::default() });
         metrics.acknowledged.increment(told.acknowledged);
         metrics.commands.increment(told.commands);
         metrics.refused.iter().zip(told.refused).filter(|(_, count)| *count > 0).for_each(|(counter, count)| {
             counter.increment(count);
         });
-        counters.received.fetch_add(told.received, Ordering::Relaxed);
         counters.acknowledged.fetch_add(told.acknowledged, Ordering::Relaxed);
         counters.refused.fetch_add(told.refused.iter().sum(), Ordering::Relaxed);
         counters.commands.fetch_add(told.commands, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::metrics::{Refusal, Tally};
 use super::replies::{Pending, Replies, Success};
 use super::shared::Shared;
+use crate::base::budget::Allowance;
 use crate::record::config::{Accept, Acknowledge, OnRefusal};
 use crate::record::route::{NoRoute, RecordError, Route};
 use crate::record::sink::{Destination, RECORD_OVERHEAD, RecordSink, Ticket};
@@ -17,6 +18,7 @@ pub(super) struct Desk<'a, S> {
     pub(super) sink: &'a mut S,
     pub(super) shared: &'a Shared,
     pub(super) tally: &'a mut Tally,
+    pub(super) allowance: &'a mut Allowance,
     pub(super) now: Instant,
     /// `now` in milliseconds since the start.
     pub(super) millis: u64,
@@ -131,7 +133,7 @@ impl<S: RecordSink> Desk<'_, S> {
     /// Takes a push's cost from the budget, or says whether to wait for room or to give up.
     #[inline]
     pub(super) fn reserve(&mut self, size: Size, route: &Route, who: &Pusher<'_>) -> Result<(), NotTaken> {
-        if self.shared.budget.try_take(size.cost) {
+        if self.allowance.try_take(size.cost) {
             *self.starved_since = None;
             return Ok(());
         }
@@ -167,11 +169,7 @@ impl<S: RecordSink> Desk<'_, S> {
     ) -> Option<Ticket> {
         let config = &binding.route.config;
         let bytes = (size.cost - size.records as usize * RECORD_OVERHEAD) as u64;
-        self.tally.received += u64::from(size.records);
-        self.tally.received_bytes += bytes;
-        if let Some(counts) = self.shared.route_counts.get(binding.route.index) {
-            counts.received(u64::from(size.records), bytes);
-        }
+        self.tally.received(binding.route.index, u64::from(size.records), bytes);
         let waits = config.acknowledge == Acknowledge::Kafka;
         let slot = replies.open(Pending {
             total: size.records,

@@ -91,8 +91,13 @@ impl RespClient {
 
     /// Switches to RESP3; gives the server's answer.
     pub fn hello3(&mut self) -> Reply {
+        self.hello3_with(&[])
+    }
+
+    /// As [`RespClient::hello3`], with further arguments (`AUTH`, …).
+    pub fn hello3_with(&mut self, args: &[&str]) -> Reply {
         self.resp3 = true;
-        self.command(["HELLO", "3"])
+        self.command(["HELLO", "3"].iter().chain(args))
     }
 
     /// Sends one command and reads its reply.

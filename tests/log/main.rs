@@ -11,9 +11,14 @@
 #[path = "../bed/mod.rs"]
 mod bed;
 
+mod admin;
 mod bed_smoke;
 mod clients;
+mod conformance;
 mod delivery;
+mod dev;
+mod misbehave;
 mod outage;
+mod security;
 mod shutdown;
 mod support;

@@ -177,6 +177,7 @@ impl Session {
     fn work<S: RecordSink>(&mut self, bytes: &[u8], desk: &mut Desk<'_, S>) -> usize {
         let mut decoder = std::mem::take(&mut self.decoder);
         let mut at = 0;
+        let mut limits = self.limits(desk.shared);
         while self.flow == Flow::Hungry {
             if self.replies.waiting() >= WAITING || self.replies.unwritten().len() >= UNREAD {
                 self.flow = Flow::Full;
@@ -185,7 +186,7 @@ impl Session {
             let frame = bytes.get(at..).unwrap_or_default();
             let length = match self.decoded.take() {
                 Some(length) => length,
-                None => match decoder.decode(frame, &self.limits(desk.shared)) {
+                None => match decoder.decode(frame, &limits) {
                     Ok(Some(length)) => length,
                     Ok(None) => break,
                     Err(error) => {
@@ -206,6 +207,9 @@ impl Session {
             }
             decoder.next();
             at += length;
+            if limits.unauthenticated != self.client.user.is_none() {
+                limits = self.limits(desk.shared);
+            }
         }
         self.decoder = decoder;
         // What comes after the end is not read.

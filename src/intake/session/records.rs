@@ -53,14 +53,12 @@ impl Session {
     ) -> Result<(), NotTaken> {
         let parcel = self.parcel(args, kind)?;
         let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, false);
-        let known = self.bound.take().filter(|bound| bound.kind == kind && bound.key == parcel.key);
-        let bound = match known {
-            Some(bound) => bound,
-            None => Bound { key: parcel.key.to_vec(), kind, binding: desk.bind(parcel.key, kind, &who)? },
-        };
-        let taken = parcel.take(&bound.binding, desk, &who, &mut self.replies);
-        self.bound = Some(bound);
-        taken?;
+        if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
+            let binding = desk.bind(parcel.key, kind, &who)?;
+            self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
+        }
+        let Some(bound) = &self.bound else { return Ok(()) };
+        parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
         self.client.takes_reply();
         Ok(())
     }

@@ -21,6 +21,7 @@ use super::linger::Linger;
 use super::metrics::{Closed, Tally};
 use super::session::{Flow, Session};
 use super::shared::{Shared, unix_micros};
+use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
 use crate::record::sink::RecordSink;
 use transfer::{Back, read_one, write_one};
@@ -97,9 +98,10 @@ impl<S: RecordSink> Worker<S> {
             sessions: Slab::new(),
             back: Back {
                 sink: parts.sink,
-                shared: parts.shared,
                 linger: Linger::default(),
-                tally: Tally::default(),
+                tally: Tally::new(parts.shared.route_counts.len()),
+                allowance: Allowance::new(parts.shared.budget.clone()),
+                shared: parts.shared,
                 starved_since: None,
             },
             load: parts.load,
@@ -145,8 +147,12 @@ impl<S: RecordSink> Worker<S> {
             } else if self.back.sink.expects_soon() {
                 self.await_outcomes(now);
             }
+            if self.back.sink.unsettled() == 0 {
+                // Who has nothing on its way keeps nothing from others.
+                self.back.allowance.settle();
+            }
             self.tick(Instant::now());
-            self.back.tally.tell(&self.back.shared.metrics, &self.back.shared.counters);
+            self.back.tally.tell(&self.back.shared);
             if self.is_finished() {
                 return;
             }
@@ -391,7 +397,7 @@ impl<S: RecordSink> Worker<S> {
             session.replies.stop();
             write_one(session, &mut self.back, now);
         }
-        self.back.tally.tell(&self.back.shared.metrics, &self.back.shared.counters);
+        self.back.tally.tell(&self.back.shared);
         true
     }
 }

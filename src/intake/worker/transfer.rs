@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::budget::Allowance;
 use crate::intake::linger::Linger;
 use crate::intake::metrics::{Closed, Refusal, Tally};
 use crate::intake::push::Desk;
@@ -20,6 +21,7 @@ pub(super) struct Back<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) linger: Linger,
     pub(super) tally: Tally,
+    pub(super) allowance: Allowance,
     pub(super) starved_since: Option<Instant>,
 }
 
@@ -31,6 +33,7 @@ impl<S> Back<S> {
             sink: &mut self.sink,
             shared: &self.shared,
             tally: &mut self.tally,
+            allowance: &mut self.allowance,
             now,
             millis: self.shared.millis(now),
             starved_since: &mut self.starved_since,

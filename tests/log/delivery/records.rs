@@ -1,7 +1,7 @@
 //! What a record may be: limits, validation, binary values, compression.
 
 use crate::bed::{Kafka, Reply, RespClient, resp, unique};
-use crate::support::{Setup, connect, consumed, values};
+use crate::support::{SOON, Setup, connect, consumed, values};
 
 fn push(client: &mut RespClient, key: &str, value: &[u8]) -> Reply {
     client.command([b"LPUSH", key.as_bytes(), value])
@@ -37,6 +37,7 @@ fn what_a_route_does_not_take_is_refused_and_nothing_of_the_command_is_taken() {
     }
     assert_eq!(push(&mut client, &key, b" {\"a\":[1,2]} "), Reply::Integer(1));
     assert_eq!(values(&consumed(&key, 2)), [fits.as_bytes(), b" {\"a\":[1,2]} "]);
+    tidegate.wait_metric("tidegate_log_records_refused_total", SOON, |count| count == 10.0);
     let refused = |reason| tidegate.metric_with("tidegate_log_records_refused_total", reason);
     assert_eq!((refused("reason=\"too_large\""), refused("reason=\"invalid\"")), (2.0, 8.0));
 }

@@ -1,7 +1,7 @@
 //! Which topic a record goes to, and how topics come into being.
 
 use crate::bed::{Kafka, Reply, WorkDir, admin, unique};
-use crate::support::{Setup, connect, consumed, values};
+use crate::support::{SOON, Setup, connect, consumed, values};
 
 fn one() -> Reply {
     Reply::Integer(1)
@@ -100,5 +100,6 @@ fn a_key_without_a_route_is_refused_and_the_connection_stays() {
     let refused = client.command(["PUBLISH", &key, "x"]);
     assert!(refused.error().contains("does not accept this command"), "{refused:?}");
     assert_eq!(client.command(["LPUSH", &key, "x"]), one());
+    tidegate.wait_metric("tidegate_log_records_refused_total", SOON, |count| count == 2.0);
     assert_eq!(tidegate.metric_with("tidegate_log_records_refused_total", "reason=\"no_route\""), 2.0);
 }

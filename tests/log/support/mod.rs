@@ -1,5 +1,11 @@
 //! What the suites of the log plane share: configurations, load, and what must hold of what was consumed.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test target compiles this as a module of its own and uses its part of it"
+)]
+
 pub mod load;
 
 use crate::bed::{Consumed, Kafka, RespClient, Tidegate, consume_at_least, free_port};
