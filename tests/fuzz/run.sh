@@ -27,7 +27,7 @@ status=0
   -dict="$here/resp.dict" -artifact_prefix="$kept/crashes/" -print_final_stats=1 "${@:2}" \
   "$kept/corpus" "$here/corpus" >"$log" 2>&1 || status=$?
 if [ "$status" -ne 0 ]; then
-  tail -n 60 "$log" >&2
+  grep -vE "^(#[0-9]+|INFO:|stat::)" "$log" | tail -n 60 >&2
   echo "fuzz: the decoder failed; the input is in $kept/crashes" >&2
   exit 1
 fi

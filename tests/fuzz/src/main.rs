@@ -17,6 +17,8 @@ use libfuzzer_sys::fuzz_target;
 
 /// What stretches: more of them in an input are taken as they are, so that no input becomes slow.
 const STRETCHES: usize = 6;
+/// Input that is fed byte by byte as well: then every place is one at which the decoder stopped.
+const SHORT: usize = 4096;
 /// A little less than a quarter of the longest inline command.
 const STRETCH: usize = INLINE_LIMIT / 4 - 100;
 
@@ -29,6 +31,9 @@ fuzz_target!(|input: &[u8]| {
     let data = if choice & 0x80 == 0 { data.to_vec() } else { stretched(data) };
     let whole = decode(std::iter::once(&data[..]), &limits);
     assert_eq!(decode(pieces(&data, lengths), &limits), whole, "pieces of {lengths:?} under {limits:?}");
+    if data.len() <= SHORT {
+        assert_eq!(decode(data.chunks(1), &limits), whole, "single bytes under {limits:?}");
+    }
 });
 
 /// Small limits are met by small inputs.
@@ -56,14 +61,15 @@ fn stretched(data: &[u8]) -> Vec<u8> {
     long
 }
 
-/// Cuts the data; a length of 0 stands for 1000 bytes.
+/// Cuts the data; a length of 0 stands for 1000 bytes. Long data is cut into longer pieces.
 fn pieces(mut data: &[u8], lengths: [u8; 4]) -> impl Iterator<Item = &[u8]> {
+    let scale = if data.len() <= SHORT { 1 } else { 129 };
     let mut lengths = lengths.into_iter().cycle();
     std::iter::from_fn(move || {
         if data.is_empty() {
             return None;
         }
-        let length = lengths.next().filter(|length| *length > 0).map_or(1000, usize::from);
+        let length = lengths.next().filter(|length| *length > 0).map_or(1000, usize::from) * scale;
         let (piece, rest) = data.split_at(length.min(data.len()));
         data = rest;
         Some(piece)
