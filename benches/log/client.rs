@@ -179,7 +179,9 @@ impl Client {
             };
             let received = &self.buffer[..read];
             if received.contains(&b'-') {
-                return Err(io::Error::other(String::from_utf8_lossy(received).lines().next().unwrap_or("").to_owned()));
+                return Err(io::Error::other(
+                    String::from_utf8_lossy(received).lines().next().unwrap_or("").to_owned(),
+                ));
             }
             let replies = received.iter().filter(|byte| **byte == b'\n').count();
             *now = Instant::now();

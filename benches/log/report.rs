@@ -35,5 +35,7 @@ pub(crate) fn heading(first: &str) {
 pub(crate) fn row(name: &str, figures: &Figures, reference: f64, remark: &str) {
     let Figures { rate, cpu, p50, p99, p999, batch } = figures;
     let ratio = cpu / reference;
-    println!("{name:<34} {rate:>10.0} {cpu:>9.3} {ratio:>6.2} {p50:>9.3} {p99:>9.3} {p999:>9.3} {batch:>8.1}  {remark}");
+    println!(
+        "{name:<34} {rate:>10.0} {cpu:>9.3} {ratio:>6.2} {p50:>9.3} {p99:>9.3} {p999:>9.3} {batch:>8.1}  {remark}"
+    );
 }

@@ -100,7 +100,8 @@ pub(crate) fn memory(pid: u32) -> (f64, f64) {
 /// Cores, processor and kernel.
 pub(crate) fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| cpuinfo.lines().find(|line| line.starts_with(name))?.split_once(": ").map(|(_, text)| text);
+    let field =
+        |name: &str| cpuinfo.lines().find(|line| line.starts_with(name))?.split_once(": ").map(|(_, text)| text);
     let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let busy = fs::read_to_string("/proc/loadavg").unwrap_or_default();
