@@ -13,10 +13,13 @@ use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// The size of a record, which is JSON as a service would log it.
 pub(crate) const RECORD_BYTES: usize = 512;
+/// How many different commands there are: a multiple of each pipeline depth.
+const COMMANDS: usize = 256;
 /// No run takes this long.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// What is asked of one read.
@@ -44,8 +47,8 @@ struct Connection {
     stream: TcpStream,
     /// Since when its pipeline is under way.
     since: Instant,
-    /// Bytes of the pipeline that are still to be sent.
-    unsent: usize,
+    /// Which commands are still to be sent.
+    unsent: Range<usize>,
     /// Replies that are still to come.
     awaited: usize,
 }
@@ -56,7 +59,7 @@ pub(crate) struct Client {
     poll: Poll,
     connections: Vec<Connection>,
     idle: VecDeque<usize>,
-    pipeline: Vec<u8>,
+    commands: Vec<u8>,
     buffer: Vec<u8>,
     pipelines_left: usize,
     pipelines_sent: usize,
@@ -78,13 +81,13 @@ impl Client {
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-            connections.push(Connection { stream, since: Instant::now(), unsent: 0, awaited: 0 });
+            connections.push(Connection { stream, since: Instant::now(), unsent: 0..0, awaited: 0 });
         }
         Ok(Self {
             poll,
             connections,
             idle: (0..load.connections).collect(),
-            pipeline: command(key).repeat(load.pipeline),
+            commands: commands(key),
             buffer: vec![0; READ_BYTES],
             pipelines_left: load.records.div_ceil(load.pipeline),
             pipelines_sent: 0,
@@ -108,7 +111,7 @@ impl Client {
             }
             for event in &events {
                 let index = event.token().0;
-                if event.is_writable() && self.connections[index].unsent > 0 {
+                if event.is_writable() && !self.connections[index].unsent.is_empty() {
                     self.send(index)?;
                 }
                 if event.is_readable() && self.receive(index, &mut now)? {
@@ -147,19 +150,21 @@ impl Client {
         }
         let Some(index) = self.idle.pop_front() else { return Ok(()) };
         self.pipelines_left -= 1;
-        self.pipelines_sent += 1;
+        let length = self.commands.len() / COMMANDS * self.load.pipeline;
+        let start = self.pipelines_sent * length % self.commands.len();
         let connection = &mut self.connections[index];
         connection.since = since;
-        connection.unsent = self.pipeline.len();
+        connection.unsent = start..start + length;
         connection.awaited = self.load.pipeline;
+        self.pipelines_sent += 1;
         self.send(index)
     }
 
     fn send(&mut self, index: usize) -> io::Result<()> {
         let connection = &mut self.connections[index];
-        while connection.unsent > 0 {
-            match connection.stream.write(&self.pipeline[self.pipeline.len() - connection.unsent..]) {
-                Ok(written) => connection.unsent -= written,
+        while !connection.unsent.is_empty() {
+            match connection.stream.write(&self.commands[connection.unsent.clone()]) {
+                Ok(written) => connection.unsent.start += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -199,11 +204,36 @@ impl Client {
     }
 }
 
+/// Commands that differ from one another, all of one length: what is sent is a window that moves over them. More of them
+/// than lz4 looks back over, as a sink of equal records would flatter compression.
+fn commands(key: &str) -> Vec<u8> {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    (0..COMMANDS).flat_map(|_| command(key, &mut random)).collect()
+}
+
 /// `LPUSH key record`
-fn command(key: &str) -> Vec<u8> {
-    let head = r#"{"time":"2026-01-01T12:00:00.000Z","level":"info","service":"checkout","trace":"4bf92f3577b34da6","message":""#;
-    let tail = r#""}"#;
-    let filling = "order 4711 was placed, payment is pending; ".repeat(RECORD_BYTES);
-    let record = format!("{head}{}{tail}", &filling[..RECORD_BYTES - head.len() - tail.len()]);
+fn command(key: &str, random: &mut impl FnMut() -> u64) -> Vec<u8> {
+    const WORDS: [&str; 8] = ["order", "payment", "customer", "was", "placed", "declined", "pending", "shipped"];
+    let mut record = format!(
+        r#"{{"time":"2026-01-01T12:{:02}:{:02}.{:03}Z","level":"info","service":"checkout","trace":"{:016x}{:016x}","message":""#,
+        random() % 60,
+        random() % 60,
+        random() % 1000,
+        random(),
+        random(),
+    );
+    while record.len() < RECORD_BYTES {
+        let number = random();
+        let word = WORDS[(number % 8) as usize];
+        record.push_str(&format!("{word} {} ", number >> 40));
+    }
+    record.truncate(RECORD_BYTES - 2);
+    record.push_str("\"}");
     format!("*3\r\n$5\r\nLPUSH\r\n${}\r\n{key}\r\n${}\r\n{record}\r\n", key.len(), record.len()).into_bytes()
 }

@@ -15,9 +15,9 @@ const RATIOS: [(usize, f64); 3] = [(64, 0.6), (16, 0.75), (1, 1.0)];
 const HALF_LOAD_P99: f64 = 15.0;
 /// The median of one connection that waits for each reply, in ms.
 const LONE_P50: f64 = 0.5;
-/// Resident memory in MB: idle, and under load with the default budget of 256 MiB.
+/// Resident memory in MB: idle, and under load: the default budget of 256 MiB and 64 MB.
 const IDLE_MEMORY: f64 = 25.0;
-const PEAK_MEMORY: f64 = 256.0 * 1.048_576 + 64.0;
+const PEAK_MEMORY: f64 = 332.4;
 /// The dearest of 1 … 1000 connections over the cheapest, at one pipeline depth.
 const SPREAD: f64 = 1.2;
 
@@ -131,7 +131,7 @@ pub(crate) fn table(options: &Options, pinning: Pinning) {
     title("adaptive linger: tidegate into the mock cluster, 1 partition; ratio to redis-server at the same load");
     heading("connections × pipeline");
     for (pipeline, _) in RATIOS.into_iter().rev().filter(|(pipeline, _)| options.wants(*pipeline)) {
-        let mut costs = Vec::new();
+        let mut costs = [Vec::new(), Vec::new()];
         for connections in [1, 10, 50, 1000] {
             let figures = alternate(&subjects, load(connections, pipeline, options), options.rounds());
             let remark = match (connections, pipeline) {
@@ -139,15 +139,26 @@ pub(crate) fn table(options: &Options, pinning: Pinning) {
                 _ => String::new(),
             };
             row(&format!("{connections:>4} × {pipeline:<2}"), &figures[1], figures[0].cpu, &remark);
-            costs.push(figures[1].cpu);
+            costs.iter_mut().zip(&figures).for_each(|(costs, figures)| costs.push(figures.cpu));
         }
-        let spread = costs.iter().copied().fold(0.0, f64::max) / costs.iter().copied().fold(f64::MAX, f64::min);
-        println!("     dearest ÷ cheapest a record {spread:.2}  {}", target(spread, SPREAD));
+        println!(
+            "     dearest ÷ cheapest a record {:.2}  {} (from 10 connections on {:.2}, from 50 on {:.2}; redis-server {:.2})",
+            spread(&costs[1]),
+            target(spread(&costs[1]), SPREAD),
+            spread(&costs[1][1..]),
+            spread(&costs[1][2..]),
+            spread(&costs[0]),
+        );
     }
     let (_, peak) = system::memory(one.pid());
     println!("\nresident memory, peak of this part  {peak:.1} MB  {}", target(peak, PEAK_MEMORY));
     let two = tidegate(mock.bootstrap(), "none", 2, pinning);
     few_connections(options, &one, &two, &kafka);
+}
+
+/// The greatest over the least.
+fn spread(costs: &[f64]) -> f64 {
+    costs.iter().copied().fold(0.0, f64::max) / costs.iter().copied().fold(f64::MAX, f64::min)
 }
 
 /// Long-lived connections that are few: whether they spread over the threads.

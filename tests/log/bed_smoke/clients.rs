@@ -13,7 +13,9 @@ fn every_driver_sends_the_bytes_it_should_in_every_mode() {
         for mode in Mode::ALL {
             let key = unique("app");
             let start = Instant::now();
-            driver.run(server.address(), &key, count, mode, None, SOON * 3).expect_ok(count);
+            driver
+                .run(server.address(), &key, count, mode, None, SOON * 3)
+                .expect_ok(count);
             println!("{} {mode:?}: {:?}", driver.name, start.elapsed());
             assert_eq!(client.command(["LLEN", &key]), Reply::Integer(237));
             let stored = client.command(["LRANGE", &key, "0", "-1"]);
@@ -56,8 +58,15 @@ fn the_redis_client_pipelines_and_reads_both_protocols() {
         assert_eq!(reply.integer(), i64::try_from(i).unwrap() + 1);
     }
     assert_eq!(client.command(["GET", "none"]), Reply::Null);
-    assert!(client.command(["GET", "list"]).error().starts_with("WRONGTYPE"));
-    let Reply::Map(hello) = client.hello3() else { panic!("no map") };
+    assert!(
+        client
+            .command(["GET", "list"])
+            .error()
+            .starts_with("WRONGTYPE")
+    );
+    let Reply::Map(hello) = client.hello3() else {
+        panic!("no map")
+    };
     assert!(hello.contains(&(Reply::Bulk(b"proto".into()), Reply::Integer(3))));
     assert_eq!(client.command(["GET", "none"]), Reply::Null);
     assert_eq!(client.command(["PING"]), Reply::Simple("PONG".into()));

@@ -3,7 +3,9 @@
 use super::SOON;
 use crate::bed::consume::{consume_with, produce_lines};
 use crate::bed::kafka::USERS;
-use crate::bed::{Consumed, Direction, Kafka, KafkaOptions, admin, consume, consume_at_least, unique, wait_until};
+use crate::bed::{
+    Consumed, Direction, Kafka, KafkaOptions, admin, consume, consume_at_least, unique, wait_until,
+};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -11,8 +13,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::time::{Duration, Instant};
 
 fn values(records: &[Consumed]) -> Vec<String> {
-    let mut values: Vec<String> =
-        records.iter().map(|record| String::from_utf8_lossy(&record.value).into_owned()).collect();
+    let mut values: Vec<String> = records
+        .iter()
+        .map(|record| String::from_utf8_lossy(&record.value).into_owned())
+        .collect();
     values.sort();
     values
 }
@@ -28,7 +32,9 @@ fn kafka_boots_and_gives_back_what_was_put_in() {
     let records = consume_at_least(&kafka.bootstrap(), &topic, 3, SOON);
     assert_eq!(values(&records), ["a", "b", "c"]);
     kafka.delete_topic(&topic);
-    wait_until(SOON, "the topic's end", || !admin::topics(&kafka.bootstrap()).contains(&topic));
+    wait_until(SOON, "the topic's end", || {
+        !admin::topics(&kafka.bootstrap()).contains(&topic)
+    });
 }
 
 #[test]
@@ -43,14 +49,31 @@ fn the_consumer_reads_binary_records_and_many_of_them() {
         .unwrap();
     let odd: Vec<u8> = (0..=255).chain(*b"\r\n\0\n-1 0\n").collect();
     let headers = OwnedHeaders::new()
-        .insert(Header { key: "id", value: Some("1,2") })
-        .insert(Header { key: "app", value: Some("x") });
-    producer.send(BaseRecord::to(&topic).payload(&odd).key(&odd).headers(headers)).unwrap();
-    producer.send(BaseRecord::<(), [u8]>::to(&topic).payload(b"")).unwrap();
+        .insert(Header {
+            key: "id",
+            value: Some("1,2"),
+        })
+        .insert(Header {
+            key: "app",
+            value: Some("x"),
+        });
+    producer
+        .send(
+            BaseRecord::to(&topic)
+                .payload(&odd)
+                .key(&odd)
+                .headers(headers),
+        )
+        .unwrap();
+    producer
+        .send(BaseRecord::<(), [u8]>::to(&topic).payload(b""))
+        .unwrap();
     let many = 50_000;
     for i in 0..many {
         let value = format!("line {i}");
-        producer.send(BaseRecord::<(), str>::to(&topic).payload(&value)).unwrap();
+        producer
+            .send(BaseRecord::<(), str>::to(&topic).payload(&value))
+            .unwrap();
     }
     producer.flush(SOON).unwrap();
 
@@ -75,13 +98,21 @@ fn a_topics_configuration_can_be_changed() {
     let topic = unique("altered");
     kafka.create_topic(&topic, 1, 1, &[]);
     kafka.alter_topic(&topic, &[("max.message.bytes", "1000")]);
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .create()
+        .unwrap();
     for size in [2000, 200] {
         let value = vec![b'x'; size];
-        producer.send(BaseRecord::<(), [u8]>::to(&topic).payload(&value)).unwrap();
+        producer
+            .send(BaseRecord::<(), [u8]>::to(&topic).payload(&value))
+            .unwrap();
         producer.flush(SOON).unwrap();
     }
-    let sizes: Vec<usize> = consume(&kafka.bootstrap(), &topic).iter().map(|record| record.value.len()).collect();
+    let sizes: Vec<usize> = consume(&kafka.bootstrap(), &topic)
+        .iter()
+        .map(|record| record.value.len())
+        .collect();
     assert_eq!(sizes, [200]);
 }
 
@@ -92,8 +123,11 @@ fn kafka_with_sasl_and_tls_lets_the_right_ones_in() {
     produce_lines(&kafka.bootstrap(), &topic, "a\nb\n");
     let ca = format!("ssl.ca.location={}", kafka.ca_path().display());
     let (user, password) = USERS[0];
-    let login =
-        ["sasl.mechanism=PLAIN".to_owned(), format!("sasl.username={user}"), format!("sasl.password={password}")];
+    let login = [
+        "sasl.mechanism=PLAIN".to_owned(),
+        format!("sasl.username={user}"),
+        format!("sasl.password={password}"),
+    ];
     let with = |protocol: &str, more: &[String]| {
         let mut all = vec![format!("security.protocol={protocol}"), ca.clone()];
         all.extend_from_slice(more);
@@ -109,9 +143,11 @@ fn kafka_with_sasl_and_tls_lets_the_right_ones_in() {
         assert_eq!(values(&records), ["a", "b"], "{properties:?}");
     }
     // Debian's librdkafka cannot do SCRAM with this Kafka; Tidegate's own can.
-    for (mechanism, password, enters) in
-        [("SCRAM-SHA-256", password, true), ("SCRAM-SHA-512", password, true), ("SCRAM-SHA-512", "wrong", false)]
-    {
+    for (mechanism, password, enters) in [
+        ("SCRAM-SHA-256", password, true),
+        ("SCRAM-SHA-512", password, true),
+        ("SCRAM-SHA-512", "wrong", false),
+    ] {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", kafka.sasl_ssl_bootstrap())
             .set("security.protocol", "SASL_SSL")
@@ -158,8 +194,13 @@ fn a_lone_broker_keeps_its_records_over_a_stop_and_a_kill() {
     kafka.restart(1);
     println!("back {:?} after a kill", start.elapsed());
     kafka.freeze(1);
-    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
-    client.fetch_metadata(None, Duration::from_millis(500)).unwrap_err();
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .create()
+        .unwrap();
+    client
+        .fetch_metadata(None, Duration::from_millis(500))
+        .unwrap_err();
     kafka.thaw(1);
     client.fetch_metadata(None, SOON).unwrap();
     let records = consume_at_least(&kafka.bootstrap(), &topic, 2, SOON);
@@ -179,7 +220,9 @@ fn a_kafka_client_stays_behind_the_proxy() {
         .create()
         .unwrap();
     let produce = |value: &str| {
-        producer.send(BaseRecord::<(), str>::to(&topic).payload(value)).unwrap();
+        producer
+            .send(BaseRecord::<(), str>::to(&topic).payload(value))
+            .unwrap();
         producer.flush(SOON).unwrap();
     };
     produce("before");

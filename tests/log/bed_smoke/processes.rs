@@ -32,7 +32,11 @@ fn victim() {
     command.args(["-c", "sleep 1000 & echo started; wait"]);
     let child = Process::start(&command, directory.path(), "sleeper");
     wait_until(SOON, "the sleeper", || !child.stdout().is_empty());
-    println!("child {} directory {}", child.id(), directory.path().display());
+    println!(
+        "child {} directory {}",
+        child.id(),
+        directory.path().display()
+    );
     assert_ne!(way, "panic", "as told");
     wait_until(SOON * 6, "the end by SIGKILL", || false);
 }
@@ -58,13 +62,16 @@ fn victims(process: &Process) -> Option<(String, String)> {
 }
 
 fn group_lives(group: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
-        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        // A dead process that nobody has waited for is still listed.
-        fields.get(2) == Some(&group) && fields.first() != Some(&"Z")
-    })
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|process| {
+            let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            let fields: Vec<&str> = fields.split_whitespace().collect();
+            // A dead process that nobody has waited for is still listed.
+            fields.get(2) == Some(&group) && fields.first() != Some(&"Z")
+        })
 }
 
 #[test]
@@ -77,7 +84,9 @@ fn children_and_directories_go_with_a_killed_test_process() {
     assert!(std::path::Path::new(&work).exists());
     victim.kill9();
     wait_until(SOON, "the child's end", || !group_lives(&child));
-    wait_until(SOON, "the directory's end", || !std::path::Path::new(&work).exists());
+    wait_until(SOON, "the directory's end", || {
+        !std::path::Path::new(&work).exists()
+    });
 }
 
 #[test]

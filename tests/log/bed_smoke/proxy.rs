@@ -82,7 +82,9 @@ fn the_proxy_cuts_and_refuses() {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     assert_eq!(all, b"abc");
-    wait_until(SOON, "refusal", || TcpStream::connect(proxy.address()).is_err());
+    wait_until(SOON, "refusal", || {
+        TcpStream::connect(proxy.address()).is_err()
+    });
     proxy.heal();
     let mut stream = through(&proxy);
     stream.write_all(b"b").unwrap();
@@ -90,7 +92,11 @@ fn the_proxy_cuts_and_refuses() {
     proxy.refuse();
     TcpStream::connect(proxy.address()).unwrap_err();
     stream.write_all(b"c").unwrap();
-    assert_eq!(said(&mut stream, SOON).unwrap(), b"c", "an open one goes on");
+    assert_eq!(
+        said(&mut stream, SOON).unwrap(),
+        b"c",
+        "an open one goes on"
+    );
 }
 
 #[test]
@@ -112,6 +118,10 @@ fn the_proxy_swallows_and_stalls() {
     }
     assert_eq!(proxy.forwarded(Direction::ToServer), 4);
     proxy.heal();
-    assert_eq!(said(&mut stream, SOON), None, "a stream with a hole is reset");
+    assert_eq!(
+        said(&mut stream, SOON),
+        None,
+        "a stream with a hole is reset"
+    );
     wait_until(SOON, "no open connection", || proxy.open() == 0);
 }
