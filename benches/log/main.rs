@@ -50,6 +50,9 @@ struct Options {
     /// This pipeline depth alone (1, 16 or 64).
     #[arg(long)]
     pipeline: Option<usize>,
+    /// This number of connections alone in the table (1, 10, 50 or 1000), as for a profile.
+    #[arg(long)]
+    connections: Option<usize>,
     /// What cargo passes to a bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -69,6 +72,10 @@ enum Part {
 impl Options {
     fn wants(&self, pipeline: usize) -> bool {
         self.pipeline.is_none_or(|wanted| wanted == pipeline)
+    }
+
+    fn wants_connections(&self, connections: usize) -> bool {
+        self.connections.is_none_or(|wanted| wanted == connections)
     }
 
     fn rounds(&self) -> usize {
@@ -93,7 +100,7 @@ fn run(options: &Options) {
     let pinning = Pinning::choose(!options.no_pin);
     let told: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     println!("# The log plane beside redis-server\n");
-    println!("again:   cargo bench --bench log -- {}", told.join(" "));
+    println!("again:   {}", ["cargo bench --bench log --", &told.join(" ")].join(" ").trim_end());
     println!("machine: {machine}");
     println!("pinning: {pinning}");
     println!("against: {}; librdkafka {}", redis_version(), rdkafka::util::get_rdkafka_version().1);

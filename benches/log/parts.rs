@@ -18,6 +18,8 @@ const LONE_P50: f64 = 0.5;
 /// Resident memory in MB: idle, and under load: the default budget of 256 MiB and 64 MB.
 const IDLE_MEMORY: f64 = 25.0;
 const PEAK_MEMORY: f64 = 332.4;
+/// Connections of the table.
+const CONNECTIONS: [usize; 4] = [1, 10, 50, 1000];
 /// The dearest of 1 … 1000 connections over the cheapest, at one pipeline depth.
 const SPREAD: f64 = 1.2;
 
@@ -132,7 +134,7 @@ pub(crate) fn table(options: &Options, pinning: Pinning) {
     heading("connections × pipeline");
     for (pipeline, _) in RATIOS.into_iter().rev().filter(|(pipeline, _)| options.wants(*pipeline)) {
         let mut costs = [Vec::new(), Vec::new()];
-        for connections in [1, 10, 50, 1000] {
+        for connections in CONNECTIONS.into_iter().filter(|connections| options.wants_connections(*connections)) {
             let figures = alternate(&subjects, load(connections, pipeline, options), options.rounds());
             let remark = match (connections, pipeline) {
                 (1, 1) => format!("p50: {}", target(figures[1].p50, LONE_P50)),
@@ -140,6 +142,9 @@ pub(crate) fn table(options: &Options, pinning: Pinning) {
             };
             row(&format!("{connections:>4} × {pipeline:<2}"), &figures[1], figures[0].cpu, &remark);
             costs.iter_mut().zip(&figures).for_each(|(costs, figures)| costs.push(figures.cpu));
+        }
+        if costs[1].len() < CONNECTIONS.len() {
+            continue;
         }
         println!(
             "     dearest ÷ cheapest a record {:.2}  {} (from 10 connections on {:.2}, from 50 on {:.2}; redis-server {:.2})",
@@ -152,8 +157,10 @@ pub(crate) fn table(options: &Options, pinning: Pinning) {
     }
     let (_, peak) = system::memory(one.pid());
     println!("\nresident memory, peak of this part  {peak:.1} MB  {}", target(peak, PEAK_MEMORY));
-    let two = tidegate(mock.bootstrap(), "none", 2, pinning);
-    few_connections(options, &one, &two, &kafka);
+    if options.connections.is_none() {
+        let two = tidegate(mock.bootstrap(), "none", 2, pinning);
+        few_connections(options, &one, &two, &kafka);
+    }
 }
 
 /// The greatest over the least.
