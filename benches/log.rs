@@ -1,2 +1,0 @@
-//! The log plane beside redis-server.
-fn main() {}

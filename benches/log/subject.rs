@@ -1,0 +1,201 @@
+//! The servers under test, and one measurement of one of them.
+
+use crate::bed::{RedisServer, RespClient, Tidegate, free_port, poll};
+use crate::client::{Client, Load, Outcome};
+use crate::system::{self, Pinning};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A key, the topic that it is routed to, and when Tidegate acknowledges.
+pub(crate) struct Route {
+    pub(crate) topic: &'static str,
+    pub(crate) partitions: i32,
+    pub(crate) acknowledge: &'static str,
+}
+
+/// All routes of a bench; the key of each is its topic's name.
+pub(crate) const ROUTES: [Route; 3] = [
+    Route { topic: "bench-1", partitions: 1, acknowledge: "kafka" },
+    Route { topic: "bench-4", partitions: 4, acknowledge: "kafka" },
+    Route { topic: "bench-e", partitions: 1, acknowledge: "enqueue" },
+];
+
+/// Starts Tidegate, pinned, over this Kafka.
+pub(crate) fn tidegate(bootstrap: &str, compression: &str, threads: usize, pinning: Pinning) -> Tidegate {
+    let routes: String = ROUTES
+        .iter()
+        .map(|Route { topic, acknowledge, .. }| {
+            format!("[[log.route]]\nkey = \"{topic}\"\ntopic = \"{topic}\"\nacknowledge = \"{acknowledge}\"\n")
+        })
+        .collect();
+    let brokers = bootstrap.replace(',', "\", \"");
+    let tidegate = Tidegate::start(&format!(
+        "[admin]\nlisten = \"127.0.0.1:{}\"\n[log]\nlisten = [\"127.0.0.1:{}\"]\nthreads = {threads}\n\
+         [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{routes}",
+        free_port(),
+        free_port(),
+    ));
+    pinning.place(tidegate.pid(), threads > 1);
+    tidegate
+}
+
+/// Starts redis-server, pinned, without persistence.
+pub(crate) fn redis(pinning: Pinning) -> RedisServer {
+    let mut redis = RedisServer::start();
+    pinning.place(redis.process().id(), false);
+    redis
+}
+
+/// What is measured: a process, and a key that is pushed to.
+pub(crate) struct Subject<'a> {
+    pub(crate) name: String,
+    address: SocketAddr,
+    pid: u32,
+    key: &'static str,
+    place: Place<'a>,
+}
+
+/// Where the records go.
+enum Place<'a> {
+    List,
+    Topic { tidegate: &'a Tidegate, kafka: &'a BaseConsumer, route: &'static Route },
+}
+
+/// The figures of one run.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Figures {
+    /// Records a second.
+    pub(crate) rate: f64,
+    /// Processor time of the process a record, in µs.
+    pub(crate) cpu: f64,
+    /// In ms.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    /// Records a batch; 0 for redis-server.
+    pub(crate) batch: f64,
+}
+
+/// A client that can be asked for end offsets.
+pub(crate) fn offsets(bootstrap: &str) -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap()
+}
+
+// === impl Subject ===
+
+impl<'a> Subject<'a> {
+    pub(crate) fn redis(redis: &mut RedisServer) -> Self {
+        let (address, pid) = (redis.address(), redis.process().id());
+        Self { name: "redis-server".to_owned(), address, pid, key: ROUTES[0].topic, place: Place::List }
+    }
+
+    /// Tidegate into the topic of `ROUTES[route]`.
+    pub(crate) fn tidegate(name: &str, tidegate: &'a Tidegate, kafka: &'a BaseConsumer, route: usize) -> Self {
+        let route = &ROUTES[route];
+        Self {
+            name: name.to_owned(),
+            address: tidegate.redis_addr(),
+            pid: tidegate.pid(),
+            key: route.topic,
+            place: Place::Topic { tidegate, kafka, route },
+        }
+    }
+
+    /// One run. Ends the bench if a reply is an error or a record has not arrived.
+    pub(crate) fn measure(&self, load: Load) -> Figures {
+        let client = Client::connect(self.address, self.key, load).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let (stored, [delivered, batched, batches]) = (self.stored(), self.counters());
+        let cpu = system::cpu_time(self.pid);
+        let Outcome { records, elapsed, latencies } = client.run().unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        // With `enqueue` replies run ahead of Kafka; what is left to do belongs to the cost.
+        let arrived = poll(Duration::from_secs(20), || (self.stored() == stored + records).then_some(()));
+        let cpu = system::cpu_time(self.pid) - cpu;
+        assert!(arrived.is_some(), "{}: of {records} records {} arrived", self.name, self.stored() - stored);
+        // Kafka has the last records a little before Tidegate hears of it.
+        let mut after = self.counters();
+        let counted = poll(Duration::from_secs(5), || {
+            after = self.counters();
+            (!self.is_tidegate() || after[0] - delivered == records as f64).then_some(())
+        });
+        assert!(counted.is_some(), "{}: of {records} records {} were counted", self.name, after[0] - delivered);
+        self.forget();
+        let quantile = |share| latencies.quantile(share).as_secs_f64() * 1e3;
+        Figures {
+            rate: records as f64 / elapsed.as_secs_f64(),
+            cpu: cpu.as_secs_f64() * 1e6 / records as f64,
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            batch: (after[1] - batched) / (after[2] - batches).max(1.0),
+        }
+    }
+
+    fn is_tidegate(&self) -> bool {
+        matches!(self.place, Place::Topic { .. })
+    }
+
+    /// How many records the list, or the topic by its end offsets, has.
+    fn stored(&self) -> u64 {
+        match &self.place {
+            Place::List => {
+                u64::try_from(RespClient::connect(self.address).command(["LLEN", self.key]).integer()).unwrap()
+            }
+            Place::Topic { kafka, route, .. } => (0..route.partitions)
+                .map(|partition| {
+                    let (_, end) = kafka.fetch_watermarks(route.topic, partition, Duration::from_secs(10)).unwrap();
+                    u64::try_from(end).unwrap()
+                })
+                .sum(),
+        }
+    }
+
+    /// Records delivered, records in batches, batches.
+    fn counters(&self) -> [f64; 3] {
+        let Place::Topic { tidegate, .. } = &self.place else { return [0.0; 3] };
+        let metrics = tidegate.metrics();
+        let sum =
+            |name: &str| metrics.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum();
+        ["tidegate_log_records_delivered_total", "tidegate_log_batch_records_sum", "tidegate_log_batch_records_count"]
+            .map(sum)
+    }
+
+    /// Empties the list: it must not eat the memory.
+    fn forget(&self) {
+        if let Place::List = self.place {
+            RespClient::connect(self.address).command(["DEL", self.key]).integer();
+        }
+    }
+}
+
+/// Measures all subjects in turn, A B A B, and gives the median of each figure for each.
+pub(crate) fn alternate(subjects: &[Subject<'_>], load: Load, rounds: usize) -> Vec<Figures> {
+    let mut runs: Vec<Vec<Figures>> = subjects.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (subject, runs) in subjects.iter().zip(&mut runs) {
+            runs.push(subject.measure(load));
+        }
+    }
+    runs.iter().map(|runs| Figures::median(runs)).collect()
+}
+
+// === impl Figures ===
+
+impl Figures {
+    fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| {
+            let mut values: Vec<f64> = runs.iter().map(figure).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        Self {
+            rate: of(|run| run.rate),
+            cpu: of(|run| run.cpu),
+            p50: of(|run| run.p50),
+            p99: of(|run| run.p99),
+            p999: of(|run| run.p999),
+            batch: of(|run| run.batch),
+        }
+    }
+}
