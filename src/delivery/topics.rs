@@ -209,6 +209,17 @@ struct Asker {
     max_created: usize,
 }
 
+/// What a look for a topic came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Every partition with its leader.
+    Whole,
+    /// Something new, but a partition has no leader.
+    Part,
+    /// No more than was known.
+    Nothing,
+}
+
 // === impl Asker ===
 
 impl Asker {
@@ -242,24 +253,33 @@ impl Asker {
     }
 
     fn find_pending(&mut self) {
-        let mut found = false;
+        let mut news = false;
         for topic in std::mem::take(&mut self.pending) {
-            if self.find(&topic) {
-                found = true;
-            } else if Arc::strong_count(&topic) > 1 {
+            let found = self.find(&topic);
+            news |= found != Found::Nothing;
+            if found != Found::Whole && Arc::strong_count(&topic) > 1 {
                 self.pending.push(topic);
             }
         }
-        if found {
+        if news {
             self.wake();
         }
     }
 
-    fn find(&mut self, topic: &Topic) -> bool {
+    fn find(&mut self, topic: &Topic) -> Found {
         match self.look_up(topic.name.as_str(), topic.create.is_some()) {
             Ok(leaders) => {
-                topic.leaders.store(Arc::new(leaders));
-                true
+                // Just created, some partitions have no leader yet; it must not be 30 s before they are used.
+                let whole = leaders.iter().all(|leader| *leader >= 0);
+                let news = **topic.leaders.load() != leaders;
+                if news {
+                    topic.leaders.store(Arc::new(leaders));
+                }
+                match (whole, news) {
+                    (true, _) => Found::Whole,
+                    (false, true) => Found::Part,
+                    (false, false) => Found::Nothing,
+                }
             }
             Err(error) => {
                 let code = error.rdkafka_error_code();
@@ -274,7 +294,7 @@ impl Asker {
                 if missing && let Some(create) = topic.create {
                     self.create(topic, create);
                 }
-                false
+                Found::Nothing
             }
         }
     }
@@ -318,6 +338,8 @@ impl Asker {
         match outcome {
             Ok(()) => {
                 self.created.insert(topic.name.clone());
+                // It comes: a record that does not wait long enough for it is late, not lost.
+                *topic.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 tracing::info!(topic = %topic.name, ?create, "topic created");
             }
             Err(text) => {

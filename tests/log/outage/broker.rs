@@ -102,7 +102,8 @@ fn memory_stays_bounded_while_kafka_is_away_and_many_push() {
         .log("memory_limit = \"16MiB\"\nmax_frame_size = \"4MiB\"")
         .topic(&key, 3, "hold_ms = 500")
         .start();
-    assert_eq!(connect(&tidegate).command(["LPUSH", &key, "before"]), Reply::Integer(1));
+    // The topic is made at the first push, which may take longer than this route holds a reply.
+    wait_until(SOON, "a push", || connect(&tidegate).command(["LPUSH", &key, "before"]) == Reply::Integer(1));
     let memory = MemoryWatch::start(&tidegate);
     kafka.kill9(1);
     // Small records too: what they cost beside their bytes counts.
