@@ -17,6 +17,9 @@ pub const INLINE_LIMIT: usize = 64 * 1024;
 /// A header is a type byte, at most 20 digits and a sign, CR and LF; no honest one is longer.
 const HEADER_LIMIT: usize = 24;
 
+/// What a decoder keeps of its memory from one command to the next: arguments, and bytes of an inline line.
+const KEEP: usize = 64;
+
 /// Bounds on one command, checked as soon as the wire names a length.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -271,19 +274,15 @@ impl Decoder {
         self.stage = Stage::Start;
         self.at = 0;
         self.spans.clear();
+        // One huge command must not leave its memory behind on a connection that sends small ones ever after.
+        if self.spans.capacity() > KEEP {
+            self.spans = Vec::new();
+        }
         if self.inline {
             self.inline = false;
             self.unquoted.clear();
+            self.unquoted.shrink_to(KEEP);
         }
-        // One huge command must not leave its table behind on a connection that sends small ones ever after.
-        if self.spans.capacity() > 4096 {
-            self.spans = Vec::new();
-        }
-    }
-
-    /// Bytes that this decoder holds on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<(u32, u32)>() + self.unquoted.capacity()
     }
 }
 
