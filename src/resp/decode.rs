@@ -284,6 +284,11 @@ impl Decoder {
             self.unquoted.shrink_to(KEEP);
         }
     }
+
+    /// Bytes that this decoder holds on the heap; the fuzz target sees that they stay bounded.
+    pub fn heap_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<(u32, u32)>() + self.unquoted.capacity()
+    }
 }
 
 fn span(start: usize, end: usize, limits: &Limits) -> Result<(u32, u32), ProtocolError> {
