@@ -22,6 +22,8 @@ build: ## build the optimised binary, target/release/tidegate
 test: ## install what the tests need (once), then run them all
 	@echo "make test: tests/bed/install.sh installs the real clients and Kafka that the tests speak to"
 	tests/bed/install.sh
+	@echo "make test: a minute of random bytes for the decoder, then every suite"
+	FUZZ_SECONDS=60 tests/fuzz/run.sh
 	cargo test $(TEST_FLAGS) --lib --bins --tests
 
 bench: ## measure the log plane beside redis-server
