@@ -79,9 +79,14 @@ pub struct RespClient {
 impl RespClient {
     /// Connects; replies are read as RESP2 until [`RespClient::hello3`]. A reply may take ten seconds.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
-        stream.set_nodelay(true).expect("a TCP stream");
-        Self { stream, buffer: Vec::new(), start: 0, deadline: Duration::from_secs(10), resp3: false }
+        Self::try_connect(address).unwrap_or_else(|e| panic!("{address}: {e}"))
+    }
+
+    /// As [`RespClient::connect`], for a server that may be gone.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::new(), start: 0, deadline: Duration::from_secs(10), resp3: false })
     }
 
     /// How long one reply may take from now on.

@@ -12,18 +12,24 @@ fn a_client_that_never_reads_is_stopped_and_costs_little() {
     let (tidegate, key) = start("max_output_buffer = \"1MiB\"");
     let echo = resp::encode(["ECHO", &"x".repeat(10_000)]);
     let ping = resp::encode(["PING"]);
-    let mut taken = 0;
-    let deaf: Vec<TcpStream> = (0..20)
-        .map(|i| {
-            let stream = raw(tidegate.redis_addr());
-            let bytes = if i % 2 == 0 { echo.repeat(5_000) } else { ping.repeat(2_000_000) };
-            // Taken until what it is answered fills the sockets; then no more is read from it, or it is cut off.
-            let sent = send_all(&stream, &bytes).unwrap_or(0);
-            assert!(sent < bytes.len(), "all of {} bytes were taken", bytes.len());
-            taken += sent;
-            stream
-        })
-        .collect();
+    let address = tidegate.redis_addr();
+    let (taken, deaf): (Vec<usize>, Vec<TcpStream>) = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..20)
+            .map(|i| {
+                let (piece, times) = if i % 2 == 0 { (&echo, 5_000) } else { (&ping, 2_000_000) };
+                scope.spawn(move || {
+                    let stream = raw(address);
+                    // Taken until what it is answered fills the sockets; then no more is read from it, or it is cut off.
+                    let bytes = piece.repeat(times);
+                    let sent = send_all(&stream, &bytes).unwrap_or(0);
+                    assert!(sent < bytes.len(), "all of {} bytes were taken", bytes.len());
+                    (sent, stream)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).unzip()
+    });
+    let taken: usize = taken.into_iter().sum();
     println!("{} MiB taken of 20 deaf clients, {} MiB resident", taken >> 20, tidegate.rss_bytes() >> 20);
     assert_well(&tidegate, &key);
     drop(deaf);

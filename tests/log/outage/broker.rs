@@ -62,13 +62,13 @@ fn kill_and_restart(route: &str, may_close: bool) -> crate::support::load::Outco
         .start();
     let memory = MemoryWatch::start(&tidegate);
     let load = Load::start(tidegate.redis_addr(), &options(&key, may_close));
-    wait_until(SOON, "load", || load.acknowledged() > 3_000);
+    wait_until(SOON, "load", || load.acknowledged() > 1_500);
     kafka.kill9(1);
     // Long enough for refusals of records in flight, of those held, and of those that find no room.
     wait_until(SOON, "refusals", || load.refused() + load.closed() > 200);
     kafka.restart(1);
     let before = load.acknowledged();
-    wait_until(SOON, "acknowledgements again", || load.acknowledged() > before + 3_000);
+    wait_until(SOON, "acknowledgements again", || load.acknowledged() > before + 1_500);
     let outcome = load.finish();
     println!("{}", outcome.summary());
     println!("{:?}", outcome.errors());

@@ -1,13 +1,16 @@
 //! Load from several connections that remember what became of each record, and what must hold of it afterwards.
 
-use crate::bed::{Consumed, Reply, RespClient, resp};
+use crate::bed::{Consumed, Reply, RespClient, poll, resp};
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How long one reply, or a new connection, may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What kind of load.
 #[derive(Clone, Debug)]
@@ -136,13 +139,14 @@ fn one(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        // A server that is stopping or has just closed may refuse: that is the load's end only when told so.
-        if options.may_close && TcpStream::connect(server).is_err() {
-            std::thread::yield_now();
-            continue;
-        }
-        let mut client = RespClient::connect(server);
-        client.set_deadline(Duration::from_secs(30));
+        // A server that is stopping or was just left may refuse: the load goes on until it is told to stop.
+        let connected = poll(PATIENCE, || match RespClient::try_connect(server) {
+            Ok(client) => Some(Some(client)),
+            Err(error) if !options.may_close => panic!("connection {number}: {error}"),
+            Err(_) => stop.load(Ordering::Relaxed).then_some(None),
+        });
+        let Some(mut client) = connected.expect("a connection, or the word to stop") else { break };
+        client.set_deadline(PATIENCE);
         let mut next = 0;
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) =
