@@ -11,6 +11,12 @@ use tidegate::tail::{self, KafkaAccess};
 use tidegate::telemetry::logging::{self, LoggingError};
 use tidegate::{app, dev};
 
+/// librdkafka allocates and frees once a record; jemalloc takes a third less for it than the C library's allocator, whose
+/// cache for a thread holds few of a batch's many. Its symbols are malloc's own here, so that C code uses it as well.
+/// (mimalloc is a little faster only with huge pages, which triple the memory of an idle process.)
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The configuration or the command line is bad; trying again does not help.
 const BAD_CONFIGURATION: u8 = 2;
 
