@@ -55,6 +55,8 @@ pub(super) struct Producer {
     rejected: Vec<Report>,
     messages: Vec<sys::rd_kafka_message_t>,
     reports: Vec<*const sys::rd_kafka_message_t>,
+    /// A fatal error was met: nothing is taken any more.
+    fatal: bool,
     /// An event that [`Producer::wait`] met.
     met: *mut sys::rd_kafka_event_t,
     /// Last, as librdkafka writes to it until the client is gone.
@@ -93,6 +95,7 @@ impl Producer {
             rejected: Vec::new(),
             messages: Vec::new(),
             reports: vec![std::ptr::null(); REPORTS],
+            fatal: false,
             met: std::ptr::null_mut(),
             _wake: wake,
         })
@@ -232,10 +235,19 @@ impl Producer {
         }
     }
 
-    fn error_of(&self, event: *mut sys::rd_kafka_event_t) {
+    fn error_of(&mut self, event: *mut sys::rd_kafka_event_t) {
         // SAFETY: the event is alive, and so is its text, which is copied.
-        let text = unsafe { CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned() };
+        let (code, text) = unsafe {
+            let text = CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned();
+            (sys::rd_kafka_event_error(event), text)
+        };
+        self.fatal |= error_code(code) == Some(RDKafkaErrorCode::Fatal);
         self.client.context().0.error_seen(&text);
+    }
+
+    /// True once a fatal error was met: only a new producer helps.
+    pub(super) fn is_fatal(&self) -> bool {
+        self.fatal
     }
 
     fn log_of(&self, event: *mut sys::rd_kafka_event_t) {
@@ -264,6 +276,16 @@ impl Producer {
         let flags = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT;
         // SAFETY: the client is alive.
         unsafe { sys::rd_kafka_purge(self.client.native_ptr(), flags) };
+    }
+}
+
+#[cfg(test)]
+impl Producer {
+    /// Makes librdkafka meet a fatal error, as a broker's answer would.
+    pub(super) fn fail_fatally(&self) {
+        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client is alive, and the reason is NUL-terminated and copied.
+        unsafe { sys::rd_kafka_test_fatal_error(self.client.native_ptr(), code, c"a test asked for it".as_ptr()) };
     }
 }
 

@@ -306,6 +306,7 @@ impl RecordSink for KafkaSink {
                 self.settle(number, batch, each);
             }
         }
+        self.broken |= self.producer.is_fatal();
         if self.broken {
             self.mend();
         }
@@ -350,3 +351,6 @@ impl Drop for KafkaSink {
         self.factory.budget.give_back(left);
     }
 }
+
+#[cfg(test)]
+mod tests;
