@@ -13,6 +13,9 @@ use super::users::Users;
 use crate::base::budget::Budget;
 use crate::record::route::RouteTable;
 
+/// How much half-read frames may take where the budget is used up, in bytes.
+const RESERVE: usize = 16 << 20;
+
 /// Shared by the listeners and all workers.
 pub(super) struct Shared {
     /// Limits of a session and of all.
@@ -25,6 +28,8 @@ pub(super) struct Shared {
     pub route_counts: Vec<RouteCounts>,
     /// Bytes that are not acknowledged yet.
     pub budget: Budget,
+    /// Bytes of half-read frames beyond the budget.
+    pub reserve: Budget,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -67,6 +72,7 @@ impl Shared {
             routes,
             route_counts,
             budget,
+            reserve: Budget::new(RESERVE),
             metrics: IntakeMetrics::register(),
             counters: Counters::default(),
             longest_hold,

@@ -26,7 +26,7 @@ use crate::resp::reply::Reply;
 const WAITING: usize = 32 << 10;
 /// Bytes of replies that may wait for the client to read; no command is carried out beyond.
 const UNREAD: usize = 16 << 10;
-/// A half-read frame below this is kept even where the budget is used up, in bytes: refusing needs the whole command.
+/// A half-read frame below this is kept even where all memory is used up, in bytes.
 const SMALL: usize = 16 << 10;
 /// Redis's own bounds on a client that has not said yet who it is.
 const STRANGER: Limits = Limits { frame: 1 << 20, arguments: 10, bulk: 16384, unauthenticated: true };
@@ -70,8 +70,9 @@ pub(super) struct Session {
     decoder: Decoder,
     /// Bytes from the current frame's first on.
     partial: Vec<u8>,
-    /// What `partial` took from the budget.
+    /// What `partial` took from the budget, and from the reserve.
     charged: usize,
+    reserved: usize,
     /// The frame at the front of `partial` is decoded and waits to be carried out; its length.
     decoded: Option<usize>,
     transaction: Option<Transaction>,
@@ -118,6 +119,7 @@ impl Session {
             decoder: Decoder::default(),
             partial: Vec::new(),
             charged: 0,
+            reserved: 0,
             decoded: None,
             transaction: None,
             bound: None,
@@ -158,16 +160,22 @@ impl Session {
         self.charge(desk);
     }
 
-    /// A half-read frame counts as much as records do.
+    /// A half-read frame counts as much as records do. Where the budget is used up it is read on from a reserve, as only a
+    /// whole command can be refused with an error of its own.
     fn charge<S>(&mut self, desk: &mut Desk<'_, S>) {
-        let size = self.partial.capacity();
-        if size <= self.charged {
-            desk.shared.budget.give_back(self.charged - size);
-            self.charged = size;
-        } else if desk.shared.budget.try_take(size - self.charged) {
-            self.charged = size;
+        let (size, shared) = (self.partial.capacity(), desk.shared);
+        let held = self.charged + self.reserved;
+        if size <= held {
+            let from_reserve = self.reserved.min(held - size);
+            shared.reserve.give_back(from_reserve);
+            self.reserved -= from_reserve;
+            shared.budget.give_back(held - size - from_reserve);
+            self.charged -= held - size - from_reserve;
+        } else if shared.budget.try_take(size - held) {
+            self.charged += size - held;
+        } else if shared.reserve.try_take(size - held) {
+            self.reserved += size - held;
         } else if self.flow == Flow::Hungry && size > SMALL {
-            // What cannot be kept cannot be answered either: the rest of the frame is not waited for.
             self.say(&Reply::error("ERR the memory limit is used up, a command of this size finds no room"));
             self.close(desk, Some(Closed::Refused));
         }
@@ -346,6 +354,7 @@ impl Session {
     /// Gives back what the session holds of the budget.
     pub(super) fn release_budget(&mut self, shared: &Shared) {
         shared.budget.give_back(std::mem::take(&mut self.charged));
+        shared.reserve.give_back(std::mem::take(&mut self.reserved));
         self.partial = Vec::new();
         self.transaction = None;
     }
