@@ -26,6 +26,10 @@ status=0
 "$target/$host/release/tidegate-fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
   -dict="$here/resp.dict" -artifact_prefix="$kept/crashes/" -print_final_stats=1 "${@:2}" \
   "$kept/corpus" "$here/corpus" >"$log" 2>&1 || status=$?
+if [ "$status" -eq 72 ]; then
+  echo "fuzz: interrupted; nothing was found so far" >&2
+  exit 130
+fi
 if [ "$status" -ne 0 ]; then
   grep -vE "^(#[0-9]+|INFO:|stat::)" "$log" | tail -n 60 >&2
   echo "fuzz: the decoder failed; the input is in $kept/crashes" >&2
