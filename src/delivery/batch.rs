@@ -13,6 +13,8 @@ pub(super) struct Batch {
     pub(super) place: (usize, usize),
     /// When its first record came.
     pub(super) born: Instant,
+    /// It goes as a group of its own: a record in it made a larger group too large for the broker.
+    pub(super) alone: bool,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     value_bytes: usize,
@@ -32,13 +34,13 @@ struct Entry {
 
 impl Batch {
     pub(super) fn new(place: (usize, usize), born: Instant) -> Self {
-        Self { place, born, bytes: Vec::new(), entries: Vec::new(), value_bytes: 0, unattended: 0 }
+        Self { place, born, alone: false, bytes: Vec::new(), entries: Vec::new(), value_bytes: 0, unattended: 0 }
     }
 
     /// True where a record of `size` bytes, its key included, still goes in.
     #[inline]
     pub(super) fn has_room(&self, size: usize) -> bool {
-        self.entries.is_empty() || self.bytes.len() + size <= BATCH_BYTES
+        !self.alone && (self.entries.is_empty() || self.bytes.len() + size <= BATCH_BYTES)
     }
 
     /// Takes a copy of a record.
@@ -127,7 +129,7 @@ impl Batch {
     pub(super) fn reuse(mut self, place: (usize, usize), born: Instant) -> Self {
         self.bytes.clear();
         self.entries.clear();
-        Self { place, born, bytes: self.bytes, entries: self.entries, value_bytes: 0, unattended: 0 }
+        Self { bytes: self.bytes, entries: self.entries, ..Self::new(place, born) }
     }
 
     /// Bytes of memory behind it.

@@ -68,19 +68,28 @@ impl PartitionQueue {
         let mut size = 0;
         let mut group = Vec::with_capacity(self.waiting.len().min(16));
         while let Some(next) = self.waiting.front() {
+            let alone = next.alone;
             size += next.size();
-            if !group.is_empty() && size > limit {
+            if !group.is_empty() && (size > limit || alone) {
                 break;
             }
             group.extend(self.waiting.pop_front());
+            if alone {
+                break;
+            }
         }
         self.in_flight += group.len();
         self.gate_of_flight = self.gate;
         group
     }
 
+    /// True where one batch is in flight: what it holds last is the last that was sent.
+    pub(super) fn awaits_its_last(&self) -> bool {
+        self.in_flight == 1
+    }
+
     /// A batch came back; `again` holds its records that must go again. True where something waits and may go now.
-    pub(super) fn answered(&mut self, again: Option<Batch>) -> bool {
+    pub(super) fn answered(&mut self, again: impl IntoIterator<Item = Batch>) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.again.extend(again);
         if self.in_flight == 0 {
@@ -141,6 +150,19 @@ mod tests {
         group.next();
         assert!(queue.answered(group.next()));
         assert_eq!(texts(&queue.take_group(usize::MAX)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_batch_that_must_go_alone_does() {
+        let mut queue = queue_of(&["a"]);
+        let mut alone = queue.take_group(usize::MAX).remove(0);
+        alone.alone = true;
+        queue.push(None, b"b", None, || Batch::new((0, 0), Instant::now()));
+        assert!(queue.answered([alone]));
+        queue.push(None, b"c", None, || Batch::new((0, 0), Instant::now()));
+        assert_eq!(texts(&queue.take_group(usize::MAX)), ["a"]);
+        assert!(queue.answered(None));
+        assert_eq!(texts(&queue.take_group(usize::MAX)), ["b", "c"]);
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use super::KafkaSink;
 use crate::delivery::batch::Batch;
 use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::health::Health;
-use crate::delivery::producer::Producer;
+use crate::delivery::partition::PartitionQueue;
+use crate::delivery::producer::{Producer, Report};
 use crate::record::sink::{Failure, RECORD_OVERHEAD, Ticket};
 
 // === impl KafkaSink ===
@@ -15,7 +18,7 @@ impl KafkaSink {
     /// A batch is back from librdkafka, every record of it reported.
     pub(super) fn settle(&mut self, number: usize, batch: Batch, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
         let (topic, partition) = batch.place;
-        let mut again: Option<Batch> = None;
+        let mut again: Vec<Batch> = Vec::new();
         let mut failed = 0;
         let mut wrong = Vec::new();
         self.wrong.retain(|report| {
@@ -25,13 +28,23 @@ impl KafkaSink {
             }
             other
         });
+        if self.may_split(&batch, &wrong) {
+            again = split(&batch, wrong.drain(..));
+        }
+        let mut resent = 0;
         for report in wrong {
             let (Some(code), Some((key, value))) = (report.error, batch.record(report.entry)) else { continue };
             let ticket = batch.ticket(report.entry);
             match (judge(code), ticket) {
                 (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
                     self.broken |= Health::is_fatal(Some(code));
-                    again.get_or_insert_with(|| Batch::new(batch.place, batch.born)).push(key, value, ticket);
+                    resent += 1;
+                    if again.is_empty() {
+                        again.push(Batch::new(batch.place, batch.born));
+                    }
+                    if let Some(again) = again.last_mut() {
+                        again.push(key, value, ticket);
+                    }
                 }
                 (Verdict::Fail { failure, .. }, ticket) => {
                     failed += 1;
@@ -44,14 +57,15 @@ impl KafkaSink {
                 }
             }
         }
-        let kept = again.as_ref().map_or((0, 0), |again| (again.len(), again.cost()));
-        let settled = batch.len() - kept.0;
+        let (kept, kept_cost) =
+            again.iter().fold((0, 0), |(len, cost), again| (len + again.len(), cost + again.cost()));
+        let settled = batch.len() - kept;
         self.unsettled -= settled;
         self.in_flight -= 1;
-        self.factory.budget.give_back(batch.cost() - kept.1);
+        self.factory.budget.give_back(batch.cost() - kept_cost);
         self.metrics.delivered.increment((settled - failed) as u64);
         self.metrics.failed.increment(failed as u64);
-        self.metrics.redelivered.increment(kept.0 as u64);
+        self.metrics.redelivered.increment(resent);
         if let Some(state) = self.topics.get_mut(topic) {
             let counts = &state.shared.counts;
             counts.delivered.fetch_add((settled - failed) as u64, Ordering::Relaxed);
@@ -69,6 +83,18 @@ impl KafkaSink {
             }
         }
         self.spare.keep(batch);
+    }
+
+    /// Whether records that the broker found too large are sent again in smaller groups, so that one of them does not
+    /// take its neighbours with it. Only where none that came after them was written: order is kept before all.
+    fn may_split(&self, batch: &Batch, wrong: &[Report]) -> bool {
+        let too_large = |report: &Report| report.error == Some(RDKafkaErrorCode::MessageSizeTooLarge);
+        let one = batch.alone && batch.len() == 1;
+        let first = wrong.first().map(|report| report.entry);
+        let is_tail = first.is_some_and(|first| first + wrong.len() == batch.len());
+        let (topic, partition) = batch.place;
+        let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
+        !one && is_tail && wrong.iter().all(too_large) && queue.is_some_and(PartitionQueue::awaits_its_last)
     }
 
     /// After a fatal error: once everything is reported, a new producer takes the old one's place.
@@ -120,4 +146,20 @@ impl KafkaSink {
             state.shared.counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
         }
     }
+}
+
+/// The reported records of a batch in two halves, each to go alone.
+fn split(batch: &Batch, reports: impl ExactSizeIterator<Item = Report>) -> Vec<Batch> {
+    let half = reports.len().div_ceil(2);
+    let mut halves: Vec<Batch> = Vec::new();
+    for (place, report) in reports.enumerate() {
+        if place % half == 0 {
+            halves.push(Batch::new(batch.place, batch.born));
+        }
+        if let (Some(last), Some((key, value))) = (halves.last_mut(), batch.record(report.entry)) {
+            last.push(key, value, batch.ticket(report.entry));
+        }
+    }
+    halves.iter_mut().for_each(|half| half.alone = true);
+    halves
 }

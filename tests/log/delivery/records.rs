@@ -63,7 +63,11 @@ fn a_record_over_the_brokers_limit_is_an_error_and_its_neighbours_arrive() {
             assert_eq!(reply, [Reply::Integer(1)]);
         }
     }
-    assert_eq!(values(&consumed(&key, 2)), [b"before".as_slice(), b"after"]);
+    // In one write they go to Kafka in one batch.
+    let replies = client.pipeline(&bytes.concat(), 3);
+    assert!(replies[1].error().contains("max.message.bytes"), "{replies:?}");
+    assert_eq!((&replies[0], &replies[2]), (&Reply::Integer(1), &Reply::Integer(1)));
+    assert_eq!(values(&consumed(&key, 4)), [b"before".as_slice(), b"after", b"before", b"after"]);
 }
 
 #[test]
