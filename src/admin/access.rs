@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use subtle::ConstantTimeEq;
 
 use super::config::Token;
@@ -44,7 +45,7 @@ impl Access {
         let known = if scheme.eq_ignore_ascii_case("bearer") {
             self.knows(|token| token.secret.as_bytes().ct_eq(credentials.trim().as_bytes()))
         } else if scheme.eq_ignore_ascii_case("basic") {
-            let pair = decode_base64(credentials.trim()).ok_or(Refusal::Token)?;
+            let pair = BASE64_STANDARD.decode(credentials.trim()).map_err(|_| Refusal::Token)?;
             self.knows(|token| format!("{}:{}", token.name, token.secret).as_bytes().ct_eq(&pair))
         } else {
             false
@@ -64,30 +65,6 @@ fn names_this_machine(host: &str) -> bool {
         .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
-}
-
-/// Standard Base64 with or without padding; `None` for anything else.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let mut bits: u32 = 0;
-    let mut held = 0;
-    for digit in text.trim_end_matches('=').bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xFF).ok()?);
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -140,12 +117,5 @@ mod tests {
         let access = with_token();
         assert_eq!(check(&access, HERE, "localhost", None), Ok(()));
         assert_eq!(check(&access, HERE, "evil.example", None), Err(Refusal::Token));
-    }
-
-    #[test]
-    fn base64_is_read_back() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")] {
-            assert_eq!(decode_base64(text).unwrap(), bytes.as_bytes());
-        }
     }
 }

@@ -59,11 +59,6 @@ impl Drain {
         self.inner.requested.send_replace(true);
     }
 
-    /// Whether the end was asked for; for threads that poll.
-    pub fn is_requested(&self) -> bool {
-        *self.inner.requested.borrow()
-    }
-
     /// Waits until the end is asked for; at once if it was.
     pub async fn requested(&self) {
         // The sender lives in `self`, so that the wait cannot fail.
@@ -105,7 +100,6 @@ mod tests {
     async fn the_end_waits_for_the_last_guard() {
         let drain = Drain::new();
         let (one, two) = (drain.guard("session"), drain.guard("session"));
-        assert!(!drain.is_requested());
         let ending = tokio::spawn({
             let drain = drain.clone();
             async move { drain.finish(Duration::from_secs(5)).await }

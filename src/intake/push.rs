@@ -142,15 +142,15 @@ impl<S: RecordSink> Desk<'_, S> {
 
     #[cold]
     fn no_room(&mut self, size: Size, route: &Route, who: &Pusher<'_>) -> Result<(), NotTaken> {
-        // While there is no room no socket is read: what is read after a drought has waited through it.
-        let since = (*self.starved_since.get_or_insert(self.now)).min(who.arrived);
         let limit = self.shared.budget.limit();
-        if size.cost <= limit && self.now.duration_since(since) < route.config.hold {
-            return Err(NotTaken::NoRoom);
-        }
         let text = if size.cost > limit {
             format!("the records of this command need {} bytes, the memory limit is {limit}", size.cost)
         } else {
+            // While there is no room no socket is read: what is read after a drought has waited through it.
+            let since = (*self.starved_since.get_or_insert(self.now)).min(who.arrived);
+            if self.now.duration_since(since) < route.config.hold {
+                return Err(NotTaken::NoRoom);
+            }
             format!("the memory limit of {limit} bytes is used up by records that Kafka has not confirmed")
         };
         let reply = self.wrong(route, Refusal::Memory, u64::from(size.records), &text);

@@ -1,7 +1,8 @@
 //! The metrics recorder. Stages register their metrics through the `metrics` macros; [`Metrics::render`] gives the text
 //! that Prometheus scrapes.
 //!
-//! Names are `tidegate_<stage>_<noun>_<unit>[_total]`; labels follow [`super::labels`].
+//! Names are `tidegate_<stage>_<noun>_<unit>[_total]`; a label's value never comes straight from a client,
+//! because each new value is a new series that stays in memory and in the monitoring for ever.
 
 use std::sync::{Mutex, PoisonError};
 

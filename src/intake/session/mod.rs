@@ -293,7 +293,7 @@ impl Session {
         }
         let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.shared.facts());
         self.client.last_command = spec.name;
-        if spec.group == "connection" {
+        if may_change_client(spec) {
             // Who it is and which database it uses may name the topic; what it calls itself is listed.
             self.bound = None;
             desk.shared.enlist(&self.client);
@@ -368,6 +368,11 @@ fn pushes(spec: &Spec) -> Option<Accept> {
         Kind::XAdd => Some(Accept::Stream),
         _ => None,
     }
+}
+
+/// Health checks are of the same group and come between pushes: they cost no route and no list.
+fn may_change_client(spec: &Spec) -> bool {
+    spec.group == "connection" && !matches!(spec.name, "ping" | "echo")
 }
 
 /// Not queued within MULTI.

@@ -127,8 +127,9 @@ impl<S: RecordSink> Worker<S> {
             if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
                 && error.kind() != ErrorKind::Interrupted
             {
+                // Its connections would hang: as after a panic, the process ends and is started anew.
                 tracing::error!(%error, "a worker cannot poll its sockets");
-                return;
+                std::process::abort();
             }
             let now = Instant::now();
             self.take_events(&events, now);
@@ -340,6 +341,10 @@ impl<S: RecordSink> Worker<S> {
         self.back.sink.tick(now);
         #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
         self.back.shared.metrics.in_flight_bytes.set(self.back.shared.budget.used() as f64);
+        if self.back.shared.budget.used() <= self.back.shared.budget.limit() / 2 {
+            // The drought is over, even if nobody has pushed since: the next one is waited out from its own start.
+            self.back.starved_since = None;
+        }
         // Others may have given room back, and failures were found by the tick.
         self.retry |= self.back.starved_since.is_some();
         self.outcomes = true;

@@ -4,7 +4,7 @@ use super::{assert_only_well, assert_well, error_and_close, raw, send_all, start
 use crate::bed::{Reply, resp, wait_until};
 use crate::support::{SOON, connect, consumed};
 use std::io::Read as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn half_frames_left_open_harm_nobody() {
@@ -127,4 +127,18 @@ fn one_push_of_a_hundred_thousand_values_is_answered_once() {
     assert_eq!(connect(&tidegate).pipeline(&resp::encode(args), 1), [Reply::Integer(100_000)]);
     consumed(&key, 100_000);
     assert_well(&tidegate, &key);
+}
+
+#[test]
+fn a_push_that_could_never_fit_is_refused_at_once_and_holds_nobody() {
+    let (tidegate, key) = start("");
+    let mut client = connect(&tidegate);
+    let command: Vec<&str> = ["LPUSH", key.as_str()].into_iter().chain(std::iter::repeat_n("x", 210_000)).collect();
+    let began = Instant::now();
+    let refused = client.command(command);
+    assert!(refused.error().contains("the memory limit is 67108864"), "{refused:?}");
+    // The route holds for two seconds what may fit yet; waiting would not help here.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_well(&tidegate, &key);
+    assert_only_well(&key, 1);
 }
