@@ -22,3 +22,4 @@ mod outage;
 mod security;
 mod shutdown;
 mod support;
+mod tail;
