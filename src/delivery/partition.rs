@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use crate::record::sink::Ticket;
+use crate::record::sink::{Record, Ticket};
 
 /// The queue of one partition. Records that came first go first, those that must go again before all others.
 pub(super) struct PartitionQueue {
@@ -30,20 +30,20 @@ impl PartitionQueue {
     pub(super) fn push(
         &mut self,
         key: Option<&[u8]>,
-        value: &[u8],
+        record: Record<'_>,
         ticket: Option<Ticket>,
         fresh: impl FnOnce() -> Batch,
     ) -> bool {
-        let size = value.len() + key.map_or(0, <[u8]>::len);
+        let size = Batch::size_of(key, &record);
         if let Some(last) = self.waiting.back_mut()
             && last.has_room(size)
         {
-            last.push(key, value, ticket);
+            last.push(key, record, ticket);
             return false;
         }
         let first = self.waiting.is_empty();
         let mut batch = fresh();
-        batch.push(key, value, ticket);
+        batch.push(key, record, ticket);
         self.waiting.push_back(batch);
         first
     }
@@ -126,14 +126,14 @@ mod tests {
     fn queue_of(records: &[&str]) -> PartitionQueue {
         let mut queue = PartitionQueue::new(0);
         for record in records {
-            queue.push(None, record.as_bytes(), None, || Batch::new((0, 0), Instant::now()));
+            queue.push(None, Record::plain(record.as_bytes()), None, || Batch::new((0, 0), Instant::now()));
         }
         queue
     }
 
     fn texts(batches: &[Batch]) -> Vec<String> {
         let records = batches.iter().flat_map(Batch::records);
-        records.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+        records.map(|(_, record)| String::from_utf8_lossy(record.value).into_owned()).collect()
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         let mut queue = queue_of(&["a", &large, "b"]);
         let group = queue.take_group(usize::MAX);
         assert_eq!(group.len(), 3);
-        queue.push(None, b"c", None, || Batch::new((0, 0), Instant::now()));
+        queue.push(None, Record::plain(b"c"), None, || Batch::new((0, 0), Instant::now()));
         assert!(!queue.is_due());
         let mut group = group.into_iter();
         assert!(!queue.answered(group.next()));
@@ -157,9 +157,9 @@ mod tests {
         let mut queue = queue_of(&["a"]);
         let mut alone = queue.take_group(usize::MAX).remove(0);
         alone.alone = true;
-        queue.push(None, b"b", None, || Batch::new((0, 0), Instant::now()));
+        queue.push(None, Record::plain(b"b"), None, || Batch::new((0, 0), Instant::now()));
         assert!(queue.answered([alone]));
-        queue.push(None, b"c", None, || Batch::new((0, 0), Instant::now()));
+        queue.push(None, Record::plain(b"c"), None, || Batch::new((0, 0), Instant::now()));
         assert_eq!(texts(&queue.take_group(usize::MAX)), ["a"]);
         assert!(queue.answered(None));
         assert_eq!(texts(&queue.take_group(usize::MAX)), ["b", "c"]);
@@ -179,7 +179,7 @@ mod tests {
         assert!(queue.expire(Instant::now() + Duration::from_secs(60), Duration::from_secs(1)).is_none());
         let mut queue = PartitionQueue::new(0);
         let ticket = Some(Ticket { session: 0, generation: 0, slot: 0 });
-        queue.push(None, b"x", ticket, || Batch::new((0, 0), Instant::now()));
+        queue.push(None, Record::plain(b"x"), ticket, || Batch::new((0, 0), Instant::now()));
         assert!(queue.expire(Instant::now(), Duration::from_secs(1)).is_none());
         assert!(queue.expire(Instant::now() + Duration::from_secs(1), Duration::from_secs(1)).is_some());
     }

@@ -10,9 +10,10 @@ use super::partition::PartitionQueue;
 use super::producer::TopicHandle;
 use super::topics::Topic;
 use crate::record::config::Acknowledge;
+use crate::record::headers::Headers;
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
-use crate::record::sink::{RECORD_OVERHEAD, Ticket};
+use crate::record::sink::{Record, Ticket};
 
 /// A sticky topic moves on to its next partition when this much has gone to one, in bytes.
 const STICKY_BYTES: usize = 64 << 10;
@@ -36,7 +37,9 @@ pub(super) struct TopicState {
 
 pub(super) struct Unplaced {
     pub(super) choice: OwnedChoice,
-    pub(super) value: Box<[u8]>,
+    value: Box<[u8]>,
+    headers: Box<[u8]>,
+    timestamp_ms: Option<i64>,
     pub(super) ticket: Option<Ticket>,
     pub(super) born: Instant,
 }
@@ -57,6 +60,14 @@ impl OwnedChoice {
             Self::Hash(hash) => PartitionChoice::Hash(*hash),
             Self::Key(key) => PartitionChoice::Key(key),
         }
+    }
+}
+
+// === impl Unplaced ===
+
+impl Unplaced {
+    pub(super) fn record(&self) -> Record<'_> {
+        Record { value: &self.value, headers: Headers::from_bytes(&self.headers), timestamp_ms: self.timestamp_ms }
     }
 }
 
@@ -97,7 +108,7 @@ impl TopicState {
     pub(super) fn wait_for_partitions(
         &mut self,
         choice: PartitionChoice<'_>,
-        value: &[u8],
+        record: Record<'_>,
         ticket: Option<Ticket>,
         born: Instant,
     ) {
@@ -106,7 +117,14 @@ impl TopicState {
             PartitionChoice::Hash(hash) => OwnedChoice::Hash(hash),
             PartitionChoice::Key(key) => OwnedChoice::Key(key.into()),
         };
-        self.unplaced.push_back(Unplaced { choice, value: value.into(), ticket, born });
+        self.unplaced.push_back(Unplaced {
+            choice,
+            value: record.value.into(),
+            headers: record.headers.as_bytes().into(),
+            timestamp_ms: record.timestamp_ms,
+            ticket,
+            born,
+        });
     }
 
     /// Takes over what the directory found. True where there was news.
@@ -170,7 +188,7 @@ impl TopicState {
 
     /// What its waiting records took from the byte budget.
     pub(super) fn cost_waiting(&self) -> usize {
-        let unplaced: usize = self.unplaced.iter().map(|record| record.value.len() + RECORD_OVERHEAD).sum();
+        let unplaced: usize = self.unplaced.iter().map(|waiting| waiting.record().cost()).sum();
         unplaced + self.partitions.iter().map(PartitionQueue::cost_waiting).sum::<usize>()
     }
 }

@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::base::budget::Allowance;
 use crate::record::config::{Accept, Acknowledge, OnRefusal};
 use crate::record::route::{NoRoute, RecordError, Route};
-use crate::record::sink::{Destination, RECORD_OVERHEAD, RecordSink, Ticket};
+use crate::record::sink::{Destination, RECORD_OVERHEAD, Record, RecordSink, Ticket};
 use crate::resp::reply::Reply;
 
 /// What a session needs of its worker while it works through its bytes.
@@ -203,7 +203,8 @@ impl<S: RecordSink> Desk<'_, S> {
                     Err(_) => continue,
                 },
             };
-            route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, value, ticket));
+            route
+                .with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, Record::plain(value), ticket));
         }
     }
 

@@ -2,6 +2,8 @@
 //! does I/O.
 
 pub mod config;
+pub mod headers;
+pub mod origin;
 pub mod partition;
 pub mod route;
 pub mod sink;

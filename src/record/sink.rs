@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::headers::Headers;
 use super::partition::PartitionChoice;
 use super::route::Route;
 use super::topic::TopicName;
@@ -11,6 +12,21 @@ use super::topic::TopicName;
 /// What a record costs beside its bytes while it is unacknowledged: the batch's entry here, and librdkafka's message with
 /// its place in the queue and its delivery report.
 pub const RECORD_OVERHEAD: usize = 320;
+
+/// What a byte of headers costs while its record is unacknowledged: librdkafka keeps each header in an allocation of its
+/// own, beside the encoded one here.
+const HEADER_COST: usize = 4;
+
+/// A record on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its bytes.
+    pub value: &'a [u8],
+    /// What goes with it.
+    pub headers: Headers<'a>,
+    /// Its time in Kafka, in Unix milliseconds; else the time when it is handed to Kafka's client.
+    pub timestamp_ms: Option<i64>,
+}
 
 /// Who waits for a record: a reply slot of a session. Comes back with the record's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +68,27 @@ pub struct TooManyTopics {
     pub limit: usize,
 }
 
+// === impl Record ===
+
+impl<'a> Record<'a> {
+    /// A record that is nothing but its bytes.
+    #[inline]
+    pub fn plain(value: &'a [u8]) -> Self {
+        Self { value, ..Self::default() }
+    }
+
+    /// What it takes from the byte budget.
+    #[inline]
+    pub fn cost(&self) -> usize {
+        self.value.len() + RECORD_OVERHEAD + HEADER_COST * self.headers.as_bytes().len()
+    }
+}
+
 /// A place for records. One for each worker, used by its thread alone.
 ///
 /// A turn of the worker is: many [`append`](Self::append), one [`flush`](Self::flush), then
-/// [`outcomes`](Self::outcomes). The worker has taken the cost of each record (its bytes and [`RECORD_OVERHEAD`]) from the
-/// byte budget before; the sink gives it back when the record leaves it.
+/// [`outcomes`](Self::outcomes). The worker has taken the cost of each record ([`Record::cost`]) from the byte budget before;
+/// the sink gives it back when the record leaves it.
 pub trait RecordSink {
     /// The number of a topic, for records of `route`.
     ///
@@ -64,9 +96,9 @@ pub trait RecordSink {
     /// The bound on topics is reached.
     fn destination(&mut self, topic: &TopicName, route: &Arc<Route>) -> Result<Destination, TooManyTopics>;
 
-    /// Takes a copy of `value`. Records of one destination and partition keep the order in which they were appended. With
+    /// Takes a copy of `record`. Records of one destination and partition keep the order in which they were appended. With
     /// a ticket, the outcome is reported exactly once.
-    fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, value: &[u8], ticket: Option<Ticket>);
+    fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, record: Record<'_>, ticket: Option<Ticket>);
 
     /// Sends what was appended, as far as what is in flight allows; the rest goes with a later call.
     fn flush(&mut self, now: Instant);

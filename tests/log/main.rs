@@ -17,6 +17,7 @@ mod clients;
 mod conformance;
 mod delivery;
 mod dev;
+mod headers;
 mod misbehave;
 mod outage;
 mod security;

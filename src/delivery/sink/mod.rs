@@ -24,7 +24,7 @@ use super::topics::Directory;
 use crate::base::budget::Budget;
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
-use crate::record::sink::{Destination, Failure, RecordSink, Ticket, TooManyTopics};
+use crate::record::sink::{Destination, Failure, Record, RecordSink, Ticket, TooManyTopics};
 use crate::record::topic::TopicName;
 
 /// The most bytes of one partition's group.
@@ -156,8 +156,8 @@ impl KafkaSink {
             return;
         }
         let to = Destination(topic);
-        for record in std::mem::take(&mut state.unplaced) {
-            self.put(to, record.choice.borrow(), &record.value, record.ticket, record.born);
+        for waiting in std::mem::take(&mut state.unplaced) {
+            self.put(to, waiting.choice.borrow(), waiting.record(), waiting.ticket, waiting.born);
         }
     }
 
@@ -175,19 +175,19 @@ impl KafkaSink {
         &mut self,
         to: Destination,
         choice: PartitionChoice<'_>,
-        value: &[u8],
+        record: Record<'_>,
         ticket: Option<Ticket>,
         born: Instant,
     ) {
         let Some(state) = self.topics.get_mut(to.0) else { return };
         let Some(partition) = state.partition(choice) else {
-            return state.wait_for_partitions(choice, value, ticket, born);
+            return state.wait_for_partitions(choice, record, ticket, born);
         };
         let Some(queue) = state.partitions.get_mut(partition) else { return };
         let key = if let PartitionChoice::Key(key) = choice { Some(key) } else { None };
         let place = (to.0, partition);
         let spare = &mut self.spare;
-        if queue.push(key, value, ticket, || spare.batch(place, born)) {
+        if queue.push(key, record, ticket, || spare.batch(place, born)) {
             self.dirty.push(place);
         }
     }
@@ -216,7 +216,7 @@ impl RecordSink for KafkaSink {
     }
 
     #[inline]
-    fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, value: &[u8], ticket: Option<Ticket>) {
+    fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, record: Record<'_>, ticket: Option<Ticket>) {
         self.unsettled += 1;
         if let Some(state) = self.topics.get_mut(to.0) {
             if state.taken == 0 {
@@ -224,7 +224,7 @@ impl RecordSink for KafkaSink {
             }
             state.taken += 1;
         }
-        self.put(to, choice, value, ticket, self.now);
+        self.put(to, choice, record, ticket, self.now);
     }
 
     fn flush(&mut self, now: Instant) {

@@ -10,7 +10,7 @@ use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::health::Health;
 use crate::delivery::partition::PartitionQueue;
 use crate::delivery::producer::{Producer, Report};
-use crate::record::sink::{Failure, RECORD_OVERHEAD, Ticket};
+use crate::record::sink::{Failure, Ticket};
 
 // === impl KafkaSink ===
 
@@ -33,7 +33,7 @@ impl KafkaSink {
         }
         let mut resent = 0;
         for report in wrong {
-            let (Some(code), Some((key, value))) = (report.error, batch.record(report.entry)) else { continue };
+            let (Some(code), Some((key, record))) = (report.error, batch.record(report.entry)) else { continue };
             let ticket = batch.ticket(report.entry);
             match (judge(code), ticket) {
                 (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
@@ -43,7 +43,7 @@ impl KafkaSink {
                         again.push(Batch::new(batch.place, batch.born));
                     }
                     if let Some(again) = again.last_mut() {
-                        again.push(key, value, ticket);
+                        again.push(key, record, ticket);
                     }
                 }
                 (Verdict::Fail { failure, .. }, ticket) => {
@@ -130,12 +130,12 @@ impl KafkaSink {
                     failed.extend(batch.tickets().map(|ticket| (ticket, Failure::TimedOut)));
                 }
             }
-            state.unplaced.retain(|record| {
-                let Some(ticket) = record.ticket else { return true };
-                let stays = self.now.duration_since(record.born) < patience;
+            state.unplaced.retain(|waiting| {
+                let Some(ticket) = waiting.ticket else { return true };
+                let stays = self.now.duration_since(waiting.born) < patience;
                 if !stays {
                     settled += 1;
-                    self.factory.budget.give_back(record.value.len() + RECORD_OVERHEAD);
+                    self.factory.budget.give_back(waiting.record().cost());
                     failed.push((ticket, failure));
                 }
                 stays
@@ -156,8 +156,8 @@ fn split(batch: &Batch, reports: impl ExactSizeIterator<Item = Report>) -> Vec<B
         if place % half == 0 {
             halves.push(Batch::new(batch.place, batch.born));
         }
-        if let (Some(last), Some((key, value))) = (halves.last_mut(), batch.record(report.entry)) {
-            last.push(key, value, batch.ticket(report.entry));
+        if let (Some(last), Some((key, record))) = (halves.last_mut(), batch.record(report.entry)) {
+            last.push(key, record, batch.ticket(report.entry));
         }
     }
     halves.iter_mut().for_each(|half| half.alone = true);

@@ -10,8 +10,8 @@ use super::super::config::{Compression, KafkaConfig};
 use super::super::health::Health;
 use super::*;
 use crate::record::config::{Accept, Acknowledge, OnRefusal, PartitionBy, RouteConfig, Validate};
+use crate::record::headers::{Headers, HeadersBuf};
 use crate::record::route::RouteTable;
-use crate::record::sink::RECORD_OVERHEAD;
 
 const PATIENT: Duration = Duration::from_secs(20);
 
@@ -58,11 +58,16 @@ fn bed(acknowledge: Acknowledge, hold: Duration) -> Bed {
 
 impl Bed {
     fn append(&mut self, numbers: std::ops::Range<u32>, waits: bool) {
+        let mut headers = HeadersBuf::default();
+        headers.push("name", b"value");
         for slot in numbers {
             let value = format!("record {slot:04}");
-            assert!(self.budget.try_take(value.len() + RECORD_OVERHEAD));
+            // Every other with headers, which go another way into librdkafka.
+            let headers = if slot % 2 == 0 { Headers::NONE } else { headers.as_headers() };
+            let record = Record { headers, ..Record::plain(value.as_bytes()) };
+            assert!(self.budget.try_take(record.cost()));
             let ticket = waits.then_some(Ticket { session: 0, generation: 0, slot });
-            self.sink.append(self.to, PartitionChoice::Sticky, value.as_bytes(), ticket);
+            self.sink.append(self.to, PartitionChoice::Sticky, record, ticket);
         }
     }
 
