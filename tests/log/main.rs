@@ -19,6 +19,8 @@ mod delivery;
 mod dev;
 mod misbehave;
 mod outage;
+mod rate_limit;
+mod reload;
 mod security;
 mod shutdown;
 mod support;
