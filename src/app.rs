@@ -1,14 +1,17 @@
 //! Where the stages are joined, in the order in which data flows.
 
 mod log_state;
+mod reload;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use log_state::LogState;
+use reload::{Reload, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,11 +19,11 @@ use crate::admin::{AdminServer, DebugDump, Sources};
 use crate::base::budget::Budget;
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
-use crate::config::{Config, LogConfig};
+use crate::config::{self, Config, LogConfig};
 use crate::delivery::config::Linger;
 use crate::delivery::{Directory, Health, KafkaSinkFactory};
-use crate::intake::Intake;
 use crate::intake::config::ListenAddress;
+use crate::intake::{Intake, Reloader};
 use crate::record::route::RouteTable;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,17 +38,24 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Planes that run.
 pub struct Running {
     log: Option<Intake>,
+    reloader: Option<Reloader>,
+    configuration: Status,
     admin: Drain,
     admin_address: Option<SocketAddr>,
     redis_addresses: Vec<ListenAddress>,
 }
 
-/// Runs what the configuration has until SIGTERM or Ctrl-C, then ends it gracefully.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Runs what the configuration file has until SIGTERM or Ctrl-C, then ends it gracefully. SIGHUP, or a change of the
+/// file or of one that it names, reloads it.
+pub fn run(path: &Path) -> anyhow::Result<()> {
+    let loaded = config::load(path)?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let running = start(config).await?;
+        let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+        let mut running = start(loaded.config.clone()).await?;
+        let reload = Reload::new(path, loaded, running.reloader.take(), running.configuration.clone());
+        tokio::spawn(reload.run(hangup, running.admin.clone()));
         for line in running.address_lines() {
             // Nobody needs to read it.
             let _ = writeln!(std::io::stdout(), "{line}");
@@ -60,10 +70,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let metrics = Metrics::install()?;
     let readiness = Readiness::new();
     let admin = Drain::new();
-    let mut running = Running { log: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
+    let mut running = Running {
+        log: None,
+        reloader: None,
+        configuration: Status::default(),
+        admin: admin.clone(),
+        admin_address: None,
+        redis_addresses: Vec::new(),
+    };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
-        let (intake, state) = start_log(config, &readiness)?;
+        let (intake, state) = start_log(config, &readiness, running.configuration.clone())?;
+        running.reloader = Some(intake.reloader());
         running.redis_addresses = intake.addresses().to_vec();
         running.log = Some(intake);
         tokio::spawn(every(SAMPLE, admin.clone(), {
@@ -83,7 +101,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 }
 
 /// The log plane, from the socket to Kafka.
-fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake, Arc<LogState>)> {
+fn start_log(
+    config: LogConfig,
+    readiness: &Readiness,
+    configuration: Status,
+) -> anyhow::Result<(Intake, Arc<LogState>)> {
     let limits = &config.intake.limits;
     let routes = RouteTable::compile(config.routes)?;
     let budget = Budget::new(limits.memory);
@@ -98,7 +120,7 @@ fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake
         // Not closed again when Kafka goes away: leaving the Service would make its outage one of the applications.
         drop(gate);
     });
-    let state = LogState::new(&intake, directory, budget);
+    let state = LogState::new(&intake, directory, budget, configuration);
     Ok((intake, Arc::new(state)))
 }
 
@@ -121,19 +143,17 @@ async fn every(period: Duration, drain: Drain, act: impl Fn()) {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C. SIGHUP is heard, so that it does not kill.
+/// Waits for SIGTERM or Ctrl-C. SIGHUP is listened to as well, so that it does not kill; what it means is others' affair.
 pub async fn shutdown_signal() -> anyhow::Result<()> {
     let listen = |kind| signal(kind).context("cannot listen to signals");
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version does not reload; restart it to read the configuration again"),
-        }
+    let _hangup = listen(SignalKind::hangup())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    Ok(())
 }
 
 // === impl Running ===

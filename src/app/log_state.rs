@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::reload::Status;
 use crate::base::budget::Budget;
 use crate::delivery::Directory;
 use crate::intake::{Intake, RouteReport};
@@ -16,6 +17,7 @@ pub(super) struct LogState {
     connected: Box<dyn Fn() -> u64 + Send + Sync>,
     directory: Directory,
     budget: Budget,
+    configuration: Status,
     rates: Mutex<Rates>,
 }
 
@@ -29,12 +31,13 @@ struct Rates {
 // === impl LogState ===
 
 impl LogState {
-    pub(super) fn new(intake: &Intake, directory: Directory, budget: Budget) -> Self {
+    pub(super) fn new(intake: &Intake, directory: Directory, budget: Budget, configuration: Status) -> Self {
         Self {
             routes: Box::new(intake.routes_report()),
             connected: Box::new(intake.connections()),
             directory,
             budget,
+            configuration,
             rates: Mutex::new(Rates { sampled: Instant::now(), counts: HashMap::new(), per_second: HashMap::new() }),
         }
     }
@@ -82,6 +85,7 @@ impl LogState {
             "connections": (self.connected)(),
             "in_flight_bytes": self.budget.used(),
             "memory_limit": self.budget.limit(),
+            "configuration": self.configuration.dump(),
             "routes": routes,
             "topics": topics,
         })

@@ -93,6 +93,9 @@ impl TopicState {
     pub(super) fn serve(&mut self, route: &Route) {
         self.hold = self.hold.max(route.config.hold);
         self.keeps |= route.config.acknowledge == Acknowledge::Enqueue;
+        if let Some(create) = route.config.create_topic {
+            self.shared.create_with(create);
+        }
     }
 
     /// The partition for a record, or nothing while the topic is not known.

@@ -20,6 +20,8 @@ mod dev;
 mod headers;
 mod misbehave;
 mod outage;
+mod rate_limit;
+mod reload;
 mod security;
 mod shutdown;
 mod support;
