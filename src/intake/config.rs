@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster::ClusterConfig;
+
 /// The `[log]` section without its sub-sections.
 #[derive(Clone, Debug)]
 pub struct IntakeConfig {
@@ -17,6 +19,8 @@ pub struct IntakeConfig {
     pub anonymous: bool,
     /// Who may connect; empty: everybody (on loopback, or with `anonymous`).
     pub users: Vec<UserConfig>,
+    /// What CLUSTER and SENTINEL answer.
+    pub cluster: ClusterConfig,
     /// How long a graceful stop may take before connections are cut.
     pub shutdown_timeout: Duration,
 }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
-use super::config::Limits;
+use super::cluster::ClusterConfig;
+use super::commands::scripts::Scripts;
+use super::config::{IntakeConfig, Limits};
 use super::metrics::IntakeMetrics;
 use super::route_counts::RouteCounts;
 use super::users::Users;
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
     pub counters: Counters,
+    cluster: ClusterConfig,
+    scripts: Scripts,
     longest_hold: Duration,
     run_id: String,
     tcp_port: u16,
@@ -62,12 +66,14 @@ pub(super) struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub(super) fn new(limits: Limits, users: Users, routes: RouteTable, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(config: &IntakeConfig, users: Users, routes: RouteTable, budget: Budget, tcp_port: u16) -> Self {
         let started_at = SystemTime::now();
         let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
         let route_counts = routes.routes().iter().map(|_| RouteCounts::default()).collect();
         Self {
-            limits,
+            limits: config.limits.clone(),
+            cluster: config.cluster.clone(),
+            scripts: Scripts::default(),
             users,
             routes,
             route_counts,
@@ -144,6 +150,8 @@ impl Shared {
             connected_clients: self.connected(),
             totals: self.counters.totals(),
             users: &self.users,
+            cluster: &self.cluster,
+            scripts: &self.scripts,
             clients: self,
         }
     }
