@@ -19,5 +19,6 @@ pub mod intake;
 pub mod net;
 pub mod record;
 pub mod resp;
+pub mod spool;
 pub mod tail;
 pub mod telemetry;

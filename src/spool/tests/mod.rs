@@ -1,0 +1,4 @@
+//! The engine as a whole, step by step on disks that tests control.
+
+mod kit;
+mod lanes;
