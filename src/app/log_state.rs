@@ -1,13 +1,13 @@
 //! What `/debug/log` shows: per route and topic what came, what became of it, and how fast.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::base::budget::Budget;
-use crate::delivery::Directory;
+use crate::delivery::{Backlog, Directory};
 use crate::intake::{Intake, RouteReport};
 
 /// The log plane's state, put together when asked for.
@@ -16,6 +16,7 @@ pub(super) struct LogState {
     connected: Box<dyn Fn() -> u64 + Send + Sync>,
     directory: Directory,
     budget: Budget,
+    backlog: Option<Arc<Backlog>>,
     rates: Mutex<Rates>,
 }
 
@@ -29,12 +30,13 @@ struct Rates {
 // === impl LogState ===
 
 impl LogState {
-    pub(super) fn new(intake: &Intake, directory: Directory, budget: Budget) -> Self {
+    pub(super) fn new(intake: &Intake, directory: Directory, budget: Budget, backlog: Option<Arc<Backlog>>) -> Self {
         Self {
             routes: Box::new(intake.routes_report()),
             connected: Box::new(intake.connections()),
             directory,
             budget,
+            backlog,
             rates: Mutex::new(Rates { sampled: Instant::now(), counts: HashMap::new(), per_second: HashMap::new() }),
         }
     }
@@ -82,6 +84,7 @@ impl LogState {
             "connections": (self.connected)(),
             "in_flight_bytes": self.budget.used(),
             "memory_limit": self.budget.limit(),
+            "spool": self.backlog.as_ref().map(|backlog| backlog.report()),
             "routes": routes,
             "topics": topics,
         })

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,8 @@ const WISHES: usize = 1024;
 pub(super) struct Topic {
     /// Its name.
     pub name: TopicName,
-    create: Option<CreateTopic>,
+    /// How it is created where it is missing, once somebody has said so.
+    create: OnceLock<CreateTopic>,
     /// The leader of each partition, -1 for none; empty while the topic is not known.
     leaders: ArcSwap<Vec<i32>>,
     asked: AtomicBool,
@@ -156,7 +157,7 @@ impl Directory {
         let topic = topics.entry(name.clone()).or_insert_with(|| {
             Arc::new(Topic {
                 name: name.clone(),
-                create,
+                create: OnceLock::new(),
                 leaders: ArcSwap::default(),
                 asked: AtomicBool::new(false),
                 trouble: Mutex::default(),
@@ -165,6 +166,10 @@ impl Directory {
         });
         let topic = topic.clone();
         drop(topics);
+        if let Some(create) = create {
+            // Whoever said so first is followed.
+            _ = topic.create.set(create);
+        }
         self.ask(&topic);
         topic
     }
@@ -267,7 +272,7 @@ impl Asker {
     }
 
     fn find(&mut self, topic: &Topic) -> Found {
-        match self.look_up(topic.name.as_str(), topic.create.is_some()) {
+        match self.look_up(topic.name.as_str(), topic.create.get().is_some()) {
             Ok(leaders) => {
                 // Just created, some partitions have no leader yet; it must not be 30 s before they are used.
                 let whole = leaders.iter().all(|leader| *leader >= 0);
@@ -291,7 +296,7 @@ impl Asker {
                     _ => Failure::TimedOut,
                 };
                 topic.set_trouble(failure, error.to_string());
-                if missing && let Some(create) = topic.create {
+                if missing && let Some(&create) = topic.create.get() {
                     self.create(topic, create);
                 }
                 Found::Nothing

@@ -21,6 +21,8 @@ pub(super) enum Refusal {
     TimedOut,
     /// Kafka refused.
     Kafka,
+    /// The spool's disk.
+    Spool,
     /// The process stops.
     Stopping,
 }

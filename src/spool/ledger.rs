@@ -74,6 +74,11 @@ impl Ledger {
         lanes.copied().find(|&index| self.lanes.get(index).is_some_and(|state| state.lane.partition() == partition))
     }
 
+    /// The numbers of a topic's lanes.
+    pub(super) fn lanes_of(&self, topic: &str) -> &[usize] {
+        self.names.get(topic).map_or(&[], Vec::as_slice)
+    }
+
     /// A segment was made.
     pub(super) fn open_segment(&mut self, sequence: u64, marker: u64, header: u64) {
         let state = SegmentState { end: header, size: header, marker, active: true, ..SegmentState::default() };

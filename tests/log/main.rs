@@ -22,4 +22,5 @@ mod misbehave;
 mod outage;
 mod security;
 mod shutdown;
+mod spool;
 mod support;
