@@ -1,4 +1,6 @@
 //! The engine as a whole, step by step on disks that tests control.
 
+mod crash;
 mod kit;
 mod lanes;
+mod model;
