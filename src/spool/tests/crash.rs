@@ -12,7 +12,7 @@ use crate::spool::marks::Delivered;
 use crate::spool::replay_frame::ReplayFrame;
 use crate::spool::writer::Guard;
 
-const ROOT: &str = "/spool";
+pub(super) const ROOT: &str = "/spool";
 
 /// What was told to whoever appended, and what was told to the spool.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct History {
 
 impl History {
     /// Appends some records; gives their ids.
-    fn append(&mut self, spool: &mut Steps, lane: &Lane, count: u128) -> Vec<u128> {
+    pub(super) fn append(&mut self, spool: &mut Steps, lane: &Lane, count: u128) -> Vec<u128> {
         let ids: Vec<u128> = (self.next..self.next + count).collect();
         self.next += count;
         ids.into_iter().filter(|id| spool.append(lane, *id).is_ok().then(|| self.note(lane, *id)).is_some()).collect()
@@ -52,7 +52,7 @@ impl History {
     }
 
     /// Commits what was appended.
-    fn commit(&mut self, spool: &mut Steps, ids: impl IntoIterator<Item = u128>) {
+    pub(super) fn commit(&mut self, spool: &mut Steps, ids: impl IntoIterator<Item = u128>) {
         let outcomes = spool.commit();
         assert!(outcomes.len() <= 1, "{outcomes:?}");
         if outcomes == [Ok(())] {
@@ -60,7 +60,7 @@ impl History {
         }
     }
 
-    fn done(&mut self, spool: &mut Steps, frame: &ReplayFrame, from: u32) {
+    pub(super) fn done(&mut self, spool: &mut Steps, frame: &ReplayFrame, from: u32) {
         let done = frame.records().filter(|item| item.index >= from).map(|item| item.record.id);
         self.done.extend(done);
         spool.replay.done(frame.lane(), frame.id(), from..frame.count());
@@ -85,7 +85,7 @@ impl History {
     }
 }
 
-fn open(disk: &ModelDisk) -> Option<Steps> {
+pub(super) fn open(disk: &ModelDisk) -> Option<Steps> {
     Steps::open(Arc::new(disk.clone()), &config(Path::new(ROOT)), SMALL).ok()
 }
 
@@ -135,7 +135,7 @@ pub(super) fn read(spool: &mut Steps) -> Vec<ReplayFrame> {
 }
 
 /// Two lives of a process, one after the other.
-fn lives(disk: &ModelDisk) -> History {
+pub(super) fn lives(disk: &ModelDisk) -> History {
     let mut history = History::default();
     live(disk, &mut history);
     live(disk, &mut history);
@@ -143,7 +143,7 @@ fn lives(disk: &ModelDisk) -> History {
 }
 
 /// Opens the disk that a crash left, and checks what is there. What is then written must be there for the next process.
-fn inspect(disk: &ModelDisk, history: &History, when: &str) {
+pub(super) fn inspect(disk: &ModelDisk, history: &History, when: &str) {
     let mut spool = open(disk).unwrap_or_else(|| panic!("{when}: does not open"));
     let frames = read(&mut spool);
     history.check(&ids(&frames), when);

@@ -1,6 +1,8 @@
 //! The engine as a whole, step by step on disks that tests control.
 
 mod crash;
+mod damage;
+mod faults;
 mod kit;
 mod lanes;
 mod model;

@@ -47,7 +47,7 @@ enum Change {
 }
 
 /// What goes wrong: which operations, counted from 0.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Plan {
     #[default]
     Nothing,
@@ -55,6 +55,10 @@ pub(super) enum Plan {
     Crash(u64),
     /// These operations fail; a write may have written a part.
     Fail { from: u64, count: u64, kind: io::ErrorKind },
+    /// Those of these operations fail that change something.
+    FailWrites { from: u64, count: u64, kind: io::ErrorKind },
+    /// Whatever reads a file fails.
+    Unreadable,
     /// Whatever would make a file longer fails.
     Full,
     /// Whatever changes anything fails.
@@ -164,6 +168,11 @@ impl ModelDisk {
             Plan::Fail { from, count, kind } => {
                 (from..from + count).contains(&operation).then(|| (kind.into(), operation % 2 == 0))
             }
+            Plan::FailWrites { from, count, kind } => {
+                let hit = (from..from + count).contains(&operation) && *changes != Changes::Nothing;
+                hit.then(|| (kind.into(), operation % 2 == 0))
+            }
+            Plan::Unreadable => (*changes == Changes::Nothing).then(|| (io::Error::other("input/output error"), false)),
             Plan::Full => (*changes == Changes::Length).then(|| (io::ErrorKind::StorageFull.into(), false)),
             Plan::ReadOnly => (*changes != Changes::Nothing).then(|| (io::ErrorKind::ReadOnlyFilesystem.into(), false)),
         };
@@ -225,14 +234,14 @@ impl Disk for ModelDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let inode = self.operate(&Changes::Nothing, |state| {
-            if state.locked.iter().any(|locked| locked == path) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let inode = state.find(path).or_else(|_| state.create(path))?;
-            state.locked.push(path.to_owned());
-            Ok(inode)
-        })?;
+        // A lock that failed is not held.
+        let mut state = self.begin(&Changes::Nothing).map_err(|(_, error, _)| error)?;
+        if state.locked.iter().any(|locked| locked == path) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let inode = state.find(path).or_else(|_| state.create(path))?;
+        state.locked.push(path.to_owned());
+        drop(state);
         Ok(self.file(inode, Some(path.to_owned())))
     }
 
