@@ -2,21 +2,25 @@
 
 mod log_plane;
 mod log_state;
+mod reload;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use log_plane::LogPlane;
+use reload::{Reload, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{AdminServer, DebugDump, Sources};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::intake::Reloader;
 use crate::intake::config::ListenAddress;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,17 +35,24 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Planes that run.
 pub struct Running {
     log: Option<LogPlane>,
+    reloader: Option<Reloader>,
+    configuration: Status,
     admin: Drain,
     admin_address: Option<SocketAddr>,
     redis_addresses: Vec<ListenAddress>,
 }
 
-/// Runs what the configuration has until SIGTERM or Ctrl-C, then ends it gracefully.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Runs what the configuration file has until SIGTERM or Ctrl-C, then ends it gracefully. SIGHUP, or a change of the
+/// file or of one that it names, reloads it.
+pub fn run(path: &Path) -> anyhow::Result<()> {
+    let loaded = config::load(path)?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let running = start(config).await?;
+        let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+        let mut running = start(loaded.config.clone()).await?;
+        let reload = Reload::new(path, loaded, running.reloader.take(), running.configuration.clone());
+        tokio::spawn(reload.run(hangup, running.admin.clone()));
         for line in running.address_lines() {
             // Nobody needs to read it.
             let _ = writeln!(std::io::stdout(), "{line}");
@@ -56,10 +67,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let metrics = Metrics::install()?;
     let readiness = Readiness::new();
     let admin = Drain::new();
-    let mut running = Running { log: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
+    let mut running = Running {
+        log: None,
+        reloader: None,
+        configuration: Status::default(),
+        admin: admin.clone(),
+        admin_address: None,
+        redis_addresses: Vec::new(),
+    };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
-        let plane = LogPlane::start(config, &readiness)?;
+        let plane = LogPlane::start(config, &readiness, running.configuration.clone())?;
+        running.reloader = Some(plane.reloader());
         running.redis_addresses = plane.addresses().to_vec();
         let state = plane.state();
         running.log = Some(plane);
@@ -98,19 +117,17 @@ async fn every(period: Duration, drain: Drain, act: impl Fn()) {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C. SIGHUP is heard, so that it does not kill.
+/// Waits for SIGTERM or Ctrl-C. SIGHUP is listened to as well, so that it does not kill; what it means is others' affair.
 pub async fn shutdown_signal() -> anyhow::Result<()> {
     let listen = |kind| signal(kind).context("cannot listen to signals");
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version does not reload; restart it to read the configuration again"),
-        }
+    let _hangup = listen(SignalKind::hangup())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    Ok(())
 }
 
 // === impl Running ===

@@ -35,7 +35,8 @@ Exit codes: 0 after a graceful end, 2 for a bad configuration or command line, 1
 pub enum Command {
     /// Run the planes that the configuration file has a section for
     ///
-    /// SIGTERM or Ctrl-C ends it gracefully: what was received is finished first.
+    /// SIGTERM or Ctrl-C ends it gracefully: what was received is finished first. SIGHUP, or a change of the file or of a
+    /// secret that it names, reloads users and routes with every connection open; a bad file is refused and logged.
     #[command(after_help = "Example:\n  tidegate run --config /etc/tidegate/tidegate.toml --log-format json")]
     Run {
         /// The configuration file (TOML)

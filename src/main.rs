@@ -43,7 +43,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     let filter = cli.log_level.or_else(|| std::env::var(logging::FILTER_VARIABLE).ok());
     logging::init(cli.log_format.into(), filter.as_deref().unwrap_or(level))?;
     match cli.command {
-        Command::Run { config } => app::run(config::load(&config)?.config),
+        Command::Run { config } => app::run(&config),
         Command::CheckConfig { file } => {
             let Loaded { effective, .. } = config::load(&file)?;
             std::io::stdout().write_all(effective.as_bytes())?;

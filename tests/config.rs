@@ -78,7 +78,7 @@ fn secrets_come_from_files_and_are_never_shown() {
             &format!("properties = {{ \"security.protocol\" = \"sasl_plaintext\", \"sasl.mechanism\" = \"PLAIN\", \"sasl.username\" = \"u\" }}\nproperties_files = {{ \"sasl.password\" = {sasl:?} }}\n\n[[log.route]]")
         )
     );
-    let Loaded { config, effective } = parse(&text).unwrap();
+    let Loaded { config, effective, .. } = parse(&text).unwrap();
     let log = config.log.as_ref().unwrap();
     assert_eq!(config.admin.as_ref().unwrap().tokens[0].secret, "geheim1");
     assert_eq!(log.intake.users[0].password.as_deref(), Some("geheim2"));

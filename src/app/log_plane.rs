@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::log_state::LogState;
+use super::reload::Status;
 use crate::base::budget::Budget;
 use crate::base::readiness::{Gate, Readiness};
 use crate::config::LogConfig;
 use crate::delivery::config::Linger;
 use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory};
-use crate::intake::Intake;
 use crate::intake::config::ListenAddress;
+use crate::intake::{Intake, Reloader};
 use crate::record::route::RouteTable;
 use crate::spool::Spool;
 
@@ -34,7 +35,7 @@ struct Durable {
 
 impl LogPlane {
     /// Starts it; it is ready once it can acknowledge safely: Kafka was seen, or the spool takes records.
-    pub(super) fn start(config: LogConfig, readiness: &Readiness) -> anyhow::Result<Self> {
+    pub(super) fn start(config: LogConfig, readiness: &Readiness, configuration: Status) -> anyhow::Result<Self> {
         let limits = &config.intake.limits;
         let routes = RouteTable::compile(config.routes)?;
         let budget = Budget::new(limits.memory);
@@ -55,13 +56,18 @@ impl LogPlane {
         let gate = readiness.gate("log", "an answer from Kafka");
         tokio::spawn(become_ready(gate, health, durable.as_ref().map(|durable| durable.spool.clone())));
         let backlog = durable.as_ref().map(|durable| durable.backlog.clone());
-        let state = Arc::new(LogState::new(&intake, directory, budget, backlog));
+        let state = Arc::new(LogState::new(&intake, directory, budget, backlog, configuration));
         Ok(Self { intake, state, durable })
     }
 
     /// Where Redis clients connect.
     pub(super) fn addresses(&self) -> &[ListenAddress] {
         self.intake.addresses()
+    }
+
+    /// What changes its users and routes while it runs.
+    pub(super) fn reloader(&self) -> Reloader {
+        self.intake.reloader()
     }
 
     /// What `/debug/log` shows.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::reload::Status;
 use crate::base::budget::Budget;
 use crate::delivery::{Backlog, Directory};
 use crate::intake::{Intake, RouteReport};
@@ -17,6 +18,7 @@ pub(super) struct LogState {
     directory: Directory,
     budget: Budget,
     backlog: Option<Arc<Backlog>>,
+    configuration: Status,
     rates: Mutex<Rates>,
 }
 
@@ -30,13 +32,20 @@ struct Rates {
 // === impl LogState ===
 
 impl LogState {
-    pub(super) fn new(intake: &Intake, directory: Directory, budget: Budget, backlog: Option<Arc<Backlog>>) -> Self {
+    pub(super) fn new(
+        intake: &Intake,
+        directory: Directory,
+        budget: Budget,
+        backlog: Option<Arc<Backlog>>,
+        configuration: Status,
+    ) -> Self {
         Self {
             routes: Box::new(intake.routes_report()),
             connected: Box::new(intake.connections()),
             directory,
             budget,
             backlog,
+            configuration,
             rates: Mutex::new(Rates { sampled: Instant::now(), counts: HashMap::new(), per_second: HashMap::new() }),
         }
     }
@@ -85,6 +94,7 @@ impl LogState {
             "in_flight_bytes": self.budget.used(),
             "memory_limit": self.budget.limit(),
             "spool": self.backlog.as_ref().map(|backlog| backlog.report()),
+            "configuration": self.configuration.dump(),
             "routes": routes,
             "topics": topics,
         })

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::secret;
 use super::section::Section;
 use crate::admin::config::{AdminConfig, Token};
 
@@ -21,7 +20,7 @@ pub(super) fn read(mut section: Section<'_>) -> AdminConfig {
         None => Vec::new(),
         Some(path) => {
             section.show("tokens_file", path);
-            secret::read(path).and_then(|text| parse_tokens(path, &text)).unwrap_or_else(|problem| {
+            section.secret("tokens_file", path).and_then(|text| parse_tokens(path, &text)).unwrap_or_else(|problem| {
                 section.problem("tokens_file", problem);
                 Vec::new()
             })

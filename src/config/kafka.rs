@@ -11,7 +11,6 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaConfRes;
 use toml::Value;
 
-use super::secret;
 use super::section::Section;
 use crate::delivery::config::{Compression, KafkaConfig, Linger};
 
@@ -160,7 +159,8 @@ fn read_properties(section: &mut Section<'_>) -> BTreeMap<String, String> {
         let mut shown = toml::Table::new();
         for (name, path) in table.entries() {
             shown.insert(name.to_owned(), Value::from(path.as_str()));
-            let checked = secret::read(&path).and_then(|value| check_property(name, &value, true).map(|()| value));
+            let checked =
+                table.secret(name, &path).and_then(|value| check_property(name, &value, true).map(|()| value));
             let outcome = match checked {
                 Ok(value) => {
                     properties.insert(name.to_owned(), value).map(|_| "stands in properties too: remove one".to_owned())

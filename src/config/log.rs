@@ -8,9 +8,9 @@ use globset::Glob;
 use toml::Value;
 
 use super::section::{Item, Section};
-use super::{LogConfig, kafka, route, secret, spool};
+use super::{LogConfig, kafka, route, spool};
 use crate::base::units::ByteSize;
-use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig};
+use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig, beyond_loopback};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -170,14 +170,6 @@ fn read_cluster(section: &mut Section<'_>) {
     }
 }
 
-/// The first listener that others than this machine can reach.
-fn beyond_loopback(listen: &[ListenAddress]) -> Option<SocketAddr> {
-    listen.iter().find_map(|address| match address {
-        ListenAddress::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
-        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
-    })
-}
-
 /// As Redis's protected mode: on an `open` listener, users have passwords, or the file says by name that nobody needs one.
 fn read_users(section: &mut Section<'_>, open: Option<SocketAddr>) -> Vec<UserConfig> {
     const REMEDY: &str = "or set log.anonymous = true if whoever reaches the port may write";
@@ -214,7 +206,7 @@ fn read_user(section: &mut Section<'_>) -> UserConfig {
     section.show("name", name.as_str());
     let password = section.text("password_file").map(|path| {
         section.show("password_file", path);
-        secret::read(path).unwrap_or_else(|problem| {
+        section.secret("password_file", path).unwrap_or_else(|problem| {
             section.problem("password_file", problem);
             String::new()
         })

@@ -7,6 +7,8 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+mod changes;
+mod files;
 mod kafka;
 mod log;
 mod report;
@@ -26,6 +28,8 @@ use crate::intake::config::IntakeConfig;
 use crate::record::config::RouteConfig;
 use crate::spool::SpoolConfig;
 
+pub use changes::needing_restart;
+pub use files::Files;
 use report::Report;
 pub use report::{Problem, Problems};
 use section::Section;
@@ -59,6 +63,17 @@ pub struct Loaded {
     pub config: Config,
     /// The same as TOML with every default spelled out; secrets are named by their files, never shown.
     pub effective: String,
+    /// What it was read from.
+    pub files: Files,
+}
+
+/// What came of reading a file, and which files it depended on: another try is worth it when one of them changes.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The configuration, or why there is none.
+    pub outcome: Result<Loaded, ConfigError>,
+    /// The file itself and those that it names, whether they could be read or not.
+    pub files: Files,
 }
 
 /// Why a file gives no configuration. Always the operator's to mend; trying again does not help.
@@ -79,13 +94,35 @@ pub enum ConfigError {
 
 /// Reads, parses and validates a file, and the secret files that it names.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
-    parse(&path.display().to_string(), &text)
+    attempt(path).outcome
+}
+
+/// As [`load`], for who will look at the files again.
+pub fn attempt(path: &Path) -> Attempt {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path);
+    let mut files = Files::default();
+    files.note("", path, text.as_ref().ok().map(String::as_bytes));
+    match text {
+        Err(cause) => Attempt { outcome: Err(ConfigError::Read { path: path.to_owned(), cause }), files },
+        Ok(text) => {
+            let report = Report::new(&name, &text, files);
+            let config = read(&report, &text);
+            let files = report.files();
+            Attempt { outcome: conclude(report, config), files }
+        }
+    }
 }
 
 /// Parses and validates `text`; `file` is its name in messages. Secret files that it names are read.
 pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigError> {
-    let report = Report::new(file, text);
+    let report = Report::new(file, text, Files::default());
+    let config = read(&report, text);
+    conclude(report, config)
+}
+
+/// Reads what the text says, as far as it can be read; what is wrong is in the report.
+fn read(report: &Report<'_>, text: &str) -> Config {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or_default();
@@ -98,9 +135,9 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigError> {
     }
     if !errors.is_empty() {
         // What follows a syntax error may be read wrongly: its other problems would mislead.
-        return Err(ConfigError::Invalid(report.into_problems()));
+        return Config { admin: None, log: None };
     }
-    let mut section = Section::root(&report, root.get_ref());
+    let mut section = Section::root(report, root.get_ref());
     for plane in ["discovery", "gateway", "control"] {
         section.later(plane);
     }
@@ -110,8 +147,13 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigError> {
         section.problem("log", "missing: nothing would run; add a [log] section, or an [admin] section");
     }
     section.finish();
+    Config { admin, log }
+}
+
+fn conclude(report: Report<'_>, config: Config) -> Result<Loaded, ConfigError> {
     if !report.is_good() {
         return Err(ConfigError::Invalid(report.into_problems()));
     }
-    Ok(Loaded { config: Config { admin, log }, effective: report.into_effective() })
+    let files = report.files();
+    Ok(Loaded { config, effective: report.into_effective(), files })
 }

@@ -2,6 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::Path;
+
+use super::files::Files;
 
 /// One thing that is wrong, written `FILE:LINE: key: what is wrong and the remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub(super) struct Report<'a> {
     text: &'a str,
     problems: RefCell<Vec<Problem>>,
     effective: RefCell<Vec<EffectiveSection>>,
+    files: RefCell<Files>,
 }
 
 struct EffectiveSection {
@@ -37,8 +41,9 @@ struct EffectiveSection {
 // === impl Report ===
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, problems: RefCell::default(), effective: RefCell::default() }
+    /// For a file of this name and text; `files` are those that were read for it already.
+    pub(super) fn new(file: &'a str, text: &'a str, files: Files) -> Self {
+        Self { file, text, problems: RefCell::default(), effective: RefCell::default(), files: RefCell::new(files) }
     }
 
     /// Notes a problem at a byte offset of the file.
@@ -59,6 +64,16 @@ impl<'a> Report<'a> {
         if let Some(section) = self.effective.borrow_mut().get_mut(place) {
             section.lines.push(format!("{key} = {value}"));
         }
+    }
+
+    /// Notes a file that was read, or should have been.
+    pub(super) fn note_file(&self, key: &str, path: &Path, content: Option<&[u8]>) {
+        self.files.borrow_mut().note(key, path, content);
+    }
+
+    /// The files noted so far.
+    pub(super) fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     pub(super) fn is_good(&self) -> bool {

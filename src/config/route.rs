@@ -8,9 +8,13 @@ use toml::Value;
 use super::section::Section;
 use super::template::{check_pointer, check_topic, count_wildcards};
 use crate::base::units::ByteSize;
-use crate::record::config::{Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RouteConfig, Validate};
+use crate::record::config::{
+    Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RateLimit, RatePer, RouteConfig, Validate,
+};
 
 const DEFAULT_MAX_RECORD: usize = 256 << 10;
+/// Beyond it a record's interval, in whole nanoseconds, is no longer exact to a percent.
+const MAX_RATE: u64 = 10_000_000;
 const ACCEPT: [(&str, Accept); 3] = [("list", Accept::List), ("stream", Accept::Stream), ("publish", Accept::Publish)];
 const ACCEPT_LATER: [&str; 3] = ["set", "hash", "sorted-set"];
 
@@ -50,7 +54,6 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 }
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
-    section.later("rate_limit");
     section.later("dead_letter_topic");
     section.later("enrich");
     section.later("join_lines");
@@ -68,6 +71,7 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         on_refusal: section.choice("on_refusal", ("error", OnRefusal::Error), [("close", OnRefusal::Close)], &[]),
         max_record_size: read_record_size(section, bounds.record_size),
         validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
+        rate_limit: read_rate_limit(section),
         key,
     }
 }
@@ -163,6 +167,27 @@ fn read_acknowledge(section: &mut Section<'_>, has_spool: bool) -> Acknowledge {
         section.problem("acknowledge", format!("\"spool\" needs a spool, and there is none: {remedy}"));
     }
     acknowledge
+}
+
+fn read_rate_limit(section: &mut Section<'_>) -> Option<RateLimit> {
+    let mut table = section.inline("rate_limit")?;
+    let mut number = |key| table.required_number(key, 1..=MAX_RATE).max(1).unsigned_abs().into();
+    let (records_per_second, burst) = (number("records_per_second"), number("burst"));
+    let (word, per) = match table.text("per") {
+        None | Some("route") => ("route", RatePer::Route),
+        Some("client") => ("client", RatePer::Client),
+        Some(text) => {
+            table.problem("per", format!("{text:?} is unknown: use \"route\", \"client\""));
+            ("route", RatePer::Route)
+        }
+    };
+    table.finish();
+    let mut shown = toml::Table::new();
+    shown.insert("records_per_second".to_owned(), Value::from(i64::try_from(records_per_second).unwrap_or(i64::MAX)));
+    shown.insert("burst".to_owned(), Value::from(i64::try_from(burst).unwrap_or(i64::MAX)));
+    shown.insert("per".to_owned(), Value::from(word));
+    section.show("rate_limit", shown);
+    Some(RateLimit { records_per_second, burst, per })
 }
 
 fn read_partition_by(section: &mut Section<'_>) -> PartitionBy {

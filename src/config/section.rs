@@ -1,11 +1,13 @@
 //! One table of the file, read key by key.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
 use super::report::Report;
+use super::secret;
 use crate::base::units::ByteSize;
 
 /// Reads a table. Every read takes the key's name, so that [`Section::finish`] knows which keys nobody asked for.
@@ -110,6 +112,18 @@ impl<'a> Section<'a> {
             }
         }
         Some(items)
+    }
+
+    /// The content of a file that `key` names. The error names the file and is ready for a problem's text.
+    pub(super) fn file(&self, key: &str, path: &str) -> Result<Vec<u8>, String> {
+        let content = std::fs::read(path);
+        self.report.note_file(&self.path_of(key), Path::new(path), content.as_deref().ok());
+        content.map_err(|error| format!("{path}: cannot be read: {error}"))
+    }
+
+    /// The secret in a file that `key` names. The error names the file, and never shows the secret.
+    pub(super) fn secret(&self, key: &str, path: &str) -> Result<String, String> {
+        secret::text(path, self.file(key, path)?)
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {

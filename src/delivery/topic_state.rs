@@ -104,6 +104,9 @@ impl TopicState {
         self.hold = self.hold.max(route.config.hold);
         self.keeps |= route.config.acknowledge == Acknowledge::Enqueue;
         self.is_promised |= route.config.acknowledge == Acknowledge::Spool;
+        if let Some(create) = route.config.create_topic {
+            self.shared.create_with(create);
+        }
     }
 
     /// The partition for a record, or nothing while the topic is not known.

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -35,8 +35,7 @@ const WISHES: usize = 1024;
 pub(super) struct Topic {
     /// Its name.
     pub name: TopicName,
-    /// How it is created where it is missing, once somebody has said so.
-    create: OnceLock<CreateTopic>,
+    create: ArcSwapOption<CreateTopic>,
     /// The leader of each partition, -1 for none; empty while the topic is not known.
     leaders: ArcSwap<Vec<i32>>,
     asked: AtomicBool,
@@ -92,6 +91,13 @@ impl Topic {
     /// The leader of each partition; empty while the topic is not known.
     pub(super) fn leaders(&self) -> Arc<Vec<i32>> {
         self.leaders.load_full()
+    }
+
+    /// Creates it with these counts, if it is missing: a reload may ask for it where nobody did before.
+    pub(super) fn create_with(&self, create: CreateTopic) {
+        if self.create.load().as_deref() != Some(&create) {
+            self.create.store(Some(Arc::new(create)));
+        }
     }
 
     /// Why the topic is not known, as a record's failure.
@@ -157,7 +163,7 @@ impl Directory {
         let topic = topics.entry(name.clone()).or_insert_with(|| {
             Arc::new(Topic {
                 name: name.clone(),
-                create: OnceLock::new(),
+                create: ArcSwapOption::from(create.map(Arc::new)),
                 leaders: ArcSwap::default(),
                 asked: AtomicBool::new(false),
                 trouble: Mutex::default(),
@@ -166,10 +172,6 @@ impl Directory {
         });
         let topic = topic.clone();
         drop(topics);
-        if let Some(create) = create {
-            // Whoever said so first is followed.
-            _ = topic.create.set(create);
-        }
         self.ask(&topic);
         topic
     }
@@ -272,7 +274,7 @@ impl Asker {
     }
 
     fn find(&mut self, topic: &Topic) -> Found {
-        match self.look_up(topic.name.as_str(), topic.create.get().is_some()) {
+        match self.look_up(topic.name.as_str(), topic.create.load().is_some()) {
             Ok(leaders) => {
                 // Just created, some partitions have no leader yet; it must not be 30 s before they are used.
                 let whole = leaders.iter().all(|leader| *leader >= 0);
@@ -296,8 +298,8 @@ impl Asker {
                     _ => Failure::TimedOut,
                 };
                 topic.set_trouble(failure, error.to_string());
-                if missing && let Some(&create) = topic.create.get() {
-                    self.create(topic, create);
+                if missing && let Some(create) = topic.create.load_full() {
+                    self.create(topic, *create);
                 }
                 Found::Nothing
             }

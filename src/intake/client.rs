@@ -187,6 +187,19 @@ impl Client {
         self.queued = None;
     }
 
+    /// After a reload: the same user with the rights of now. Nobody, where there is no such user any more, or where a
+    /// password is asked of it now and was not when the connection became this user. A password that changed is asked
+    /// of those who come: who is there stays, as in Redis.
+    pub fn follow(&mut self, users: &Users) {
+        self.user = match &self.user {
+            None => users.default_user(),
+            Some(was) => {
+                let is = users.get(&was.name).filter(|is| was.needs_password() || !is.needs_password());
+                is.cloned()
+            }
+        };
+    }
+
     /// Whether the reply to the command just carried out is sent. Ask exactly once for each command, in order: a
     /// skipped reply is used up by asking.
     pub fn takes_reply(&mut self) -> bool {
@@ -256,6 +269,7 @@ impl ServerFacts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::config::UserConfig;
 
     #[test]
     fn skip_hides_its_own_reply_and_the_next_one() {
@@ -265,6 +279,36 @@ mod tests {
         assert!(!client.takes_reply());
         assert!(!client.takes_reply());
         assert!(client.takes_reply());
+    }
+
+    #[test]
+    fn after_a_reload_rights_are_those_of_now_and_who_is_gone_is_nobody() {
+        let users = |all: &[(&str, Option<&str>)]| {
+            let configs: Vec<_> = all
+                .iter()
+                .map(|(name, password)| UserConfig {
+                    name: (*name).into(),
+                    password: password.map(Into::into),
+                    keys: vec![],
+                    commands: vec!["+ping".into()],
+                })
+                .collect();
+            Users::from_config(&configs).unwrap()
+        };
+        let open = Users::from_config(&[]).unwrap();
+        let mut client = Client::new(1, String::new(), String::new(), 0, &open);
+        client.follow(&users(&[("default", None)]));
+        assert_eq!(client.user.as_ref().unwrap().command_rules(), "-@all +ping");
+        client.follow(&users(&[("default", Some("new"))]));
+        assert!(client.user.is_none(), "it never gave a password");
+        client.follow(&open);
+        assert!(client.user.is_some(), "nobody is asked for one");
+
+        client.user = users(&[("app", Some("old"))]).authenticate(b"app", b"old");
+        client.follow(&users(&[("app", Some("new"))]));
+        assert!(client.user.is_some(), "a new password is for those who come");
+        client.follow(&users(&[("other", None)]));
+        assert!(client.user.is_none());
     }
 
     #[test]

@@ -21,6 +21,25 @@ pub struct IntakeConfig {
     pub shutdown_timeout: Duration,
 }
 
+// === impl IntakeConfig ===
+
+impl IntakeConfig {
+    /// A listener that others than this machine reach and that would let somebody in without a password, with these
+    /// users: as Redis's protected mode, that needs the word `anonymous`.
+    pub fn open_to_all(&self, users: &[UserConfig], anonymous: bool) -> Option<SocketAddr> {
+        let asked = !users.is_empty() && users.iter().all(|user| user.password.is_some());
+        if anonymous || asked { None } else { beyond_loopback(&self.listen) }
+    }
+}
+
+/// The first listener that others than this machine can reach.
+pub fn beyond_loopback(listen: &[ListenAddress]) -> Option<SocketAddr> {
+    listen.iter().find_map(|address| match address {
+        ListenAddress::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
+    })
+}
+
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -72,5 +91,42 @@ impl std::fmt::Debug for UserConfig {
             .field("keys", &self.keys)
             .field("commands", &self.commands)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_reach_is_not_open_without_a_password_or_the_word() {
+        let user = |password: Option<&str>| UserConfig {
+            name: "u".into(),
+            password: password.map(Into::into),
+            keys: vec![],
+            commands: vec![],
+        };
+        let (asked, free) = ([user(Some("p"))], [user(Some("p")), user(None)]);
+        let config = |listen: &str| IntakeConfig {
+            listen: vec![ListenAddress::Unix("/s".into()), ListenAddress::Tcp(listen.parse().unwrap())],
+            threads: 1,
+            limits: Limits {
+                memory: 0,
+                record_size: 0,
+                frame_size: 0,
+                arguments: 0,
+                output_buffer: 0,
+                connections: 0,
+                idle_timeout: Duration::ZERO,
+            },
+            anonymous: false,
+            users: vec![],
+            shutdown_timeout: Duration::ZERO,
+        };
+        let open = |listen, users: &[UserConfig], word| config(listen).open_to_all(users, word).is_some();
+        assert!(open("10.0.0.1:1", &[], false) && open("[::]:1", &free, false));
+        assert!(
+            !open("10.0.0.1:1", &asked, false) && !open("10.0.0.1:1", &[], true) && !open("127.0.0.1:1", &[], false)
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
+use super::policy::Policy;
 use super::shared::Shared;
 
 /// Why a record was not taken or not confirmed: the label `reason`.
@@ -25,6 +26,8 @@ pub(super) enum Refusal {
     Spool,
     /// The process stops.
     Stopping,
+    /// Over the route's rate limit.
+    RateLimit,
 }
 
 /// Why a connection was closed from here: the label `reason`.
@@ -46,7 +49,7 @@ pub(super) struct IntakeMetrics {
     received_bytes: Counter,
     acknowledged: Counter,
     commands: Counter,
-    refused: [Counter; 7],
+    refused: [Counter; 8],
     closed: [Counter; 4],
     pub(super) connections: Counter,
     pub(super) connections_rejected: Counter,
@@ -63,7 +66,7 @@ pub(super) struct Tally {
     pub(super) commands: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    refused: [u64; 7],
+    refused: [u64; 8],
 }
 
 // === impl IntakeMetrics ===
@@ -90,7 +93,8 @@ impl IntakeMetrics {
             received_bytes: counter!("tidegate_log_received_bytes_total"),
             acknowledged: counter!("tidegate_log_records_acknowledged_total"),
             commands: counter!("tidegate_log_commands_total"),
-            refused: ["no_route", "too_large", "invalid", "memory", "timed_out", "kafka", "stopping"].map(refused),
+            refused: ["no_route", "too_large", "invalid", "memory", "timed_out", "kafka", "stopping", "rate_limit"]
+                .map(refused),
             closed: ["protocol", "output", "idle", "refused"].map(closed),
             connections: counter!("tidegate_log_connections_total"),
             connections_rejected: counter!("tidegate_log_connections_rejected_total"),
@@ -127,17 +131,27 @@ impl Tally {
         }
     }
 
-    /// Adds what was counted to what everybody sees.
-    pub(super) fn tell(&mut self, shared: &Shared) {
+    /// Adds what was counted to what everybody sees. `policy` is the one that it was counted under.
+    pub(super) fn tell(&mut self, shared: &Shared, policy: &Policy) {
         let silent = self.bytes_in == 0 && self.bytes_out == 0;
         // CLIENT REPLY OFF: an outcome comes with no byte.
         if silent && self.acknowledged == 0 && self.refused.iter().all(|count| *count == 0) {
             return;
         }
+        self.add_up(shared, policy);
+    }
+
+    /// Adds up, then counts for another policy's routes.
+    pub(super) fn turn_to(&mut self, next: &Policy, shared: &Shared, last: &Policy) {
+        self.add_up(shared, last);
+        self.received.resize(next.states.len(), (0, 0));
+    }
+
+    fn add_up(&mut self, shared: &Shared, policy: &Policy) {
         let (metrics, counters) = (&shared.metrics, &shared.counters);
-        for ((records, bytes), route) in self.received.iter_mut().zip(&shared.route_counts) {
+        for ((records, bytes), route) in self.received.iter_mut().zip(&policy.states) {
             if *records > 0 {
-                route.received(*records, *bytes);
+                route.counts.received(*records, *bytes);
                 metrics.received.increment(*records);
                 metrics.received_bytes.increment(*bytes);
                 counters.received.fetch_add(*records, Ordering::Relaxed);

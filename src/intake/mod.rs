@@ -11,7 +11,9 @@ pub mod config;
 mod linger;
 mod metrics;
 mod plane;
+mod policy;
 mod push;
+mod rate_limit;
 mod replies;
 mod route_counts;
 mod session;
@@ -21,4 +23,5 @@ pub mod users;
 mod worker;
 
 pub use plane::{Intake, StartError};
+pub use policy::Reloader;
 pub use route_counts::RouteReport;

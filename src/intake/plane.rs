@@ -12,6 +12,7 @@ use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedule
 use tokio::task::JoinSet;
 
 use super::config::{IntakeConfig, ListenAddress};
+use super::policy::{Policy, Reloader};
 use super::route_counts::RouteReport;
 use super::shared::Shared;
 use super::users::{Users, UsersError};
@@ -82,7 +83,7 @@ impl Intake {
         let users = Users::from_config(&config.users)?;
         let listeners: Vec<Listener> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
         let port = listeners.iter().find_map(Listener::port).unwrap_or(0);
-        let shared = Arc::new(Shared::new(config.limits.clone(), users, routes, budget, port));
+        let shared = Arc::new(Shared::new(config.limits.clone(), Policy::new(users, routes), budget, port));
         let mut desks = Vec::with_capacity(config.threads);
         let mut threads = Vec::with_capacity(config.threads);
         for number in 0..config.threads {
@@ -115,9 +116,15 @@ impl Intake {
     pub fn routes_report(&self) -> impl Fn() -> Vec<RouteReport> + Send + Sync + use<> {
         let shared = self.shared.clone();
         move || {
-            let routes = shared.routes.routes().iter().zip(&shared.route_counts);
-            routes.map(|(route, counts)| counts.report(&route.config.key, &route.config.topic)).collect()
+            let policy = shared.policy.load();
+            let routes = policy.routes.routes().iter().zip(&policy.states);
+            routes.map(|(route, state)| state.counts.report(&route.config.key, &route.config.topic)).collect()
         }
+    }
+
+    /// What a reload of the configuration goes through.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.shared.clone())
     }
 
     /// Stops accepting, lets connections finish what they sent, and waits for the workers, which the configured timeout

@@ -4,11 +4,14 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::client::ServerFacts;
 use super::metrics::{Refusal, Tally};
+use super::policy::Policy;
+use super::rate_limit::Bucket;
 use super::replies::{Pending, Replies, Success};
 use super::shared::Shared;
 use crate::base::budget::Allowance;
-use crate::record::config::{Accept, Acknowledge, OnRefusal};
+use crate::record::config::{Accept, Acknowledge, OnRefusal, RatePer};
 use crate::record::route::{NoRoute, RecordError, Route};
 use crate::record::sink::{Destination, RECORD_OVERHEAD, Record, RecordSink, Ticket};
 use crate::resp::reply::Reply;
@@ -17,6 +20,8 @@ use crate::resp::reply::Reply;
 pub(super) struct Desk<'a, S> {
     pub(super) sink: &'a mut S,
     pub(super) shared: &'a Shared,
+    /// What holds in this turn.
+    pub(super) policy: &'a Policy,
     pub(super) tally: &'a mut Tally,
     pub(super) allowance: &'a mut Allowance,
     pub(super) now: Instant,
@@ -35,6 +40,8 @@ pub(super) struct Pusher<'a> {
     pub(super) hash: u32,
     pub(super) database: u32,
     pub(super) user: &'a str,
+    /// Where it comes from, `host:port`.
+    pub(super) address: &'a str,
     /// When its bytes came.
     pub(super) arrived: Instant,
     pub(super) silent: bool,
@@ -46,6 +53,8 @@ pub(super) struct Binding {
     pub(super) route: Arc<Route>,
     /// Nothing where each record names its topic.
     to: Option<Destination>,
+    /// What its records are taken from, where the route has a limit.
+    limit: Option<Arc<Bucket>>,
 }
 
 /// Number of records, and what they take from the budget.
@@ -84,10 +93,17 @@ impl From<Reply> for NotTaken {
 
 // === impl Desk ===
 
+impl<S> Desk<'_, S> {
+    /// What INFO and its kin tell.
+    pub(super) fn facts(&self) -> ServerFacts<'_> {
+        self.shared.facts(self.policy)
+    }
+}
+
 impl<S: RecordSink> Desk<'_, S> {
     /// The route for a key.
     pub(super) fn bind(&mut self, key: &[u8], kind: Accept, who: &Pusher<'_>) -> Result<Binding, Reply> {
-        let route = match self.shared.routes.find(key, kind) {
+        let route = match self.policy.routes.find(key, kind) {
             Ok(route) => route.clone(),
             Err(why) => {
                 self.tally.refused(Refusal::NoRoute, 1);
@@ -101,7 +117,9 @@ impl<S: RecordSink> Desk<'_, S> {
             }
         };
         let to = if route.reads_record() { None } else { Some(self.named(&route, key, b"", who)?) };
-        Ok(Binding { route, to })
+        let limit = self.policy.states.get(route.index).and_then(|state| state.limit.as_ref());
+        let limit = limit.map(|limit| limit.bucket(who.address, self.shared.nanos(self.now)));
+        Ok(Binding { route, to, limit })
     }
 
     /// Checks every record of a push and gives their number and what they take from the budget.
@@ -128,6 +146,42 @@ impl<S: RecordSink> Desk<'_, S> {
             }
         }
         Ok(size)
+    }
+
+    /// Takes the records of a push from the route's rate limit, if it has one.
+    #[inline]
+    pub(super) fn admit(&mut self, binding: &Binding, size: Size, key: &[u8]) -> Result<(), NotTaken> {
+        match &binding.limit {
+            None => Ok(()),
+            Some(bucket) if bucket.try_take(size.records, self.shared.nanos(self.now)) => Ok(()),
+            Some(_) => Err(self.over_limit(&binding.route, size, key)),
+        }
+    }
+
+    /// Undoes [`Desk::admit`] of a push that was not taken after all.
+    pub(super) fn readmit(&self, binding: &Binding, size: Size) {
+        if let Some(bucket) = &binding.limit {
+            bucket.give_back(size.records);
+        }
+    }
+
+    #[cold]
+    fn over_limit(&mut self, route: &Route, size: Size, key: &[u8]) -> NotTaken {
+        let Some(limit) = &route.config.rate_limit else { return NotTaken::NoRoom };
+        let key = String::from_utf8_lossy(key.get(..128).unwrap_or(key));
+        let from = match limit.per {
+            RatePer::Route => "",
+            RatePer::Client => " from one client",
+        };
+        let (rate, burst) = (limit.records_per_second, limit.burst);
+        let text = if u64::from(size.records) > burst {
+            let records = size.records;
+            format!("rate limit of key '{key}': a command of {records} records is above the route's burst of {burst}")
+        } else {
+            format!("rate limit of key '{key}': the route takes {rate} records a second{from}, {burst} at once")
+        };
+        let reply = self.wrong(route, Refusal::RateLimit, u64::from(size.records), &text);
+        NotTaken::Refused(route.config.on_refusal, reply)
     }
 
     /// Takes a push's cost from the budget, or says whether to wait for room or to give up.
@@ -219,8 +273,8 @@ impl<S: RecordSink> Desk<'_, S> {
     /// An error reply, counted.
     fn wrong(&mut self, route: &Route, why: Refusal, records: u64, text: &str) -> Reply {
         self.tally.refused(why, records);
-        if let Some(counts) = self.shared.route_counts.get(route.index) {
-            counts.refused(records, text);
+        if let Some(state) = self.policy.states.get(route.index) {
+            state.counts.refused(records, text);
         }
         Reply::error(format!("ERR {text}"))
     }

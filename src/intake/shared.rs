@@ -1,17 +1,17 @@
-//! What all workers share: configuration, budget, counters, and the register of connections.
+//! What all workers share: the policy that holds, limits, budget, counters, and the register of connections.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
 use super::config::Limits;
 use super::metrics::IntakeMetrics;
-use super::route_counts::RouteCounts;
-use super::users::Users;
+use super::policy::Policy;
 use crate::base::budget::Budget;
-use crate::record::route::RouteTable;
 
 /// How much half-read frames may take where the budget is used up, in bytes.
 const RESERVE: usize = 16 << 20;
@@ -20,12 +20,8 @@ const RESERVE: usize = 16 << 20;
 pub(super) struct Shared {
     /// Limits of a session and of all.
     pub limits: Limits,
-    /// Who may connect.
-    pub users: Users,
-    /// Where records go.
-    pub routes: RouteTable,
-    /// What each route took and refused, by its place in the table.
-    pub route_counts: Vec<RouteCounts>,
+    /// Who may connect and where records go. Workers take it once a turn.
+    pub policy: ArcSwap<Policy>,
     /// Bytes that are not acknowledged yet.
     pub budget: Budget,
     /// Bytes of half-read frames beyond the budget.
@@ -34,7 +30,6 @@ pub(super) struct Shared {
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
     pub counters: Counters,
-    longest_hold: Duration,
     run_id: String,
     tcp_port: u16,
     started_at: SystemTime,
@@ -62,20 +57,15 @@ pub(super) struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub(super) fn new(limits: Limits, users: Users, routes: RouteTable, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(limits: Limits, policy: Policy, budget: Budget, tcp_port: u16) -> Self {
         let started_at = SystemTime::now();
-        let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
-        let route_counts = routes.routes().iter().map(|_| RouteCounts::default()).collect();
         Self {
             limits,
-            users,
-            routes,
-            route_counts,
+            policy: ArcSwap::new(Arc::new(policy)),
             budget,
             reserve: Budget::new(RESERVE),
             metrics: IntakeMetrics::register(),
             counters: Counters::default(),
-            longest_hold,
             run_id: run_id(started_at),
             tcp_port,
             started_at,
@@ -95,16 +85,16 @@ impl Shared {
         u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Nanoseconds since the start.
+    pub(super) fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// A connection is gone; `load` counts those of its worker.
     pub(super) fn left(&self, load: &AtomicU64) {
         load.fetch_sub(1, Ordering::Relaxed);
         self.counters.connected.fetch_sub(1, Ordering::Relaxed);
         self.metrics.connected.decrement(1.0);
-    }
-
-    /// The longest that any route lets a reply wait.
-    pub(super) fn longest_hold(&self) -> Duration {
-        self.longest_hold
     }
 
     /// Tells workers to finish.
@@ -132,7 +122,7 @@ impl Shared {
     }
 
     /// What INFO and its kin tell.
-    pub(super) fn facts(&self) -> ServerFacts<'_> {
+    pub(super) fn facts<'a>(&'a self, policy: &'a Policy) -> ServerFacts<'a> {
         ServerFacts {
             run_id: &self.run_id,
             tcp_port: self.tcp_port,
@@ -143,7 +133,7 @@ impl Shared {
             used_memory: self.budget.used(),
             connected_clients: self.connected(),
             totals: self.counters.totals(),
-            users: &self.users,
+            users: &policy.users,
             clients: self,
         }
     }

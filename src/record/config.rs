@@ -27,6 +27,28 @@ pub struct RouteConfig {
     pub max_record_size: usize,
     /// What a record must be.
     pub validate: Validate,
+    /// How many records are taken; absent: as many as come.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How many records a route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// In the long run, at least 1.
+    pub records_per_second: u64,
+    /// At once, after a pause; the largest command that is ever taken. At least 1.
+    pub burst: u64,
+    /// From all together, or from each.
+    pub per: RatePer,
+}
+
+/// Whose records a rate limit counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RatePer {
+    /// All of the route's.
+    Route,
+    /// Those of one client address.
+    Client,
 }
 
 /// Kinds of command that a route accepts.

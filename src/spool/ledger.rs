@@ -40,6 +40,8 @@ pub(super) struct SegmentState {
     pub(super) shares: HashMap<usize, u64>,
     /// Damage that is known, in order.
     pub(super) holes: Vec<Range<u64>>,
+    /// The disk refused to read a part of it: it is put away rather than deleted, as the disk may read it one day.
+    pub(super) unreadable: bool,
 }
 
 /// A frame that was written, or was not.

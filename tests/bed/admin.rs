@@ -2,7 +2,9 @@
 //! [`consume`](super::consume), which shares no code with Tidegate.
 
 use super::wait::wait_until;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -38,6 +40,16 @@ pub fn alter_topic(bootstrap: &str, name: &str, configs: &[(&str, &str)]) {
             result.unwrap_or_else(|(_, code)| panic!("cannot alter {name}: {code}"));
         }
     });
+}
+
+/// Gives a topic this many partitions in all, and waits until each has a leader.
+pub fn add_partitions(bootstrap: &str, name: &str, in_all: usize) {
+    with_admin(bootstrap, async |admin, options| {
+        for result in admin.create_partitions([&NewPartitions::new(name, in_all)], options).await.expect("an answer") {
+            result.unwrap_or_else(|(topic, code)| panic!("cannot add partitions to {topic}: {code}"));
+        }
+    });
+    wait_until(PATIENCE, &format!("a leader of each partition of {name}"), || leaders(bootstrap, name) == in_all);
 }
 
 /// Deletes a topic.

@@ -5,6 +5,7 @@ pub use super::kafka_conf::{KafkaOptions, USERS};
 use super::admin;
 use super::kafka_conf::{self, NodePorts};
 use super::kafka_node::{Node, copy_template, format_cluster};
+use super::kafka_wire;
 use super::process::Process;
 use super::proxy::FaultProxy;
 use super::workdir::WorkDir;
@@ -12,6 +13,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
+
+/// How long Kafka may take for a change of rights.
+const ACT: Duration = Duration::from_secs(20);
 
 /// A running Kafka; it is killed and its data removed when this value goes.
 pub struct Kafka {
@@ -136,6 +140,34 @@ impl Kafka {
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) {
         admin::delete_topic(&self.bootstrap(), name);
+    }
+
+    /// Gives each partition of a topic that every node replicates another leader. Says whether Kafka took it; it does
+    /// not while a node is away.
+    pub fn move_leaders(&self, topic: &str, partitions: i32, first: usize) -> bool {
+        let ids: Vec<i32> = (0..self.nodes.len())
+            .map(|place| i32::try_from((first + place) % self.nodes.len() + 1).expect("a few nodes"))
+            .collect();
+        let port = self.node(first % self.nodes.len() + 1).ports.plain;
+        kafka_wire::reassign(port, topic, partitions, &ids) && kafka_wire::elect_preferred(port, topic, partitions)
+    }
+
+    /// Takes the right to write a topic from everybody who has not logged in. The broker must have been started with
+    /// [`KafkaOptions::authorized`].
+    pub fn deny_writing(&self, topic: &str) {
+        let port = self.node(1).ports.plain;
+        super::wait::wait_until(ACT, "the right to be taken", || kafka_wire::deny_writing(port, topic));
+    }
+
+    /// Gives it back.
+    pub fn allow_writing(&self, topic: &str) {
+        let port = self.node(1).ports.plain;
+        super::wait::wait_until(ACT, "the right to be given back", || kafka_wire::allow_writing(port, topic));
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     fn signal(&self, node: usize, signal: &str) {

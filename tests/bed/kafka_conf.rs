@@ -55,6 +55,12 @@ impl KafkaOptions {
         self
     }
 
+    /// Makes it keep access control lists; everybody may do what no list forbids.
+    pub fn authorized(self) -> Self {
+        self.config("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            .config("allow.everyone.if.no.acl.found", "true")
+    }
+
     /// A line of `server.properties`; it wins over the bed's own.
     pub fn config(mut self, key: &str, value: &str) -> Self {
         self.configs.push((key.to_owned(), value.to_owned()));

@@ -20,6 +20,7 @@ pub mod http;
 pub mod kafka;
 mod kafka_conf;
 mod kafka_node;
+mod kafka_wire;
 pub mod ports;
 pub mod process;
 pub mod proxy;

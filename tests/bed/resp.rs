@@ -1,6 +1,7 @@
 //! A small blocking Redis client that hides nothing: raw bytes out, one reply at a time in.
 
 use redis_protocol::{resp2, resp3};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -84,9 +85,23 @@ impl RespClient {
 
     /// As [`RespClient::connect`], for a server that may be gone.
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new(), start: 0, deadline: Duration::from_secs(10), resp3: false })
+    }
+
+    /// As [`RespClient::connect`], from an address of this machine's; port 0 is any.
+    pub fn connect_from(local: SocketAddr, address: SocketAddr) -> Self {
+        let bind = || -> io::Result<TcpStream> {
+            let socket = Socket::new(Domain::for_address(local), Type::STREAM, None)?;
+            socket.bind(&local.into())?;
+            socket.connect(&address.into())?;
+            Ok(socket.into())
+        };
+        Self::over(bind().unwrap_or_else(|e| panic!("{local} to {address}: {e}"))).expect("a TCP stream")
     }
 
     /// How long one reply may take from now on.

@@ -18,6 +18,7 @@ pub struct Tidegate {
     process: Process,
     redis: Option<SocketAddr>,
     admin: Option<SocketAddr>,
+    environment: Vec<(String, String)>,
     directory: WorkDir,
 }
 
@@ -39,17 +40,33 @@ impl Tidegate {
 
     /// Starts it and does not wait.
     pub fn spawn(config: &str) -> Self {
-        let directory = WorkDir::new("tidegate");
+        Self::spawn_in(WorkDir::new("tidegate"), config, Vec::new())
+    }
+
+    /// As [`Tidegate::spawn`], in this directory and with these variables in its environment, at each restart too.
+    pub fn spawn_in(directory: WorkDir, config: &str, environment: Vec<(String, String)>) -> Self {
         directory.write("tidegate.toml", config);
         let (redis, admin) = addresses(config);
-        Self { process: launch(directory.path()), redis, admin, directory }
+        let process = launch(directory.path(), &environment);
+        Self { process, redis, admin, environment, directory }
     }
 
     /// Starts it again, after its end, with the same configuration and directory, and waits until it is ready.
     pub fn restart(&mut self) {
-        assert!(self.process.exited().is_some(), "it is running");
-        self.process = launch(self.directory.path());
+        self.relaunch();
         self.wait_ready();
+    }
+
+    /// As [`Tidegate::restart`], and waits only until its listeners accept.
+    pub fn restart_unready(&mut self) {
+        self.relaunch();
+        self.wait_listening();
+    }
+
+    /// Starts it again, after its end, with the same configuration and directory, and does not wait.
+    pub fn relaunch(&mut self) {
+        assert!(self.process.exited().is_some(), "it is running");
+        self.process = launch(self.directory.path(), &self.environment);
     }
 
     /// Runs the program with these arguments to its end: for `check-config` and refused configurations.
@@ -72,7 +89,8 @@ impl Tidegate {
         }
     }
 
-    fn wait_listening(&mut self) {
+    /// Waits until its listeners accept.
+    pub fn wait_listening(&mut self) {
         for address in [self.redis, self.admin].into_iter().flatten() {
             self.wait("a listener", || TcpStream::connect(address).is_ok());
         }
@@ -115,12 +133,21 @@ impl Tidegate {
 
     /// Its resident memory.
     pub fn rss_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that its resident memory ever was.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status = self.proc_file("status");
         let kilobytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kilobytes.expect("VmRSS of a running process") * 1024
+        kilobytes.unwrap_or_else(|| panic!("{field} of a running process")) * 1024
     }
 
     /// The processor time it has used, in user and kernel mode.
@@ -200,12 +227,13 @@ impl Tidegate {
     }
 }
 
-fn launch(directory: &Path) -> Process {
+fn launch(directory: &Path, environment: &[(String, String)]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(["run", "--config"]);
     command.arg(directory.join("tidegate.toml"));
     // A relative path in a configuration, as of a spool, means this directory.
     command.current_dir(directory);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start(&command, directory, "tidegate")
 }
 

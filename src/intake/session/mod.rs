@@ -18,7 +18,7 @@ use crate::net::stream::Stream;
 use crate::record::config::Accept;
 use crate::record::route::connection_hash;
 use crate::record::sink::RecordSink;
-use crate::resp::decode::{Args, Decoder, Limits};
+use crate::resp::decode::{Args, Decoder, Limits, OwnedArgs};
 use crate::resp::encode::encode;
 use crate::resp::reply::Reply;
 
@@ -64,9 +64,7 @@ pub(super) struct Session {
     /// When it must be gone: all is said, and the peer need only read it.
     pub(super) close_by: Option<Instant>,
     pub(super) last_active: Instant,
-    pub(super) generation: u32,
-    index: u32,
-    hash: u32,
+    pub(super) seat: Seat,
     decoder: Decoder,
     /// Bytes from the current frame's first on.
     partial: Vec<u8>,
@@ -77,7 +75,21 @@ pub(super) struct Session {
     decoded: Option<usize>,
     transaction: Option<Transaction>,
     bound: Option<Bound>,
+    /// The version of the policy under which user and route were found.
+    policy: u64,
     ids: StreamIds,
+}
+
+/// What tells a session from others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    /// Its place at its worker.
+    pub(super) index: u32,
+    /// Tells it from an earlier one in the same place.
+    pub(super) generation: u32,
+    /// Tells connections apart where a route partitions by them.
+    hash: u32,
+    /// When its last bytes came.
     arrived: Instant,
 }
 
@@ -96,13 +108,22 @@ enum Done {
     Close(Option<Closed>),
 }
 
+// === impl Seat ===
+
+impl Seat {
+    /// For a connection from `address` that just came.
+    pub(super) fn new(index: u32, generation: u32, address: &str, now: Instant) -> Self {
+        Self { index, generation, hash: connection_hash(address), arrived: now }
+    }
+}
+
 // === impl Session ===
 
 impl Session {
-    pub(super) fn new(stream: Stream, client: Client, index: u32, generation: u32, now: Instant) -> Self {
+    /// A connection just accepted, its user found under this version of the policy.
+    pub(super) fn new(stream: Stream, client: Client, seat: Seat, policy: u64) -> Self {
         Self {
             stream,
-            hash: connection_hash(&client.address),
             client,
             mark: Mark::default(),
             replies: Replies::default(),
@@ -113,9 +134,8 @@ impl Session {
             ended: false,
             stalled_since: None,
             close_by: None,
-            last_active: now,
-            generation,
-            index,
+            last_active: seat.arrived,
+            seat,
             decoder: Decoder::default(),
             partial: Vec::new(),
             charged: 0,
@@ -123,14 +143,14 @@ impl Session {
             decoded: None,
             transaction: None,
             bound: None,
+            policy,
             ids: StreamIds::default(),
-            arrived: now,
         }
     }
 
     /// Works through `fresh` bytes that were just read.
     pub(super) fn take<S: RecordSink>(&mut self, fresh: &[u8], desk: &mut Desk<'_, S>) {
-        self.arrived = desk.now;
+        self.seat.arrived = desk.now;
         self.last_active = desk.now;
         if self.partial.is_empty() {
             let used = self.work(fresh, desk);
@@ -185,6 +205,9 @@ impl Session {
     fn work<S: RecordSink>(&mut self, bytes: &[u8], desk: &mut Desk<'_, S>) -> usize {
         let mut decoder = std::mem::take(&mut self.decoder);
         let mut at = 0;
+        if self.policy != desk.policy.version {
+            self.look_again(desk);
+        }
         let mut limits = self.limits(desk.shared);
         while self.flow == Flow::Hungry {
             if self.replies.waiting() >= WAITING || self.replies.unwritten().len() >= UNREAD {
@@ -222,6 +245,22 @@ impl Session {
         self.decoder = decoder;
         // What comes after the end is not read.
         if self.flow == Flow::Closing { bytes.len() } else { at }
+    }
+
+    /// Follows a reload: its route is looked up anew, its user has the rights of now, and a transaction with a command
+    /// that is no longer allowed cannot be carried out.
+    #[cold]
+    fn look_again<S>(&mut self, desk: &Desk<'_, S>) {
+        self.policy = desk.policy.version;
+        self.bound = None;
+        self.client.follow(&desk.policy.users);
+        if let Some(transaction) = &mut self.transaction {
+            let allowed = |(spec, args): &(&'static Spec, OwnedArgs)| {
+                commands::check(spec, &args.as_args().to_vec(), &self.client).is_ok()
+            };
+            transaction.failed |= !transaction.commands.iter().all(allowed);
+        }
+        desk.shared.enlist(&self.client);
     }
 
     fn limits(&self, shared: &Shared) -> Limits {
@@ -291,7 +330,7 @@ impl Session {
         if matches!(spec.kind, Kind::Reset) {
             self.transaction = None;
         }
-        let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.shared.facts());
+        let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());
         self.client.last_command = spec.name;
         if may_change_client(spec) {
             // Who it is and which database it uses may name the topic; what it calls itself is listed.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Bound, Done, Session, pushes};
+use super::{Bound, Done, Seat, Session, pushes};
 use crate::intake::client::{Client, ReplyMode};
 use crate::intake::commands;
 use crate::intake::commands::table::{Kind, Spec};
@@ -52,7 +52,7 @@ impl Session {
         desk: &mut Desk<'_, S>,
     ) -> Result<(), NotTaken> {
         let parcel = self.parcel(args, kind)?;
-        let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, false);
+        let who = self.seat.pusher(&self.client, false);
         if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
             let binding = desk.bind(parcel.key, kind, &who)?;
             self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
@@ -110,7 +110,7 @@ impl Session {
             return self.refuse(&reply);
         }
         if matches!(spec.kind, Kind::Refused(_)) {
-            let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.shared.facts());
+            let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());
             return self.refuse(&reply);
         }
         let Some(transaction) = &mut self.transaction else { return Done::Yes };
@@ -123,7 +123,7 @@ impl Session {
 
     fn rehearse<S: RecordSink>(&mut self, args: Args<'_>, kind: Accept, desk: &mut Desk<'_, S>) -> Result<(), Reply> {
         let parcel = self.parcel(args, kind)?;
-        let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, false);
+        let who = self.seat.pusher(&self.client, false);
         let binding = desk.bind(parcel.key, kind, &who)?;
         parcel.rehearse(&binding, desk, &who).map(|_| ())
     }
@@ -156,27 +156,21 @@ impl Session {
     fn try_exec<S: RecordSink>(&mut self, transaction: &Transaction, desk: &mut Desk<'_, S>) -> Result<bool, NotTaken> {
         let silent = self.client.reply_mode != ReplyMode::On;
         let mut plan = Vec::with_capacity(transaction.commands.len());
-        let mut whole = Size::default();
-        let mut patience = None;
         for (spec, args) in &transaction.commands {
             let push = match pushes(spec) {
                 None => None,
                 Some(kind) => {
                     let parcel = self.parcel(args.as_args(), kind)?;
-                    let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, silent);
+                    let who = self.seat.pusher(&self.client, silent);
                     let binding = desk.bind(parcel.key, kind, &who)?;
                     let size = parcel.rehearse(&binding, desk, &who)?;
-                    whole += size;
-                    patience.get_or_insert_with(|| binding.route.clone());
                     Some((parcel, binding, size))
                 }
             };
             plan.push((*spec, args.as_args(), push));
         }
-        if let Some(route) = patience {
-            let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, silent);
-            desk.reserve(whole, &route, &who)?;
-        }
+        let who = self.seat.pusher(&self.client, silent);
+        admit_all(plan.iter().filter_map(|(_, _, push)| push.as_ref()), desk, &who)?;
         self.client.takes_reply();
         if !silent {
             let count = plan.len();
@@ -185,11 +179,11 @@ impl Session {
         for (spec, args, push) in plan {
             match push {
                 Some((parcel, binding, size)) => {
-                    let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, silent);
+                    let who = self.seat.pusher(&self.client, silent);
                     parcel.submit(&binding, size, desk, &who, &mut self.replies);
                 }
                 None => {
-                    let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.shared.facts());
+                    let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());
                     if !silent {
                         self.say(&reply);
                     }
@@ -200,24 +194,50 @@ impl Session {
     }
 }
 
-/// Who pushes, from the parts of a session that a push does not change.
-fn pusher(
-    client: &Client,
-    session: u32,
-    generation: u32,
-    hash: u32,
-    arrived: std::time::Instant,
-    silent: bool,
-) -> Pusher<'_> {
-    Pusher {
-        session,
-        generation,
-        hash,
-        database: client.database,
-        user: client.user.as_ref().map_or("", |user| &user.name),
-        arrived,
-        silent: silent || client.reply_mode != ReplyMode::On,
+// === impl Seat ===
+
+impl Seat {
+    /// Who pushes, from the parts of a session that a push does not change.
+    #[inline]
+    fn pusher(self, client: &Client, silent: bool) -> Pusher<'_> {
+        Pusher {
+            session: self.index,
+            generation: self.generation,
+            hash: self.hash,
+            database: client.database,
+            user: client.user.as_ref().map_or("", |user| &user.name),
+            address: &client.address,
+            arrived: self.arrived,
+            silent: silent || client.reply_mode != ReplyMode::On,
+        }
     }
+}
+
+/// Room for the records of all these pushes, in their routes' rate limits and in the budget, or none is taken. The first
+/// route's patience is that of all.
+fn admit_all<'p, S: RecordSink>(
+    pushes: impl Iterator<Item = &'p (Parcel<'p>, Binding, Size)> + Clone,
+    desk: &mut Desk<'_, S>,
+    who: &Pusher<'_>,
+) -> Result<(), NotTaken> {
+    let mut whole = Size::default();
+    let mut admitted = 0;
+    let mut outcome = Ok(());
+    for (parcel, binding, size) in pushes.clone() {
+        outcome = desk.admit(binding, *size, parcel.key);
+        if outcome.is_err() {
+            break;
+        }
+        whole += *size;
+        admitted += 1;
+    }
+    if let (Ok(()), Some((_, first, _))) = (&outcome, pushes.clone().next()) {
+        outcome = desk.reserve(whole, &first.route, who);
+    }
+    if outcome.is_err() {
+        pushes.take(admitted).for_each(|(_, binding, size)| desk.readmit(binding, *size));
+    }
+    outcome
 }
 
 // === impl Parcel ===
@@ -232,7 +252,11 @@ impl Parcel<'_> {
         replies: &mut crate::intake::replies::Replies,
     ) -> Result<(), NotTaken> {
         let size = self.rehearse(binding, desk, who)?;
-        desk.reserve(size, &binding.route, who)?;
+        desk.admit(binding, size, self.key)?;
+        if let Err(not_taken) = desk.reserve(size, &binding.route, who) {
+            desk.readmit(binding, size);
+            return Err(not_taken);
+        }
         self.submit(binding, size, desk, who, replies);
         Ok(())
     }

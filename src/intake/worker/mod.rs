@@ -19,7 +19,7 @@ use slab::Slab;
 use super::client::Client;
 use super::linger::Linger;
 use super::metrics::{Closed, Tally};
-use super::session::{Flow, Session};
+use super::session::{Flow, Seat, Session};
 use super::shared::{Shared, unix_micros};
 use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
@@ -92,6 +92,7 @@ impl<S: RecordSink> Worker<S> {
     pub(super) fn new(mut parts: Parts<S>) -> io::Result<Self> {
         parts.sink.register(parts.poll.registry(), OUTCOME)?;
         let now = Instant::now();
+        let policy = parts.shared.policy.load_full();
         Ok(Self {
             poll: parts.poll,
             inbox: parts.inbox,
@@ -99,9 +100,10 @@ impl<S: RecordSink> Worker<S> {
             back: Back {
                 sink: parts.sink,
                 linger: Linger::default(),
-                tally: Tally::new(parts.shared.route_counts.len()),
+                tally: Tally::new(policy.states.len()),
                 allowance: Allowance::new(parts.shared.budget.clone()),
                 shared: parts.shared,
+                policy,
                 starved_since: None,
             },
             load: parts.load,
@@ -132,6 +134,7 @@ impl<S: RecordSink> Worker<S> {
                 std::process::abort();
             }
             let now = Instant::now();
+            self.back.look_for_reload();
             self.take_events(&events, now);
             self.read(now);
             if std::mem::take(&mut self.outcomes) {
@@ -153,7 +156,7 @@ impl<S: RecordSink> Worker<S> {
                 self.back.allowance.settle();
             }
             self.tick(Instant::now());
-            self.back.tally.tell(&self.back.shared);
+            self.back.tell();
             if self.is_finished() {
                 return;
             }
@@ -212,10 +215,11 @@ impl<S: RecordSink> Worker<S> {
         self.generation = self.generation.wrapping_add(1);
         let millis = unix_micros(SystemTime::now()) / 1000;
         let id = shared.next_client_id();
-        let client = Client::new(id, accepted.peer, accepted.local, millis, &shared.users);
+        let client = Client::new(id, accepted.peer, accepted.local, millis, &self.back.policy.users);
         // The limit on connections is far below what u32 counts.
         let number = u32::try_from(index).unwrap_or(u32::MAX);
-        let mut session = Session::new(accepted.stream, client, number, self.generation, now);
+        let seat = Seat::new(number, self.generation, &client.address, now);
+        let mut session = Session::new(accepted.stream, client, seat, self.back.policy.version);
         match session.stream.register(self.poll.registry(), Token(index)) {
             Ok(()) => {
                 shared.enlist(&session.client);
@@ -232,7 +236,7 @@ impl<S: RecordSink> Worker<S> {
 
     fn read(&mut self, now: Instant) {
         let waited = self.back.starved_since.map(|since| now.duration_since(since));
-        let mut blocked = !self.retry && waited.is_some_and(|waited| waited < self.back.shared.longest_hold());
+        let mut blocked = !self.retry && waited.is_some_and(|waited| waited < self.back.policy.longest_hold);
         self.retry = false;
         for index in std::mem::take(&mut self.to_read) {
             if blocked {
@@ -293,7 +297,7 @@ impl<S: RecordSink> Worker<S> {
         self.back.sink.outcomes(now, &mut |ticket, outcome| {
             // A session may be gone, and another in its place.
             if let Some(session) = sessions.get_mut(ticket.session as usize)
-                && session.generation == ticket.generation
+                && session.seat.generation == ticket.generation
                 && session.replies.settle(ticket.slot, outcome)
             {
                 touch(session, ticket.session as usize, to_write);
@@ -402,7 +406,7 @@ impl<S: RecordSink> Worker<S> {
             session.replies.stop();
             write_one(session, &mut self.back, now);
         }
-        self.back.tally.tell(&self.back.shared);
+        self.back.tell();
         true
     }
 }

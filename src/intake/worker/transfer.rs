@@ -4,9 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
+
 use crate::base::budget::Allowance;
 use crate::intake::linger::Linger;
 use crate::intake::metrics::{Closed, Refusal, Tally};
+use crate::intake::policy::Policy;
 use crate::intake::push::Desk;
 use crate::intake::session::{Flow, Session};
 use crate::intake::shared::Shared;
@@ -19,6 +22,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(super) struct Back<S> {
     pub(super) sink: S,
     pub(super) shared: Arc<Shared>,
+    /// What holds in this turn.
+    pub(super) policy: Arc<Policy>,
     pub(super) linger: Linger,
     pub(super) tally: Tally,
     pub(super) allowance: Allowance,
@@ -28,10 +33,25 @@ pub(super) struct Back<S> {
 // === impl Back ===
 
 impl<S> Back<S> {
+    /// Takes the policy that holds now, for a turn.
+    pub(super) fn look_for_reload(&mut self) {
+        let current = self.shared.policy.load();
+        if !Arc::ptr_eq(&current, &self.policy) {
+            self.tally.turn_to(&current, &self.shared, &self.policy);
+            self.policy = Guard::into_inner(current);
+        }
+    }
+
+    /// Adds what was counted to what everybody sees.
+    pub(super) fn tell(&mut self) {
+        self.tally.tell(&self.shared, &self.policy);
+    }
+
     fn desk(&mut self, now: Instant) -> Desk<'_, S> {
         Desk {
             sink: &mut self.sink,
             shared: &self.shared,
+            policy: &self.policy,
             tally: &mut self.tally,
             allowance: &mut self.allowance,
             now,

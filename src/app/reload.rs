@@ -1,0 +1,202 @@
+//! The reload: at SIGHUP, or when a file of the configuration says something else, the configuration is read again.
+//! What can change while connections are open changes at once; what cannot is named and left; a bad file changes
+//! nothing. Either way it is visible: in the log, in the metrics, and on the admin page.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use serde_json::{Value, json};
+use tokio::signal::unix::Signal;
+
+use crate::base::drain::Drain;
+use crate::config::{self, Attempt, ConfigError, Files, Loaded};
+use crate::intake::Reloader;
+use crate::intake::users::UsersError;
+use crate::record::route::{RouteError, RouteTable};
+
+/// Between looks at the files. What changed is taken once two looks find the same: a file may be in the middle of being
+/// written, and half of one can be a configuration too.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why a configuration is refused; the one before goes on.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error("[log] is gone, and a reload ends no plane: put it back, or restart")]
+    NoLog,
+    #[error(
+        "users: the running listener {0} is not on loopback, and a user without a password, or none at all, would open \
+         it to everybody: give every [[log.user]] a password_file, set log.anonymous = true, or restart on another address"
+    )]
+    Open(String),
+}
+
+/// What came of reading the configuration again, for whoever asks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Status(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    loaded_at: u64,
+    refused: Option<String>,
+    needs_restart: Vec<String>,
+}
+
+/// Reads the configuration again, whenever there is reason to.
+pub(super) struct Reload {
+    path: PathBuf,
+    /// What the process started with.
+    started: Loaded,
+    /// What was read last, good or bad.
+    files: Files,
+    log: Option<Reloader>,
+    status: Status,
+    metrics: ReloadMetrics,
+}
+
+struct ReloadMetrics {
+    success: Counter,
+    refused: Counter,
+    loaded_at: Gauge,
+    stale: Gauge,
+    needs_restart: Gauge,
+}
+
+// === impl Status ===
+
+impl Status {
+    /// For `/debug/log`.
+    pub(super) fn dump(&self) -> Value {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        json!({
+            "stale": state.refused.is_some(),
+            "loaded_at": state.loaded_at,
+            "last_error": state.refused,
+            "needs_restart": state.needs_restart,
+        })
+    }
+}
+
+// === impl Reload ===
+
+impl Reload {
+    /// For a process that just started with this configuration.
+    pub(super) fn new(path: &Path, started: Loaded, log: Option<Reloader>, status: Status) -> Self {
+        let files = started.files.clone();
+        let mut reload =
+            Self { path: path.to_owned(), started, files, log, status, metrics: ReloadMetrics::register() };
+        reload.note(Ok(Vec::new()));
+        reload
+    }
+
+    /// Runs until the drain is requested. `hangup` is SIGHUP.
+    pub(super) async fn run(mut self, mut hangup: Signal, drain: Drain) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut seen: Option<Files> = None;
+        loop {
+            let told = tokio::select! {
+                heard = hangup.recv() => heard.is_some(),
+                _ = ticks.tick() => false,
+                () = drain.requested() => return,
+            };
+            // Files are read, and Kafka's properties checked by librdkafka: on a thread that may block.
+            let turn = tokio::task::spawn_blocking(move || {
+                self.turn(told, &mut seen);
+                (self, seen)
+            });
+            match turn.await {
+                Ok(next) => (self, seen) = next,
+                Err(error) => return tracing::error!(%error, "the configuration is no longer watched"),
+            }
+        }
+    }
+
+    /// Reloads where told to, or where the files are not what was read and stand still.
+    fn turn(&mut self, told: bool, seen: &mut Option<Files>) {
+        let now = self.files.look();
+        if told || (now != self.files && seen.as_ref() == Some(&now)) {
+            *seen = None;
+            self.reload();
+        } else {
+            *seen = Some(now);
+        }
+    }
+
+    fn reload(&mut self) {
+        let Attempt { outcome, files } = config::attempt(&self.path);
+        self.files = files;
+        let outcome = outcome.map_err(ReloadError::from).and_then(|loaded| self.apply(&loaded));
+        self.note(outcome);
+    }
+
+    /// Puts into force what can be, and gives the keys that cannot.
+    fn apply(&mut self, loaded: &Loaded) -> Result<Vec<String>, ReloadError> {
+        if let (Some(reloader), Some(started)) = (&mut self.log, &self.started.config.log) {
+            let log = loaded.config.log.as_ref().ok_or(ReloadError::NoLog)?;
+            // The file was checked with its own listeners, which may not be those that are open.
+            if let Some(address) = started.intake.open_to_all(&log.intake.users, log.intake.anonymous) {
+                return Err(ReloadError::Open(address.to_string()));
+            }
+            reloader.reload(&log.intake.users, RouteTable::compile(log.routes.clone())?)?;
+        }
+        Ok(config::needing_restart(&self.started, loaded))
+    }
+
+    fn note(&mut self, outcome: Result<Vec<String>, ReloadError>) {
+        let mut state = self.status.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = &self.metrics;
+        match outcome {
+            Ok(needs_restart) => {
+                if state.loaded_at > 0 {
+                    metrics.success.increment(1);
+                    tracing::info!(file = %self.path.display(), "configuration reloaded");
+                }
+                if !needs_restart.is_empty() {
+                    let keys = needs_restart.join(", ");
+                    tracing::warn!(keys, "these keys changed and are left as they were: restart to bring them about");
+                }
+                state.loaded_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                #[expect(clippy::cast_precision_loss, reason = "seconds and keys are far below 2^52")]
+                {
+                    metrics.loaded_at.set(state.loaded_at as f64);
+                    metrics.needs_restart.set(needs_restart.len() as f64);
+                }
+                metrics.stale.set(0.0);
+                (state.refused, state.needs_restart) = (None, needs_restart);
+            }
+            Err(error) => {
+                metrics.refused.increment(1);
+                metrics.stale.set(1.0);
+                tracing::error!(file = %self.path.display(), %error, "configuration refused; the one before goes on");
+                state.refused = Some(error.to_string());
+            }
+        }
+    }
+}
+
+// === impl ReloadMetrics ===
+
+impl ReloadMetrics {
+    fn register() -> Self {
+        describe_counter!("tidegate_config_reloads_total", "Readings of a changed configuration, by result");
+        describe_gauge!("tidegate_config_loaded_timestamp_seconds", "When the configuration that runs was read");
+        describe_gauge!("tidegate_config_stale", "1 while the configuration file is refused and an older one runs");
+        describe_gauge!("tidegate_config_needs_restart", "Changed keys that only a restart brings about");
+        let reloads = |result: &'static str| counter!("tidegate_config_reloads_total", "result" => result);
+        Self {
+            success: reloads("success"),
+            refused: reloads("refused"),
+            loaded_at: gauge!("tidegate_config_loaded_timestamp_seconds"),
+            stale: gauge!("tidegate_config_stale"),
+            needs_restart: gauge!("tidegate_config_needs_restart"),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a reload swaps: who may connect, and where records go.
+//!
+//! All of it is one value that never changes, behind one pointer. A worker takes the pointer at the start of a turn and
+//! works through the turn with it, so that no command sees half of a change; whoever keeps something of an older policy
+//! (a session its user and its route) tells by the version and looks again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::UserConfig;
+use super::rate_limit::RouteLimit;
+use super::route_counts::RouteCounts;
+use super::shared::Shared;
+use super::users::{Users, UsersError};
+use crate::record::route::RouteTable;
+
+/// What holds from one reload to the next.
+pub(super) struct Policy {
+    /// Rises by one with every reload.
+    pub(super) version: u64,
+    /// Who may connect.
+    pub(super) users: Users,
+    /// Where records go.
+    pub(super) routes: RouteTable,
+    /// What is kept of each route, by its place in the table.
+    pub(super) states: Vec<RouteState>,
+    /// The longest that any route lets a reply wait.
+    pub(super) longest_hold: Duration,
+}
+
+/// What outlives a reload as long as a route of the same key stands in the configuration.
+#[derive(Clone)]
+pub(super) struct RouteState {
+    /// What it took and refused.
+    pub(super) counts: Arc<RouteCounts>,
+    /// What it may take; of another reload's only while the limit is the same.
+    pub(super) limit: Option<Arc<RouteLimit>>,
+}
+
+/// Puts a new policy in the place of the one that holds. There is one for a plane.
+pub struct Reloader {
+    shared: Arc<Shared>,
+}
+
+// === impl Policy ===
+
+impl Policy {
+    pub(super) fn new(users: Users, routes: RouteTable) -> Self {
+        Self::over(users, routes, 0, HashMap::new())
+    }
+
+    /// The policy after this one. A route whose key stood there before goes on counting.
+    fn next(&self, users: Users, routes: RouteTable) -> Self {
+        let before = self.routes.routes().iter().zip(&self.states);
+        let before = before.map(|(route, state)| (route.config.key.as_str(), state)).collect();
+        Self::over(users, routes, self.version + 1, before)
+    }
+
+    fn over(users: Users, routes: RouteTable, version: u64, before: HashMap<&str, &RouteState>) -> Self {
+        let states = routes.routes().iter().map(|route| {
+            let before = before.get(route.config.key.as_str());
+            let limit = route.config.rate_limit.as_ref().map(|config| {
+                let same = before.and_then(|state| state.limit.as_ref()).filter(|limit| limit.config() == config);
+                same.cloned().unwrap_or_else(|| Arc::new(RouteLimit::new(config.clone())))
+            });
+            RouteState { counts: before.map(|state| state.counts.clone()).unwrap_or_default(), limit }
+        });
+        let states = states.collect();
+        let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
+        Self { version, users, routes, states, longest_hold }
+    }
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// From the next turn of each worker on these users and routes hold, for connections that are open as well: a user
+    /// who is no longer there has to log in again, the others have their new rights.
+    ///
+    /// # Errors
+    /// A user is configured wrongly; what was goes on.
+    pub fn reload(&mut self, users: &[UserConfig], routes: RouteTable) -> Result<(), UsersError> {
+        let users = Users::from_config(users)?;
+        let next = self.shared.policy.load().next(users, routes);
+        self.shared.policy.store(Arc::new(next));
+        Ok(())
+    }
+}
