@@ -9,6 +9,7 @@ use super::section::Section;
 use super::template::{check_pointer, check_topic, count_wildcards};
 use crate::base::units::ByteSize;
 use crate::record::config::{Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RouteConfig, Validate};
+use crate::record::topic::TopicName;
 
 const DEFAULT_MAX_RECORD: usize = 256 << 10;
 const ACCEPT: [(&str, Accept); 3] = [("list", Accept::List), ("stream", Accept::Stream), ("publish", Accept::Publish)];
@@ -49,7 +50,6 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
     section.later("rate_limit");
-    section.later("dead_letter_topic");
     section.later("enrich");
     section.later("join_lines");
     let key = read_key(section);
@@ -57,7 +57,6 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
     let (topic, allow) = read_topic(section, &key);
     RouteConfig {
         accept,
-        topic,
         allow,
         create_topic: read_create_topic(section, bounds.created_topics),
         acknowledge: section.choice(
@@ -71,6 +70,8 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         on_refusal: section.choice("on_refusal", ("error", OnRefusal::Error), [("close", OnRefusal::Close)], &[]),
         max_record_size: read_record_size(section, bounds.record_size),
         validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
+        dead_letter_topic: read_dead_letter_topic(section, &topic),
+        topic,
         key,
     }
 }
@@ -177,6 +178,22 @@ fn read_partition_by(section: &mut Section<'_>) -> PartitionBy {
                 format!("{text:?} is unknown: use \"none\", \"connection\", \"key\" or \"json:/POINTER\""),
             );
             PartitionBy::None
+        }
+    }
+}
+
+fn read_dead_letter_topic(section: &mut Section<'_>, own: &str) -> Option<TopicName> {
+    let text = section.text("dead_letter_topic")?;
+    section.show("dead_letter_topic", text);
+    match TopicName::new(text) {
+        Ok(_) if text == own => {
+            section.problem("dead_letter_topic", "is the route's own topic: name another one");
+            None
+        }
+        Ok(topic) => Some(topic),
+        Err(error) => {
+            section.problem("dead_letter_topic", format!("{error}: write one topic's name, as \"dead-letters\""));
+            None
         }
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct PartitionQueue {
     in_flight: usize,
     /// The gate that the group in flight went through: the leader may have moved since.
     gate_of_flight: usize,
+    /// Until when nothing goes: the broker has just turned away what did.
+    rest_until: Option<Instant>,
     /// What must go again, by the order in which it went before.
     again: Vec<Batch>,
 }
@@ -22,7 +24,7 @@ pub(super) struct PartitionQueue {
 
 impl PartitionQueue {
     pub(super) fn new(gate: usize) -> Self {
-        Self { gate, waiting: VecDeque::new(), in_flight: 0, gate_of_flight: gate, again: Vec::new() }
+        Self { gate, waiting: VecDeque::new(), in_flight: 0, gate_of_flight: gate, rest_until: None, again: Vec::new() }
     }
 
     /// Takes a copy of a record; `fresh` makes a batch where the last one is full. True where nothing waited before.
@@ -51,8 +53,19 @@ impl PartitionQueue {
     /// True where something waits and nothing is in flight: order within the partition holds through failures only with
     /// one group at a time.
     #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        self.in_flight == 0 && !self.waiting.is_empty()
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.in_flight == 0 && !self.waiting.is_empty() && !self.rests(now)
+    }
+
+    /// True where nothing may go yet.
+    #[inline]
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rest_until.is_some_and(|until| now < until)
+    }
+
+    /// Lets nothing go until then.
+    pub(super) fn rest_until(&mut self, until: Instant) {
+        self.rest_until = Some(until);
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -88,7 +101,7 @@ impl PartitionQueue {
         self.in_flight == 1
     }
 
-    /// A batch came back; `again` holds its records that must go again. True where something waits and may go now.
+    /// A batch came back; `again` holds its records that must go again. True where something waits and nothing is in flight.
     pub(super) fn answered(&mut self, again: impl IntoIterator<Item = Batch>) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.again.extend(again);
@@ -98,7 +111,7 @@ impl PartitionQueue {
                 self.waiting.push_front(batch);
             }
         }
-        self.is_due()
+        self.in_flight == 0 && !self.waiting.is_empty()
     }
 
     /// The gate of what was in flight last.
@@ -143,7 +156,7 @@ mod tests {
         let group = queue.take_group(usize::MAX);
         assert_eq!(group.len(), 3);
         queue.push(None, Record::plain(b"c"), None, || Batch::new((0, 0), Instant::now()));
-        assert!(!queue.is_due());
+        assert!(!queue.is_due(Instant::now()));
         let mut group = group.into_iter();
         assert!(!queue.answered(group.next()));
         assert!(!queue.answered(None));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::topic::TopicName;
+
 /// A `[[log.route]]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
@@ -27,6 +29,8 @@ pub struct RouteConfig {
     pub max_record_size: usize,
     /// What a record must be.
     pub validate: Validate,
+    /// Where records go that their topic does not take; absent: they are refused.
+    pub dead_letter_topic: Option<TopicName>,
 }
 
 /// Kinds of command that a route accepts.

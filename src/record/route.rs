@@ -193,6 +193,7 @@ mod tests {
             on_refusal: OnRefusal::Error,
             max_record_size: 10,
             validate: Validate::None,
+            dead_letter_topic: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The [`RecordSink`] over Kafka: one for each worker.
 
+mod letters;
 mod settle;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use super::spare::Spare;
 use super::topic_state::TopicState;
 use super::topics::Directory;
 use crate::base::budget::Budget;
+use crate::record::config::CreateTopic;
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
 use crate::record::sink::{Destination, Failure, Record, RecordSink, Ticket, TooManyTopics};
@@ -170,6 +172,33 @@ impl KafkaSink {
         self.unknown = unknown;
     }
 
+    /// The number of a topic that `route` writes.
+    fn place(
+        &mut self,
+        topic: &TopicName,
+        route: &Route,
+        create: Option<CreateTopic>,
+    ) -> Result<Destination, TooManyTopics> {
+        let to = match self.by_name.get(topic) {
+            Some(&to) => to,
+            None if self.topics.len() >= MAX_TOPICS => return Err(TooManyTopics { limit: MAX_TOPICS }),
+            None => {
+                let shared = self.factory.directory.topic(topic, create);
+                let to = Destination(self.topics.len());
+                self.topics.push(TopicState::new(shared));
+                self.by_name.insert(topic.clone(), to);
+                self.metrics.topics.increment(1);
+                self.unknown.push(to.0);
+                self.learn_unknown();
+                to
+            }
+        };
+        if let Some(state) = self.topics.get_mut(to.0) {
+            state.serve(route);
+        }
+        Ok(to)
+    }
+
     #[inline]
     fn put(
         &mut self,
@@ -195,24 +224,24 @@ impl KafkaSink {
 
 impl RecordSink for KafkaSink {
     fn destination(&mut self, topic: &TopicName, route: &Arc<Route>) -> Result<Destination, TooManyTopics> {
-        let to = match self.by_name.get(topic) {
-            Some(&to) => to,
-            None if self.topics.len() >= MAX_TOPICS => return Err(TooManyTopics { limit: MAX_TOPICS }),
-            None => {
-                let shared = self.factory.directory.topic(topic, route.config.create_topic);
-                let to = Destination(self.topics.len());
-                self.topics.push(TopicState::new(shared));
-                self.by_name.insert(topic.clone(), to);
-                self.metrics.topics.increment(1);
-                self.unknown.push(to.0);
-                self.learn_unknown();
-                to
-            }
-        };
-        if let Some(state) = self.topics.get_mut(to.0) {
-            state.serve(route);
+        let to = self.place(topic, route, route.config.create_topic)?;
+        if let Some(letters) = self.dead_letters(route)?
+            && let Some(state) = self.topics.get_mut(to.0)
+            && state.letters.iter().all(|(pattern, _)| **pattern != *route.config.key)
+        {
+            state.letters.push((route.config.key.as_str().into(), letters));
         }
         Ok(to)
+    }
+
+    fn dead_letters(&mut self, route: &Arc<Route>) -> Result<Option<Destination>, TooManyTopics> {
+        let Some(topic) = &route.config.dead_letter_topic else { return Ok(None) };
+        let create = route.config.create_topic.map(|create| CreateTopic { partitions: 1, ..create });
+        let to = self.place(topic, route, create)?;
+        if let Some(state) = self.topics.get_mut(to.0) {
+            state.takes_letters = true;
+        }
+        Ok(Some(to))
     }
 
     #[inline]
@@ -244,7 +273,8 @@ impl RecordSink for KafkaSink {
             let queue = |sink: &Self| {
                 let queue = sink.topics.get(topic)?.partitions.get(partition)?;
                 let open = sink.gates.get(queue.gate).is_none_or(Gate::is_open);
-                Some((queue.has_waiting(), !adaptive || (open && queue.is_due())))
+                let free = if adaptive { open && queue.is_due(now) } else { !queue.rests(now) };
+                Some((queue.has_waiting(), free))
             };
             match queue(self) {
                 Some((true, true)) => {
@@ -265,7 +295,7 @@ impl RecordSink for KafkaSink {
                 let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
                 queue.is_some_and(|queue| {
                     let open = self.gates.get(queue.gate).is_none_or(|gate| gate.would_open(self.now));
-                    !self.factory.adaptive || (open && queue.is_due())
+                    if self.factory.adaptive { open && queue.is_due(self.now) } else { !queue.rests(self.now) }
                 })
             })
     }

@@ -1,16 +1,21 @@
 //! What becomes of records that leave the sink: delivered, failed, to be sent again, or expired.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaSink;
+use super::letters::Fate;
 use crate::delivery::batch::Batch;
 use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::health::Health;
 use crate::delivery::partition::PartitionQueue;
 use crate::delivery::producer::{Producer, Report};
 use crate::record::sink::{Failure, Ticket};
+
+/// Before records go again that the broker has just turned away.
+const REST: Duration = Duration::from_millis(200);
 
 // === impl KafkaSink ===
 
@@ -19,7 +24,8 @@ impl KafkaSink {
     pub(super) fn settle(&mut self, number: usize, batch: Batch, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
         let (topic, partition) = batch.place;
         let mut again: Vec<Batch> = Vec::new();
-        let mut failed = 0;
+        let (mut failed, mut buried) = (0, 0);
+        let mut rests = false;
         let mut wrong = Vec::new();
         self.wrong.retain(|report| {
             let other = report.batch != number;
@@ -28,6 +34,9 @@ impl KafkaSink {
             }
             other
         });
+        if self.topics.get(topic).is_some_and(|state| state.takes_letters) {
+            self.count_letters(&batch, &wrong);
+        }
         if self.may_split(&batch, &wrong) {
             again = split(&batch, wrong.drain(..));
         }
@@ -35,16 +44,40 @@ impl KafkaSink {
         for report in wrong {
             let (Some(code), Some((key, record))) = (report.error, batch.record(report.entry)) else { continue };
             let ticket = batch.ticket(report.entry);
+            let mut goes_again = || {
+                if again.last().is_none_or(|last| last.alone) {
+                    again.push(Batch::new(batch.place, batch.born));
+                }
+                if let Some(again) = again.last_mut() {
+                    again.push(key, record, ticket);
+                }
+            };
+            match self.fate(&batch, report.entry, code, ticket) {
+                Fate::Fails => {}
+                Fate::Buried => {
+                    buried += 1;
+                    continue;
+                }
+                Fate::Cut(shorter) => {
+                    again.push(shorter);
+                    continue;
+                }
+                Fate::Waits => {
+                    rests = true;
+                    goes_again();
+                    continue;
+                }
+            }
             match (judge(code), ticket) {
-                (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
+                (Verdict::Again, _) => {
                     self.broken |= Health::is_fatal(Some(code));
                     resent += 1;
-                    if again.is_empty() {
-                        again.push(Batch::new(batch.place, batch.born));
-                    }
-                    if let Some(again) = again.last_mut() {
-                        again.push(key, record, ticket);
-                    }
+                    goes_again();
+                }
+                (Verdict::Fail { retriable: true, .. }, None) => {
+                    rests = true;
+                    resent += 1;
+                    goes_again();
                 }
                 (Verdict::Fail { failure, .. }, ticket) => {
                     failed += 1;
@@ -63,17 +96,21 @@ impl KafkaSink {
         self.unsettled -= settled;
         self.in_flight -= 1;
         self.factory.budget.give_back(batch.cost() - kept_cost);
-        self.metrics.delivered.increment((settled - failed) as u64);
+        let delivered = settled - failed - buried;
+        self.metrics.delivered.increment(delivered as u64);
         self.metrics.failed.increment(failed as u64);
         self.metrics.redelivered.increment(resent);
         if let Some(state) = self.topics.get_mut(topic) {
             let counts = &state.shared.counts;
-            counts.delivered.fetch_add((settled - failed) as u64, Ordering::Relaxed);
+            counts.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
             counts.failed.fetch_add(failed as u64, Ordering::Relaxed);
             counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
             if let Some(queue) = state.partitions.get_mut(partition) {
                 let waited = queue.has_waiting();
                 queue.answered(again);
+                if rests {
+                    queue.rest_until(self.now + REST);
+                }
                 if !waited && queue.has_waiting() {
                     self.dirty.push(batch.place);
                 }
@@ -90,10 +127,15 @@ impl KafkaSink {
     fn may_split(&self, batch: &Batch, wrong: &[Report]) -> bool {
         let too_large = |report: &Report| report.error == Some(RDKafkaErrorCode::MessageSizeTooLarge);
         let one = batch.alone && batch.len() == 1;
+        let (topic, partition) = batch.place;
+        let state = self.topics.get(topic);
+        if state.is_some_and(|state| state.takes_letters) {
+            // One dead letter is as good as another: they have no order to keep.
+            return !one && !wrong.is_empty() && wrong.iter().all(too_large);
+        }
         let first = wrong.first().map(|report| report.entry);
         let is_tail = first.is_some_and(|first| first + wrong.len() == batch.len());
-        let (topic, partition) = batch.place;
-        let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
+        let queue = state.and_then(|topic| topic.partitions.get(partition));
         !one && is_tail && wrong.iter().all(too_large) && queue.is_some_and(PartitionQueue::awaits_its_last)
     }
 
@@ -117,6 +159,7 @@ impl KafkaSink {
     }
 
     pub(super) fn expire(&mut self) {
+        self.bury_unplaced();
         for state in &mut self.topics {
             let (hold, failure) = (state.hold, state.shared.failure());
             // Before the reply's own deadline, so that the reply says why.

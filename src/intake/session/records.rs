@@ -215,6 +215,7 @@ fn pusher(
         hash,
         database: client.database,
         user: client.user.as_ref().map_or("", |user| &user.name),
+        client: &client.address,
         arrived,
         silent: silent || client.reply_mode != ReplyMode::On,
     }
@@ -262,8 +263,8 @@ impl Parcel<'_> {
     ) {
         let slot = desk.open(binding, size, self.success, who, replies);
         match &self.values {
-            Values::Args(args) => desk.submit(binding, self.key, args.from(2), slot, who),
-            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), slot, who),
+            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who),
+            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who),
         }
     }
 }
