@@ -1,5 +1,7 @@
 //! The command line.
 
+mod dead_letters;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::dev::DevOptions;
 use crate::tail::{FieldFilter, TailOptions};
 use crate::telemetry::logging::LogFormat;
+
+pub use dead_letters::DeadLettersArguments;
 
 /// Speaks Redis to applications and puts every record into Apache Kafka.
 #[derive(Debug, Parser)]
@@ -64,6 +68,8 @@ pub enum Command {
     /// the record's value alone.
     #[command(after_help = TAIL_EXAMPLES)]
     Tail(TailArguments),
+    /// See what Kafka or a route did not take, and send it again
+    DeadLetters(DeadLettersArguments),
 }
 
 const TAIL_EXAMPLES: &str = "Examples:

@@ -16,6 +16,7 @@ pub mod config;
 pub mod delivery;
 pub mod dev;
 pub mod intake;
+pub mod letters;
 pub mod net;
 pub mod record;
 pub mod resp;

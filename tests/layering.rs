@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["spool", "endpoints"],
     &["delivery", "intake", "discovery", "upstream", "control"],
     &["gateway", "admin", "tail"],
-    &["config"],
+    &["config", "letters"],
     &["app"],
     &["dev"],
 ];

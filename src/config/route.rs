@@ -11,6 +11,7 @@ use crate::base::units::ByteSize;
 use crate::record::config::{
     Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RateLimit, RatePer, RouteConfig, Validate,
 };
+use crate::record::topic::TopicName;
 
 const DEFAULT_MAX_RECORD: usize = 256 << 10;
 /// Beyond it a record's interval, in whole nanoseconds, is no longer exact to a percent.
@@ -63,7 +64,6 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 }
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
-    section.later("dead_letter_topic");
     section.later("enrich");
     section.later("join_lines");
     let key = read_key(section);
@@ -71,7 +71,6 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
     let (topic, allow) = read_topic(section, &key);
     RouteConfig {
         accept,
-        topic,
         allow,
         create_topic: read_create_topic(section, bounds.created_topics),
         acknowledge: read_acknowledge(section, bounds.has_spool),
@@ -81,6 +80,8 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         max_record_size: read_record_size(section, bounds.record_size),
         validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
         rate_limit: read_rate_limit(section),
+        dead_letter_topic: read_dead_letter_topic(section, &topic),
+        topic,
         key,
     }
 }
@@ -218,6 +219,22 @@ fn read_partition_by(section: &mut Section<'_>) -> PartitionBy {
                 format!("{text:?} is unknown: use \"none\", \"connection\", \"key\" or \"json:/POINTER\""),
             );
             PartitionBy::None
+        }
+    }
+}
+
+fn read_dead_letter_topic(section: &mut Section<'_>, own: &str) -> Option<TopicName> {
+    let text = section.text("dead_letter_topic")?;
+    section.show("dead_letter_topic", text);
+    match TopicName::new(text) {
+        Ok(_) if text == own => {
+            section.problem("dead_letter_topic", "is the route's own topic: name another one");
+            None
+        }
+        Ok(topic) => Some(topic),
+        Err(error) => {
+            section.problem("dead_letter_topic", format!("{error}: write one topic's name, as \"dead-letters\""));
+            None
         }
     }
 }

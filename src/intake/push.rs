@@ -2,18 +2,21 @@
 
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::client::ServerFacts;
 use super::metrics::{Refusal, Tally};
 use super::policy::Policy;
 use super::rate_limit::Bucket;
 use super::replies::{Pending, Replies, Success};
-use super::shared::Shared;
+use super::shared::{Shared, unix_micros};
 use crate::base::budget::Allowance;
 use crate::record::config::{Accept, Acknowledge, OnRefusal, RatePer};
+use crate::record::dead_letter::{self, Reason};
+use crate::record::headers::HeadersBuf;
+use crate::record::origin::Origin;
 use crate::record::route::{NoRoute, RecordError, Route};
-use crate::record::sink::{Destination, RECORD_OVERHEAD, Record, RecordSink, Ticket};
+use crate::record::sink::{Destination, Record, RecordSink, Ticket};
 use crate::resp::reply::Reply;
 
 /// What a session needs of its worker while it works through its bytes.
@@ -55,12 +58,21 @@ pub(super) struct Binding {
     to: Option<Destination>,
     /// What its records are taken from, where the route has a limit.
     limit: Option<Arc<Bucket>>,
+    /// Where those of its records go that its topics do not take.
+    letters: Option<Destination>,
+    /// What each of its records carries.
+    headers: HeadersBuf,
 }
 
 /// Number of records, and what they take from the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) records: u32,
+    /// Those among them that go to the dead-letter topic.
+    pub(super) letters: u32,
+    /// Bytes as they were pushed.
+    pub(super) bytes: usize,
+    /// What they take from the budget, at most.
     pub(super) cost: usize,
 }
 
@@ -79,6 +91,8 @@ pub(super) enum NotTaken {
 impl AddAssign for Size {
     fn add_assign(&mut self, other: Self) {
         self.records += other.records;
+        self.letters += other.letters;
+        self.bytes += other.bytes;
         self.cost += other.cost;
     }
 }
@@ -119,7 +133,15 @@ impl<S: RecordSink> Desk<'_, S> {
         let to = if route.reads_record() { None } else { Some(self.named(&route, key, b"", who)?) };
         let limit = self.policy.states.get(route.index).and_then(|state| state.limit.as_ref());
         let limit = limit.map(|limit| limit.bucket(who.address, self.shared.nanos(self.now)));
-        Ok(Binding { route, to, limit })
+        let letters = self
+            .sink
+            .dead_letters(&route)
+            .map_err(|error| self.wrong(&route, Refusal::Invalid, 1, &error.to_string()))?;
+        let mut headers = HeadersBuf::default();
+        if letters.is_some() {
+            headers.restart_with_origin(&Origin { key, route: &route.config.key, client: who.address });
+        }
+        Ok(Binding { route, to, limit, letters, headers })
     }
 
     /// Checks every record of a push and gives their number and what they take from the budget.
@@ -133,13 +155,22 @@ impl<S: RecordSink> Desk<'_, S> {
     ) -> Result<Size, Reply> {
         let mut size = Size::default();
         for value in values.clone() {
-            size += Size { records: 1, cost: value.len() + RECORD_OVERHEAD };
-            if let Err(error) = binding.route.check(value) {
-                let why = match error {
-                    RecordError::TooLarge { .. } => Refusal::TooLarge,
-                    RecordError::NotJson => Refusal::Invalid,
-                };
-                return Err(self.wrong(&binding.route, why, values.count() as u64, &error.to_string()));
+            let record = Record { headers: binding.headers.as_headers(), ..Record::plain(value) };
+            size += Size { records: 1, letters: 0, bytes: value.len(), cost: record.cost() };
+            match binding.route.check(value) {
+                Ok(()) => {}
+                Err(RecordError::NotJson) if binding.letters.is_some() => {
+                    size.letters += 1;
+                    size.cost += dead_letter::GROWTH;
+                    continue;
+                }
+                Err(error) => {
+                    let why = match error {
+                        RecordError::TooLarge { .. } => Refusal::TooLarge,
+                        RecordError::NotJson => Refusal::Invalid,
+                    };
+                    return Err(self.wrong(&binding.route, why, values.count() as u64, &error.to_string()));
+                }
             }
             if binding.to.is_none() {
                 self.named(&binding.route, key, value, who)?;
@@ -222,8 +253,7 @@ impl<S: RecordSink> Desk<'_, S> {
         replies: &mut Replies,
     ) -> Option<Ticket> {
         let config = &binding.route.config;
-        let bytes = (size.cost - size.records as usize * RECORD_OVERHEAD) as u64;
-        self.tally.received(binding.route.index, u64::from(size.records), bytes);
+        self.tally.received(binding.route.index, u64::from(size.records), size.bytes as u64);
         let waits = config.acknowledge != Acknowledge::Enqueue;
         let slot = replies.open(Pending {
             total: size.records,
@@ -237,18 +267,26 @@ impl<S: RecordSink> Desk<'_, S> {
         waits.then_some(Ticket { session: who.session, generation: who.generation, slot })
     }
 
-    /// Hands the records of a push to the sink.
+    /// Hands the records of a push to the sink, and gives back what they took from the budget beyond their cost.
     #[inline]
     pub(super) fn submit<'v>(
         &mut self,
         binding: &Binding,
         key: &[u8],
         values: impl Iterator<Item = &'v [u8]>,
+        size: Size,
         ticket: Option<Ticket>,
         who: &Pusher<'_>,
     ) {
         let route = &*binding.route;
+        let headers = binding.headers.as_headers();
+        let mut cost = 0;
         for value in values {
+            let record = Record { headers, ..Record::plain(value) };
+            if size.letters > 0 && route.check(value).is_err() {
+                cost += self.bury(binding, key, &record, ticket, who);
+                continue;
+            }
             let to = match binding.to {
                 Some(to) => to,
                 // It was found once already when the push was inspected, so it is known and cheap to find again.
@@ -257,9 +295,33 @@ impl<S: RecordSink> Desk<'_, S> {
                     Err(_) => continue,
                 },
             };
-            route
-                .with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, Record::plain(value), ticket));
+            cost += record.cost();
+            route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, record, ticket));
         }
+        self.shared.budget.give_back(size.cost - cost);
+    }
+
+    /// Hands a record that is not what its route asks for to the route's dead-letter topic; gives what it cost.
+    #[cold]
+    fn bury(
+        &mut self,
+        binding: &Binding,
+        key: &[u8],
+        record: &Record<'_>,
+        ticket: Option<Ticket>,
+        who: &Pusher<'_>,
+    ) -> usize {
+        let Some(letters) = binding.letters else { return 0 };
+        let route = &binding.route;
+        // One that should have named its topic itself names none.
+        let topic = if binding.to.is_some() { route.topic(key, who.database, who.user, b"").ok() } else { None };
+        let name = topic.as_ref().map_or("", |topic| topic.as_str());
+        let now = i64::try_from(unix_micros(SystemTime::now()) / 1000).unwrap_or(i64::MAX);
+        let mut headers = HeadersBuf::default();
+        dead_letter::address(&mut headers, record, Reason::InvalidJson, name, now);
+        let letter = Record { headers: headers.as_headers(), ..*record };
+        route.with_choice(key, who.hash, record.value, |choice| self.sink.append(letters, choice, letter, ticket));
+        letter.cost()
     }
 
     /// The destination that a record names itself.

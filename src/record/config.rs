@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::topic::TopicName;
+
 /// A `[[log.route]]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
@@ -29,6 +31,8 @@ pub struct RouteConfig {
     pub validate: Validate,
     /// How many records are taken; absent: as many as come.
     pub rate_limit: Option<RateLimit>,
+    /// Where records go that their topic does not take; absent: they are refused.
+    pub dead_letter_topic: Option<TopicName>,
 }
 
 /// How many records a route takes.

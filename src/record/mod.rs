@@ -2,6 +2,7 @@
 //! does I/O.
 
 pub mod config;
+pub mod dead_letter;
 pub mod headers;
 pub mod id;
 pub mod origin;

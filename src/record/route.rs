@@ -194,6 +194,7 @@ mod tests {
             max_record_size: 10,
             validate: Validate::None,
             rate_limit: None,
+            dead_letter_topic: None,
         }
     }
 

@@ -15,6 +15,7 @@ mod admin;
 mod bed_smoke;
 mod clients;
 mod conformance;
+mod dead_letters;
 mod delivery;
 mod dev;
 mod headers;

@@ -301,9 +301,9 @@ impl Parcel<'_> {
     ) {
         let slot = desk.open(binding, size, self.success, who, replies);
         match &self.values {
-            Values::Args(args) => desk.submit(binding, self.key, args.from(2), slot, who),
-            Values::Members(members) => desk.submit(binding, self.key, members.iter().copied(), slot, who),
-            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), slot, who),
+            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who),
+            Values::Members(members) => desk.submit(binding, self.key, members.iter().copied(), size, slot, who),
+            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who),
         }
     }
 }
