@@ -8,7 +8,7 @@ use globset::Glob;
 use toml::Value;
 
 use super::section::{Item, Section};
-use super::{LogConfig, kafka, route, spool};
+use super::{LogConfig, cluster, kafka, route, spool};
 use crate::base::units::ByteSize;
 use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig, beyond_loopback};
 
@@ -30,7 +30,7 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     let shutdown_timeout = Duration::from_secs(section.number("shutdown_timeout_seconds", 1..=3_600, 25));
     let anonymous = section.flag("anonymous", false);
     section.choice("llen", ("zero", ()), [], &["lag"]);
-    read_cluster(&mut section);
+    let cluster = cluster::read(&mut section);
     let open = if anonymous { None } else { beyond_loopback(&listen) };
     let users = read_users(&mut section, open);
 
@@ -52,7 +52,7 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     section.finish();
     let limits = Limits { idle_timeout, ..limits };
     LogConfig {
-        intake: IntakeConfig { listen, threads, limits, anonymous, users, shutdown_timeout },
+        intake: IntakeConfig { listen, threads, limits, anonymous, users, cluster, shutdown_timeout },
         kafka,
         spool,
         routes,
@@ -158,15 +158,6 @@ fn read_limits(section: &mut Section<'_>) -> Limits {
         output_buffer: section.size("max_output_buffer", ByteSize(64 * KIB)..=ByteSize(GIB), ByteSize(8 * MIB)),
         connections: narrow(section.number("max_connections", 1..=1_000_000, 20_000)),
         idle_timeout: Duration::ZERO,
-    }
-}
-
-fn read_cluster(section: &mut Section<'_>) {
-    // A list of addresses is as good a value as a word, so that its type alone is no fault.
-    if section.is_list("cluster") {
-        section.later("cluster");
-    } else {
-        section.choice("cluster", ("off", ()), [], &["self"]);
     }
 }
 

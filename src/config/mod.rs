@@ -8,6 +8,7 @@
 
 mod admin;
 mod changes;
+mod cluster;
 mod files;
 mod kafka;
 mod log;

@@ -15,8 +15,17 @@ use crate::record::config::{
 const DEFAULT_MAX_RECORD: usize = 256 << 10;
 /// Beyond it a record's interval, in whole nanoseconds, is no longer exact to a percent.
 const MAX_RATE: u64 = 10_000_000;
-const ACCEPT: [(&str, Accept); 3] = [("list", Accept::List), ("stream", Accept::Stream), ("publish", Accept::Publish)];
-const ACCEPT_LATER: [&str; 3] = ["set", "hash", "sorted-set"];
+const ACCEPT: [(&str, Accept); 6] = [
+    ("list", Accept::List),
+    ("stream", Accept::Stream),
+    ("publish", Accept::Publish),
+    ("set", Accept::Set),
+    ("hash", Accept::Hash),
+    ("sorted-set", Accept::SortedSet),
+];
+/// How many of them a route accepts that names none: commands that keep a value elsewhere must be asked for.
+const ACCEPT_DEFAULT: usize = 3;
+const ACCEPT_WORDS: &str = "use \"list\", \"stream\", \"publish\", \"set\", \"hash\", \"sorted-set\"";
 
 /// What the rest of `[log]` sets bounds to a route with.
 #[derive(Clone, Copy)]
@@ -90,11 +99,12 @@ fn read_key(section: &mut Section<'_>) -> String {
 
 fn read_accept(section: &mut Section<'_>) -> Vec<Accept> {
     let Some(items) = section.texts("accept") else {
-        section.show("accept", ACCEPT.iter().map(|(word, _)| Value::from(*word)).collect::<Vec<_>>());
-        return ACCEPT.iter().map(|(_, accept)| *accept).collect();
+        let default = ACCEPT.iter().take(ACCEPT_DEFAULT);
+        section.show("accept", default.clone().map(|(word, _)| Value::from(*word)).collect::<Vec<_>>());
+        return default.map(|(_, accept)| *accept).collect();
     };
     if items.is_empty() {
-        section.problem("accept", "is empty, so that the route takes nothing: use \"list\", \"stream\", \"publish\"");
+        section.problem("accept", format!("is empty, so that the route takes nothing: {ACCEPT_WORDS}"));
     }
     let mut accept = Vec::new();
     for item in &items {
@@ -104,8 +114,7 @@ fn read_accept(section: &mut Section<'_>) -> Vec<Accept> {
             }
             Some((_, kind)) => accept.push(*kind),
             None => {
-                let fault = if ACCEPT_LATER.contains(&item.text) { "is not in this version yet" } else { "is unknown" };
-                section.item_problem(item, format!("{:?} {fault}: use \"list\", \"stream\", \"publish\"", item.text));
+                section.item_problem(item, format!("{:?} is unknown: {ACCEPT_WORDS}", item.text));
             }
         }
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::resp::encode::Protocol;
 
+use super::cluster::{ClusterConfig, ClusterMode};
+use super::commands::scripts::Scripts;
 use super::config::Limits;
 use super::users::{User, Users};
 
@@ -107,6 +109,10 @@ pub struct ServerFacts<'a> {
     pub totals: Totals,
     /// All users.
     pub users: &'a Users,
+    /// What CLUSTER and SENTINEL answer.
+    pub cluster: &'a ClusterConfig,
+    /// The scripts that were loaded.
+    pub scripts: &'a Scripts,
     /// The other connections, for CLIENT LIST.
     pub clients: &'a dyn ClientLines,
 }
@@ -258,6 +264,16 @@ impl ServerFacts<'_> {
     /// Now, in Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now_us / 1000
+    }
+
+    /// Whether this is a part of a cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.mode != ClusterMode::Off
+    }
+
+    /// What kind of server this is, as HELLO and INFO say it.
+    pub fn mode(&self) -> &'static str {
+        if self.is_cluster() { "cluster" } else { "standalone" }
     }
 
     /// Seconds since the start.

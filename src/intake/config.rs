@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster::ClusterConfig;
+
 /// The `[log]` section without its sub-sections.
 #[derive(Clone, Debug)]
 pub struct IntakeConfig {
@@ -17,6 +19,8 @@ pub struct IntakeConfig {
     pub anonymous: bool,
     /// Who may connect; empty: everybody (on loopback, or with `anonymous`).
     pub users: Vec<UserConfig>,
+    /// What CLUSTER and SENTINEL answer.
+    pub cluster: ClusterConfig,
     /// How long a graceful stop may take before connections are cut.
     pub shutdown_timeout: Duration,
 }
@@ -97,6 +101,7 @@ impl std::fmt::Debug for UserConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::cluster::ClusterMode;
 
     #[test]
     fn what_others_reach_is_not_open_without_a_password_or_the_word() {
@@ -119,6 +124,7 @@ mod tests {
                 connections: 0,
                 idle_timeout: Duration::ZERO,
             },
+            cluster: ClusterConfig { mode: ClusterMode::Off, sentinel_masters: vec![] },
             anonymous: false,
             users: vec![],
             shutdown_timeout: Duration::ZERO,

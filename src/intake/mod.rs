@@ -6,6 +6,7 @@
 //! ```
 
 pub mod client;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 mod linger;

@@ -83,7 +83,7 @@ impl Intake {
         let users = Users::from_config(&config.users)?;
         let listeners: Vec<Listener> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
         let port = listeners.iter().find_map(Listener::port).unwrap_or(0);
-        let shared = Arc::new(Shared::new(config.limits.clone(), Policy::new(users, routes), budget, port));
+        let shared = Arc::new(Shared::new(config, Policy::new(users, routes), budget, port));
         let mut desks = Vec::with_capacity(config.threads);
         let mut threads = Vec::with_capacity(config.threads);
         for number in 0..config.threads {

@@ -8,7 +8,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
-use super::config::Limits;
+use super::cluster::ClusterConfig;
+use super::commands::scripts::Scripts;
+use super::config::{IntakeConfig, Limits};
 use super::metrics::IntakeMetrics;
 use super::policy::Policy;
 use crate::base::budget::Budget;
@@ -30,6 +32,8 @@ pub(super) struct Shared {
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
     pub counters: Counters,
+    cluster: ClusterConfig,
+    scripts: Scripts,
     run_id: String,
     tcp_port: u16,
     started_at: SystemTime,
@@ -57,10 +61,12 @@ pub(super) struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub(super) fn new(limits: Limits, policy: Policy, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(config: &IntakeConfig, policy: Policy, budget: Budget, tcp_port: u16) -> Self {
         let started_at = SystemTime::now();
         Self {
-            limits,
+            limits: config.limits.clone(),
+            cluster: config.cluster.clone(),
+            scripts: Scripts::default(),
             policy: ArcSwap::new(Arc::new(policy)),
             budget,
             reserve: Budget::new(RESERVE),
@@ -134,6 +140,8 @@ impl Shared {
             connected_clients: self.connected(),
             totals: self.counters.totals(),
             users: &policy.users,
+            cluster: &self.cluster,
+            scripts: &self.scripts,
             clients: self,
         }
     }

@@ -60,6 +60,12 @@ pub enum Accept {
     Stream,
     /// PUBLISH, SPUBLISH.
     Publish,
+    /// SET.
+    Set,
+    /// HSET, HMSET.
+    Hash,
+    /// ZADD.
+    SortedSet,
 }
 
 /// Counts for a topic that Tidegate creates.

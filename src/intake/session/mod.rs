@@ -405,6 +405,9 @@ fn pushes(spec: &Spec) -> Option<Accept> {
         Kind::Push => Some(Accept::List),
         Kind::Publish => Some(Accept::Publish),
         Kind::XAdd => Some(Accept::Stream),
+        Kind::Set => Some(Accept::Set),
+        Kind::HSet => Some(Accept::Hash),
+        Kind::ZAdd => Some(Accept::SortedSet),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Bound, Done, Seat, Session, pushes};
 use crate::intake::client::{Client, ReplyMode};
 use crate::intake::commands;
+use crate::intake::commands::store;
 use crate::intake::commands::table::{Kind, Spec};
 use crate::intake::commands::xadd::xadd;
 use crate::intake::metrics::Closed;
@@ -29,8 +30,10 @@ struct Parcel<'a> {
 enum Values<'a> {
     /// In its arguments, from the third on.
     Args(Args<'a>),
-    /// Put together from its fields.
+    /// One, put together from its fields or picked out of them.
     Entry(Cow<'a, [u8]>),
+    /// Picked out of its arguments.
+    Members(Vec<&'a [u8]>),
 }
 
 // === impl Session ===
@@ -66,14 +69,25 @@ impl Session {
     /// The records of a push.
     #[inline]
     fn parcel<'a>(&mut self, args: Args<'a>, kind: Accept) -> Result<Parcel<'a>, Reply> {
-        if kind != Accept::Stream {
-            let key = args.get(1).unwrap_or_default();
-            return Ok(Parcel { key, values: Values::Args(args), success: Success::Count });
-        }
-        let entry = xadd(&args.to_vec())?;
-        let record = entry.record()?;
-        let id = self.ids.next(entry.id, unix_micros(std::time::SystemTime::now()) / 1000);
-        Ok(Parcel { key: entry.key, values: Values::Entry(record), success: Success::Id(id.to_string().into()) })
+        let key = args.get(1).unwrap_or_default();
+        let (values, success) = match kind {
+            Accept::List | Accept::Publish => (Values::Args(args), Success::Count),
+            Accept::Stream => {
+                let entry = xadd(&args.to_vec())?;
+                let record = entry.record()?;
+                let id = self.ids.next(entry.id, unix_micros(std::time::SystemTime::now()) / 1000);
+                (Values::Entry(record), Success::Id(id.to_string().into()))
+            }
+            Accept::Set => (Values::Entry(store::set(&args.to_vec())?.into()), Success::Ok),
+            Accept::Hash => {
+                let (record, fields) = store::hset(&args.to_vec())?;
+                let hmset = args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"hmset"));
+                let fields = Success::Number(u32::try_from(fields).unwrap_or(u32::MAX));
+                (Values::Entry(record), if hmset { Success::Ok } else { fields })
+            }
+            Accept::SortedSet => (Values::Members(store::zadd(&args.to_vec())?), Success::Count),
+        };
+        Ok(Parcel { key, values, success })
     }
 
     fn not_taken(&mut self, why: NotTaken) -> Done {
@@ -271,6 +285,7 @@ impl Parcel<'_> {
     ) -> Result<Size, Reply> {
         match &self.values {
             Values::Args(args) => desk.inspect(binding, self.key, args.from(2), who),
+            Values::Members(members) => desk.inspect(binding, self.key, members.iter().copied(), who),
             Values::Entry(record) => desk.inspect(binding, self.key, std::iter::once(&**record), who),
         }
     }
@@ -287,6 +302,7 @@ impl Parcel<'_> {
         let slot = desk.open(binding, size, self.success, who, replies);
         match &self.values {
             Values::Args(args) => desk.submit(binding, self.key, args.from(2), slot, who),
+            Values::Members(members) => desk.submit(binding, self.key, members.iter().copied(), slot, who),
             Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), slot, who),
         }
     }
