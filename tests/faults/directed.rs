@@ -164,8 +164,8 @@ fn a_wall_clock_a_day_ahead_is_refused_by_kafka_until_it_is_right_again() {
 
 /// librdkafka's threads must not sleep for as long as the clock was set back (its issue 2145).
 #[test]
-fn a_wall_clock_set_back_by_hours_while_the_broker_is_away() {
-    let scenario = Scenario::quiet(1, HASTY).with(500, 2000, Fault::KillBroker { node: 1 });
-    let scenario = scenario.with(1200, 8000, Fault::ClockJump { seconds: -14_400 });
-    proven(&scenario.with(1500, 0, Fault::Cut { node: 1 }));
+fn a_wall_clock_set_back_by_most_of_an_hour_while_the_broker_is_away() {
+    // Set forward first, so that it is set back when the fault is over, and stays so.
+    let scenario = Scenario::quiet(1, HASTY).with(500, 1500, Fault::ClockJump { seconds: 3000 });
+    proven(&scenario.with(1000, 2500, Fault::KillBroker { node: 1 }));
 }
