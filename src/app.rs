@@ -1,5 +1,6 @@
 //! Where the stages are joined, in the order in which data flows.
 
+mod log_plane;
 mod log_state;
 mod reload;
 
@@ -10,21 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use log_state::LogState;
+use log_plane::LogPlane;
 use reload::{Reload, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{AdminServer, DebugDump, Sources};
-use crate::base::budget::Budget;
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
-use crate::config::{self, Config, LogConfig};
-use crate::delivery::config::Linger;
-use crate::delivery::{Directory, Health, KafkaSinkFactory};
+use crate::config::{self, Config};
+use crate::intake::Reloader;
 use crate::intake::config::ListenAddress;
-use crate::intake::{Intake, Reloader};
-use crate::record::route::RouteTable;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the admin server may take to end, after everything else has.
@@ -37,7 +34,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 
 /// Planes that run.
 pub struct Running {
-    log: Option<Intake>,
+    log: Option<LogPlane>,
     reloader: Option<Reloader>,
     configuration: Status,
     admin: Drain,
@@ -80,10 +77,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
-        let (intake, state) = start_log(config, &readiness, running.configuration.clone())?;
-        running.reloader = Some(intake.reloader());
-        running.redis_addresses = intake.addresses().to_vec();
-        running.log = Some(intake);
+        let plane = LogPlane::start(config, &readiness, running.configuration.clone())?;
+        running.reloader = Some(plane.reloader());
+        running.redis_addresses = plane.addresses().to_vec();
+        let state = plane.state();
+        running.log = Some(plane);
         tokio::spawn(every(SAMPLE, admin.clone(), {
             let state = state.clone();
             move || state.sample()
@@ -98,30 +96,6 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));
     Ok(running)
-}
-
-/// The log plane, from the socket to Kafka.
-fn start_log(
-    config: LogConfig,
-    readiness: &Readiness,
-    configuration: Status,
-) -> anyhow::Result<(Intake, Arc<LogState>)> {
-    let limits = &config.intake.limits;
-    let routes = RouteTable::compile(config.routes)?;
-    let budget = Budget::new(limits.memory);
-    let health = Arc::new(Health::default());
-    let directory = Directory::start(&config.kafka, health.clone())?;
-    let sinks = KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), budget.clone());
-    let adaptive = config.kafka.linger == Linger::Adaptive;
-    let intake = Intake::start(&config.intake, routes, budget.clone(), adaptive, move || sinks.build())?;
-    let gate = readiness.gate("log", "an answer from Kafka");
-    tokio::spawn(async move {
-        health.wait_seen().await;
-        // Not closed again when Kafka goes away: leaving the Service would make its outage one of the applications.
-        drop(gate);
-    });
-    let state = LogState::new(&intake, directory, budget, configuration);
-    Ok((intake, Arc::new(state)))
 }
 
 /// As many descriptors as the system allows: the usual soft limit of 1024 is below what one node's applications open.

@@ -1,14 +1,14 @@
 //! What `/debug/log` shows: per route and topic what came, what became of it, and how fast.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::reload::Status;
 use crate::base::budget::Budget;
-use crate::delivery::Directory;
+use crate::delivery::{Backlog, Directory};
 use crate::intake::{Intake, RouteReport};
 
 /// The log plane's state, put together when asked for.
@@ -17,6 +17,7 @@ pub(super) struct LogState {
     connected: Box<dyn Fn() -> u64 + Send + Sync>,
     directory: Directory,
     budget: Budget,
+    backlog: Option<Arc<Backlog>>,
     configuration: Status,
     rates: Mutex<Rates>,
 }
@@ -31,12 +32,19 @@ struct Rates {
 // === impl LogState ===
 
 impl LogState {
-    pub(super) fn new(intake: &Intake, directory: Directory, budget: Budget, configuration: Status) -> Self {
+    pub(super) fn new(
+        intake: &Intake,
+        directory: Directory,
+        budget: Budget,
+        backlog: Option<Arc<Backlog>>,
+        configuration: Status,
+    ) -> Self {
         Self {
             routes: Box::new(intake.routes_report()),
             connected: Box::new(intake.connections()),
             directory,
             budget,
+            backlog,
             configuration,
             rates: Mutex::new(Rates { sampled: Instant::now(), counts: HashMap::new(), per_second: HashMap::new() }),
         }
@@ -85,6 +93,7 @@ impl LogState {
             "connections": (self.connected)(),
             "in_flight_bytes": self.budget.used(),
             "memory_limit": self.budget.limit(),
+            "spool": self.backlog.as_ref().map(|backlog| backlog.report()),
             "configuration": self.configuration.dump(),
             "routes": routes,
             "topics": topics,

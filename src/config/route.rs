@@ -27,6 +27,8 @@ pub(super) struct Bounds {
     pub(super) linger: Duration,
     /// `log.kafka.max_created_topics`.
     pub(super) created_topics: usize,
+    /// There is a `[log.spool]`.
+    pub(super) has_spool: bool,
 }
 
 /// Reads all routes of `[log]`; at least one must stand there.
@@ -63,12 +65,7 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         topic,
         allow,
         create_topic: read_create_topic(section, bounds.created_topics),
-        acknowledge: section.choice(
-            "acknowledge",
-            ("kafka", Acknowledge::Kafka),
-            [("enqueue", Acknowledge::Enqueue)],
-            &["spool"],
-        ),
+        acknowledge: read_acknowledge(section, bounds.has_spool),
         partition_by: read_partition_by(section),
         hold: read_hold(section, bounds.linger),
         on_refusal: section.choice("on_refusal", ("error", OnRefusal::Error), [("close", OnRefusal::Close)], &[]),
@@ -160,6 +157,16 @@ fn read_create_topic(section: &mut Section<'_>, created_topics: usize) -> Option
     shown.insert("replication".to_owned(), Value::from(replication));
     section.show("create_topic", shown);
     Some(CreateTopic { partitions, replication })
+}
+
+fn read_acknowledge(section: &mut Section<'_>, has_spool: bool) -> Acknowledge {
+    let words = [("spool", Acknowledge::Spool), ("enqueue", Acknowledge::Enqueue)];
+    let acknowledge = section.choice("acknowledge", ("kafka", Acknowledge::Kafka), words, &[]);
+    if acknowledge == Acknowledge::Spool && !has_spool {
+        let remedy = "add [log.spool] with a directory, or use \"kafka\"";
+        section.problem("acknowledge", format!("\"spool\" needs a spool, and there is none: {remedy}"));
+    }
+    acknowledge
 }
 
 fn read_rate_limit(section: &mut Section<'_>) -> Option<RateLimit> {

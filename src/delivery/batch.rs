@@ -128,6 +128,26 @@ impl Batch {
         self.entries.get(index).and_then(|entry| entry.ticket)
     }
 
+    /// Who waits for a record, once: nobody waits for it any more.
+    #[inline]
+    pub(super) fn take_ticket(&mut self, index: usize) -> Option<Ticket> {
+        self.entries.get_mut(index).and_then(|entry| entry.ticket.take())
+    }
+
+    /// Everybody who waits for a record of it, once.
+    pub(super) fn take_tickets(&mut self) -> impl Iterator<Item = Ticket> {
+        self.entries.iter_mut().filter_map(|entry| entry.ticket.take())
+    }
+
+    /// Its records from one on, as a batch.
+    pub(super) fn tail(&self, from: usize) -> Self {
+        let mut tail = Self { alone: self.alone, ..Self::new(self.place, self.born) };
+        for (entry, (key, record)) in self.records().enumerate().skip(from) {
+            tail.push(key, record, self.ticket(entry));
+        }
+        tail
+    }
+
     /// What its records took from the byte budget.
     pub(super) fn cost(&self) -> usize {
         self.cost
@@ -214,6 +234,18 @@ mod tests {
         assert_eq!((batch.ticket(0), batch.ticket(1)), (Some(ticket), None));
         assert_eq!(batch.cost(), expected.iter().map(|(_, record)| record.cost()).sum::<usize>());
         assert!(!batch.may_expire());
+    }
+
+    #[test]
+    fn a_ticket_is_taken_once_and_a_tail_keeps_those_that_are_left() {
+        let mut batch = Batch::new((1, 2), Instant::now());
+        let ticket = |slot| Ticket { session: 1, generation: 2, slot };
+        (0..4).for_each(|slot| batch.push(None, Record::plain(b"x"), Some(ticket(slot))));
+        assert_eq!((batch.take_ticket(2), batch.take_ticket(2)), (Some(ticket(2)), None));
+        let mut tail = batch.tail(1);
+        assert_eq!(tail.len(), 3);
+        assert_eq!(tail.take_tickets().collect::<Vec<_>>(), [ticket(1), ticket(3)]);
+        assert_eq!(tail.take_tickets().next(), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The delivery stage's metrics, registered once.
 
+use super::replay::BacklogReport;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -9,6 +10,7 @@ pub(super) struct DeliveryMetrics {
     pub(super) delivered: Counter,
     pub(super) failed: Counter,
     pub(super) redelivered: Counter,
+    pub(super) unguarded: Counter,
     pub(super) groups: Counter,
     pub(super) batch_records: Histogram,
     pub(super) producers_recreated: Counter,
@@ -36,10 +38,70 @@ impl DeliveryMetrics {
             delivered: counter!("tidegate_log_records_delivered_total"),
             failed: counter!("tidegate_log_records_undelivered_total"),
             redelivered: counter!("tidegate_log_records_duplicated_total", "cause" => "producer_recreated"),
+            unguarded: counter!("tidegate_log_records_duplicated_total", "cause" => "failed_over"),
             groups: counter!("tidegate_log_groups_total"),
             batch_records: histogram!("tidegate_log_batch_records"),
             producers_recreated: counter!("tidegate_log_producers_recreated_total"),
             topics: gauge!("tidegate_log_topics"),
         }
+    }
+}
+
+/// Handles of the thread that replays.
+pub(super) struct ReplayMetrics {
+    pub(super) delivered: Counter,
+    pub(super) replayed: Counter,
+    pub(super) doubled: Counter,
+    pub(super) restarted: Counter,
+    records_left: Gauge,
+    bytes_left: Gauge,
+    oldest_age: Gauge,
+    time_left: Gauge,
+    writable: Gauge,
+    away: Gauge,
+    paused: Gauge,
+}
+
+// === impl ReplayMetrics ===
+
+impl ReplayMetrics {
+    pub(super) fn register() -> Self {
+        describe_counter!("tidegate_log_records_replayed_total", "Records that Kafka confirmed out of the spool");
+        describe_gauge!("tidegate_spool_records_left", "Records in the spool that Kafka has not confirmed");
+        describe_gauge!("tidegate_spool_bytes_left", "Bytes of these records");
+        describe_gauge!(
+            "tidegate_spool_oldest_age_seconds",
+            "Age of the oldest record in the spool, 0 where there is none"
+        );
+        describe_gauge!("tidegate_spool_time_left_seconds", "Until the spool is drained, infinite while it grows");
+        describe_gauge!("tidegate_spool_writable", "1 while the spool takes records");
+        describe_gauge!("tidegate_log_kafka_away", "1 while Kafka answers nobody");
+        describe_gauge!("tidegate_spool_lanes_paused", "Partitions whose replay pauses after a failure");
+        let doubled = |cause: &'static str| counter!("tidegate_log_records_duplicated_total", "cause" => cause);
+        Self {
+            delivered: counter!("tidegate_log_records_delivered_total"),
+            replayed: counter!("tidegate_log_records_replayed_total"),
+            doubled: doubled("replayed_again"),
+            restarted: doubled("restart"),
+            records_left: gauge!("tidegate_spool_records_left"),
+            bytes_left: gauge!("tidegate_spool_bytes_left"),
+            oldest_age: gauge!("tidegate_spool_oldest_age_seconds"),
+            time_left: gauge!("tidegate_spool_time_left_seconds"),
+            writable: gauge!("tidegate_spool_writable"),
+            away: gauge!("tidegate_log_kafka_away"),
+            paused: gauge!("tidegate_spool_lanes_paused"),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts and bytes of one disk are far below 2^52")]
+    pub(super) fn tell(&self, report: &BacklogReport) {
+        let flag = |value: bool| if value { 1.0 } else { 0.0 };
+        self.records_left.set(report.records_left as f64);
+        self.bytes_left.set(report.bytes_left as f64);
+        self.oldest_age.set(report.oldest_age_seconds);
+        self.time_left.set(report.time_left_seconds.unwrap_or(f64::INFINITY));
+        self.writable.set(flag(report.writable));
+        self.away.set(flag(report.kafka_away));
+        self.paused.set(report.paused.len() as f64);
     }
 }

@@ -1,9 +1,12 @@
 //! What waits for one partition, in order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::failover::LaneDesk;
+use super::failover::way::{Switch, Way};
 use crate::record::sink::{Record, Ticket};
 
 /// The queue of one partition. Records that came first go first, those that must go again before all others.
@@ -14,15 +17,36 @@ pub(super) struct PartitionQueue {
     in_flight: usize,
     /// The gate that the group in flight went through: the leader may have moved since.
     gate_of_flight: usize,
+    /// When the group in flight went, and when its first record came.
+    sent: Option<(Instant, Instant)>,
     /// What must go again, by the order in which it went before.
     again: Vec<Batch>,
+    /// Its lane in the spool, where there is one.
+    pub(super) lane: Option<Arc<LaneDesk>>,
+    /// Which way new records go.
+    pub(super) switch: Switch,
+    /// It is on the list of those whose way may change.
+    pub(super) is_watched: bool,
+    /// Kafka refused records that another try may deliver: they wait for it in the spool.
+    pub(super) is_refused: bool,
 }
 
 // === impl PartitionQueue ===
 
 impl PartitionQueue {
     pub(super) fn new(gate: usize) -> Self {
-        Self { gate, waiting: VecDeque::new(), in_flight: 0, gate_of_flight: gate, again: Vec::new() }
+        Self {
+            gate,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            gate_of_flight: gate,
+            sent: None,
+            again: Vec::new(),
+            lane: None,
+            switch: Switch::default(),
+            is_watched: false,
+            is_refused: false,
+        }
     }
 
     /// Takes a copy of a record; `fresh` makes a batch where the last one is full. True where nothing waited before.
@@ -52,7 +76,13 @@ impl PartitionQueue {
     /// one group at a time.
     #[inline]
     pub(super) fn is_due(&self) -> bool {
-        self.in_flight == 0 && !self.waiting.is_empty()
+        self.in_flight == 0 && self.may_go()
+    }
+
+    /// True where something waits, and Kafka is where it goes.
+    #[inline]
+    pub(super) fn may_go(&self) -> bool {
+        !self.waiting.is_empty() && self.switch.way() == Way::Direct
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -64,7 +94,7 @@ impl PartitionQueue {
     }
 
     /// Takes the next group, of at most `limit` bytes but at least one batch.
-    pub(super) fn take_group(&mut self, limit: usize) -> Vec<Batch> {
+    pub(super) fn take_group(&mut self, limit: usize, now: Instant) -> Vec<Batch> {
         let mut size = 0;
         let mut group = Vec::with_capacity(self.waiting.len().min(16));
         while let Some(next) = self.waiting.front() {
@@ -77,6 +107,9 @@ impl PartitionQueue {
             if alone {
                 break;
             }
+        }
+        if let Some(first) = group.first() {
+            self.sent.get_or_insert((now, first.born));
         }
         self.in_flight += group.len();
         self.gate_of_flight = self.gate;
@@ -93,12 +126,40 @@ impl PartitionQueue {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.again.extend(again);
         if self.in_flight == 0 {
+            self.sent = None;
             // Batches of a group are reported in the order in which they went.
             for batch in self.again.drain(..).rev() {
                 self.waiting.push_front(batch);
             }
         }
         self.is_due()
+    }
+
+    /// When the first record came that waits or is in flight.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(|batch| batch.born);
+        let flight = self.sent.map(|(_, born)| born);
+        waiting.into_iter().chain(flight).min()
+    }
+
+    /// Since when the group in flight is.
+    pub(super) fn in_flight_since(&self) -> Option<Instant> {
+        self.sent.map(|(sent, _)| sent)
+    }
+
+    /// True where some of a group came back, to go before everything else, and the rest of it is still in flight.
+    pub(super) fn is_coming_back(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Takes what waits first.
+    pub(super) fn pop(&mut self) -> Option<Batch> {
+        self.waiting.pop_front()
+    }
+
+    /// Puts back what [`Self::pop`] gave, or what is left of it.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        self.waiting.push_front(batch);
     }
 
     /// The gate of what was in flight last.
@@ -140,7 +201,7 @@ mod tests {
     fn what_must_go_again_goes_before_what_came_later() {
         let large = "x".repeat(super::super::batch::BATCH_BYTES);
         let mut queue = queue_of(&["a", &large, "b"]);
-        let group = queue.take_group(usize::MAX);
+        let group = queue.take_group(usize::MAX, Instant::now());
         assert_eq!(group.len(), 3);
         queue.push(None, Record::plain(b"c"), None, || Batch::new((0, 0), Instant::now()));
         assert!(!queue.is_due());
@@ -149,27 +210,27 @@ mod tests {
         assert!(!queue.answered(None));
         group.next();
         assert!(queue.answered(group.next()));
-        assert_eq!(texts(&queue.take_group(usize::MAX)), ["a", "b", "c"]);
+        assert_eq!(texts(&queue.take_group(usize::MAX, Instant::now())), ["a", "b", "c"]);
     }
 
     #[test]
     fn a_batch_that_must_go_alone_does() {
         let mut queue = queue_of(&["a"]);
-        let mut alone = queue.take_group(usize::MAX).remove(0);
+        let mut alone = queue.take_group(usize::MAX, Instant::now()).remove(0);
         alone.alone = true;
         queue.push(None, Record::plain(b"b"), None, || Batch::new((0, 0), Instant::now()));
         assert!(queue.answered([alone]));
         queue.push(None, Record::plain(b"c"), None, || Batch::new((0, 0), Instant::now()));
-        assert_eq!(texts(&queue.take_group(usize::MAX)), ["a"]);
+        assert_eq!(texts(&queue.take_group(usize::MAX, Instant::now())), ["a"]);
         assert!(queue.answered(None));
-        assert_eq!(texts(&queue.take_group(usize::MAX)), ["b", "c"]);
+        assert_eq!(texts(&queue.take_group(usize::MAX, Instant::now())), ["b", "c"]);
     }
 
     #[test]
     fn a_group_is_bounded_but_never_empty() {
         let large = "x".repeat(super::super::batch::BATCH_BYTES);
         let mut queue = queue_of(&[&large, &large]);
-        assert_eq!(queue.take_group(10).len(), 1);
+        assert_eq!(queue.take_group(10, Instant::now()).len(), 1);
         assert!(queue.has_waiting());
     }
 

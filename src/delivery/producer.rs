@@ -27,7 +27,7 @@ use slab::Slab;
 
 use super::batch::Batch;
 use super::health::{Context, Health};
-use crate::record::sink::Record;
+use crate::record::sink::{Record, Ticket};
 
 /// How many reports are taken from one event at once.
 const REPORTS: usize = 4096;
@@ -45,6 +45,8 @@ pub(super) struct Report {
     pub(super) entry: usize,
     /// Why it failed.
     pub(super) error: Option<RDKafkaErrorCode>,
+    /// It failed, and may be in Kafka all the same.
+    pub(super) possibly_written: bool,
 }
 
 /// An idempotent producer of one worker thread.
@@ -53,6 +55,7 @@ pub(super) struct Producer {
     topics: Vec<*mut sys::rd_kafka_topic_t>,
     client: Client<Context>,
     in_flight: Slab<InFlight>,
+    produced: u64,
     /// What librdkafka did not take: reported with the next poll.
     rejected: Vec<Report>,
     messages: Vec<sys::rd_kafka_message_t>,
@@ -68,6 +71,8 @@ pub(super) struct Producer {
 struct InFlight {
     batch: Batch,
     unreported: usize,
+    /// Grows with each batch that goes.
+    number: u64,
 }
 
 // === impl Producer ===
@@ -94,6 +99,7 @@ impl Producer {
             topics: Vec::new(),
             client,
             in_flight: Slab::new(),
+            produced: 0,
             rejected: Vec::new(),
             messages: Vec::new(),
             reports: vec![std::ptr::null(); REPORTS],
@@ -136,7 +142,8 @@ impl Producer {
         for batch in batches {
             let unreported = batch.len();
             let slot = self.in_flight.vacant_key();
-            let in_flight = self.in_flight.insert(InFlight { batch, unreported });
+            self.produced += 1;
+            let in_flight = self.in_flight.insert(InFlight { batch, unreported, number: self.produced });
             let Some(InFlight { batch, .. }) = self.in_flight.get(in_flight) else { continue };
             for (entry, (key, record)) in batch.records().enumerate() {
                 if record.timestamp_ms.is_none() && !record.headers.has_any() {
@@ -146,7 +153,7 @@ impl Producer {
                 produce_run(handle, partition, &mut self.messages, &mut self.rejected);
                 let client = self.client.native_ptr();
                 if let Some(error) = produce_one(client, handle, partition, key, &record, opaque(slot, entry)) {
-                    self.rejected.push(Report { batch: slot, entry, error: Some(error) });
+                    self.rejected.push(Report { batch: slot, entry, error: Some(error), possibly_written: false });
                 }
             }
         }
@@ -167,8 +174,8 @@ impl Producer {
         !self.met.is_null() || !self.rejected.is_empty()
     }
 
-    /// Hands over every report that is there. A record is reported once.
-    pub(super) fn poll(&mut self, mut each: impl FnMut(Report, &Batch)) {
+    /// Hands over every report that is there, that of a delivered record with who waits for it. A record is reported once.
+    pub(super) fn poll(&mut self, mut each: impl FnMut(Report, Option<Ticket>)) {
         for report in std::mem::take(&mut self.rejected) {
             self.settle(report, &mut each);
         }
@@ -193,7 +200,7 @@ impl Producer {
         }
     }
 
-    fn reports_of(&mut self, event: *mut sys::rd_kafka_event_t, each: &mut impl FnMut(Report, &Batch)) {
+    fn reports_of(&mut self, event: *mut sys::rd_kafka_event_t, each: &mut impl FnMut(Report, Option<Ticket>)) {
         loop {
             let mut reports = std::mem::take(&mut self.reports);
             // SAFETY: the event is alive; at most `reports.len()` pointers are written.
@@ -202,7 +209,9 @@ impl Producer {
                 // SAFETY: the pointers are to messages of the event, which is alive.
                 let message = unsafe { &*message };
                 let (batch, entry) = place(message._private);
-                self.settle(Report { batch, entry, error: error_code(message.err) }, each);
+                let error = error_code(message.err);
+                let possibly_written = error.is_some() && was_sent(message);
+                self.settle(Report { batch, entry, error, possibly_written }, each);
             }
             let more = count == reports.len();
             self.reports = reports;
@@ -213,10 +222,11 @@ impl Producer {
     }
 
     #[inline]
-    fn settle(&mut self, report: Report, each: &mut impl FnMut(Report, &Batch)) {
+    fn settle(&mut self, report: Report, each: &mut impl FnMut(Report, Option<Ticket>)) {
         if let Some(in_flight) = self.in_flight.get_mut(report.batch) {
             in_flight.unreported = in_flight.unreported.saturating_sub(1);
-            each(report, &in_flight.batch);
+            let ticket = if report.error.is_none() { in_flight.batch.take_ticket(report.entry) } else { None };
+            each(report, ticket);
         }
     }
 
@@ -254,6 +264,18 @@ impl Producer {
             Some(in_flight) if in_flight.unreported == 0 => Some(self.in_flight.remove(batch).batch),
             _ => None,
         }
+    }
+
+    /// The batches of a place that are not reported whole, in the order in which they went, each with its number.
+    pub(super) fn in_flight(&self, place: (usize, usize)) -> Vec<(usize, &Batch)> {
+        let mut batches: Vec<_> = self.in_flight.iter().filter(|(_, held)| held.batch.place == place).collect();
+        batches.sort_unstable_by_key(|(_, held)| held.number);
+        batches.into_iter().map(|(slot, held)| (slot, &held.batch)).collect()
+    }
+
+    /// Everybody who waits for a record of a batch that is not reported whole, once.
+    pub(super) fn take_tickets(&mut self, batch: usize) -> impl Iterator<Item = Ticket> {
+        self.in_flight.get_mut(batch).into_iter().flat_map(|held| held.batch.take_tickets())
     }
 
     /// Drops what librdkafka holds, in queues and in flight; each record is reported as purged.
@@ -325,7 +347,7 @@ fn produce_run(
         rejected.extend(messages.iter().filter_map(|message| {
             let error = error_code(message.err)?;
             let (batch, entry) = place(message._private);
-            Some(Report { batch, entry, error: Some(error) })
+            Some(Report { batch, entry, error: Some(error), possibly_written: false })
         }));
     }
     messages.clear();
@@ -401,6 +423,13 @@ fn opaque(slot: usize, entry: usize) -> *mut c_void {
 fn place(opaque: *mut c_void) -> (usize, usize) {
     let packed = opaque.addr();
     (packed >> 32, packed & 0xffff_ffff)
+}
+
+/// Whether a record that failed was on its way once, so that it may have arrived.
+fn was_sent(message: &sys::rd_kafka_message_t) -> bool {
+    // SAFETY: reads a field of the message, which is librdkafka's own and alive while it is borrowed.
+    let status = unsafe { sys::rd_kafka_message_status(message) };
+    status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
 fn error_code(error: sys::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::failover::LaneDesk;
+use super::failover::way::Way;
 use super::gate::Gate;
 use super::partition::PartitionQueue;
 use super::producer::TopicHandle;
@@ -17,6 +19,8 @@ use crate::record::sink::{Record, Ticket};
 
 /// A sticky topic moves on to its next partition when this much has gone to one, in bytes.
 const STICKY_BYTES: usize = 64 << 10;
+/// The same where it goes by way of the spool: a frame there is of one partition.
+const STICKY_SPOOLED: usize = 256 << 10;
 
 pub(super) struct TopicState {
     pub(super) shared: Arc<Topic>,
@@ -28,6 +32,10 @@ pub(super) struct TopicState {
     pub(super) hold: Duration,
     /// A route acknowledges what is merely enqueued: nothing may be given up.
     pub(super) keeps: bool,
+    /// A route acknowledges what is in the spool: all of the topic's records go that way.
+    pub(super) is_promised: bool,
+    /// The spool's lane for what comes before the partitions are known, where there is a spool.
+    pub(super) lane: Option<Arc<LaneDesk>>,
     /// Records taken and not yet added to the shared count.
     pub(super) taken: usize,
     leaders: Arc<Vec<i32>>,
@@ -82,6 +90,8 @@ impl TopicState {
             unplaced: VecDeque::new(),
             hold: Duration::ZERO,
             keeps: false,
+            is_promised: false,
+            lane: None,
             taken: 0,
             leaders: Arc::default(),
             sticky: 0,
@@ -93,6 +103,7 @@ impl TopicState {
     pub(super) fn serve(&mut self, route: &Route) {
         self.hold = self.hold.max(route.config.hold);
         self.keeps |= route.config.acknowledge == Acknowledge::Enqueue;
+        self.is_promised |= route.config.acknowledge == Acknowledge::Spool;
         if let Some(create) = route.config.create_topic {
             self.shared.create_with(create);
         }
@@ -158,20 +169,36 @@ impl TopicState {
 
     /// A group of `size` bytes went to `partition`.
     pub(super) fn sent(&mut self, partition: usize, size: usize) {
+        self.count_sticky(partition, size, STICKY_BYTES);
+    }
+
+    /// A record of `size` bytes went to the spool, on its way to `partition`.
+    #[inline]
+    pub(super) fn spooled(&mut self, partition: usize, size: usize) {
+        self.count_sticky(partition, size, STICKY_SPOOLED);
+    }
+
+    #[inline]
+    fn count_sticky(&mut self, partition: usize, size: usize, limit: usize) {
         if partition == self.sticky {
             self.sticky_bytes += size;
-            if self.sticky_bytes >= STICKY_BYTES {
+            if self.sticky_bytes >= limit {
                 self.move_on();
             }
         }
     }
 
+    /// True where records of before the partitions were known are in the spool.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.has_backlog())
+    }
+
     /// Records that may go anywhere do not wait behind a partition whose broker does not answer.
     pub(super) fn leave_sick_partition(&mut self, gates: &[Gate], now: Instant) {
-        let sick = self
-            .partitions
-            .get(self.sticky)
-            .is_some_and(|queue| queue.is_in_flight() && gates.get(queue.gate).is_some_and(|gate| gate.is_late(now)));
+        let sick = self.partitions.get(self.sticky).is_some_and(|queue| {
+            let is_late = queue.is_in_flight() && gates.get(queue.gate).is_some_and(|gate| gate.is_late(now));
+            is_late || (queue.switch.way() != Way::Direct && !self.is_promised)
+        });
         if sick {
             self.move_on();
         }
@@ -182,7 +209,11 @@ impl TopicState {
         let count = self.leaders.len();
         let next = (1..=count).map(|step| (self.sticky + step) % count.max(1));
         let has_leader = |partition: &usize| self.leaders.get(*partition).is_some_and(|leader| *leader >= 0);
-        let is_idle = |partition: &usize| self.partitions.get(*partition).is_some_and(|queue| !queue.is_in_flight());
+        let is_idle = |partition: &usize| {
+            self.partitions
+                .get(*partition)
+                .is_some_and(|queue| !queue.is_in_flight() && queue.switch.way() == Way::Direct)
+        };
         let best = next.clone().find(|partition| has_leader(partition) && is_idle(partition));
         if let Some(partition) = best.or_else(|| next.clone().find(has_leader)) {
             self.sticky = partition;

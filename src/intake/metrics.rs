@@ -22,6 +22,8 @@ pub(super) enum Refusal {
     TimedOut,
     /// Kafka refused.
     Kafka,
+    /// The spool's disk.
+    Spool,
     /// The process stops.
     Stopping,
     /// Over the route's rate limit.

@@ -224,7 +224,7 @@ impl<S: RecordSink> Desk<'_, S> {
         let config = &binding.route.config;
         let bytes = (size.cost - size.records as usize * RECORD_OVERHEAD) as u64;
         self.tally.received(binding.route.index, u64::from(size.records), bytes);
-        let waits = config.acknowledge == Acknowledge::Kafka;
+        let waits = config.acknowledge != Acknowledge::Enqueue;
         let slot = replies.open(Pending {
             total: size.records,
             left: if waits { size.records } else { 0 },

@@ -251,6 +251,7 @@ fn reason(failure: Failure) -> &'static str {
         Failure::NotAuthorized => "Kafka does not let Tidegate write the topic",
         Failure::UnknownTopic => "the topic does not exist and nobody creates it (create_topic)",
         Failure::Refused => "Kafka refused it; Tidegate's log and /debug/log say why",
+        Failure::NotStored => "the spool's disk is full or failed (log.spool); try again later",
         Failure::Stopped => "Tidegate is stopping; it may still arrive, connect again",
     }
 }

@@ -77,6 +77,8 @@ pub enum Acknowledge {
     /// All in-sync replicas have the record.
     #[default]
     Kafka,
+    /// The record is on this machine's disk, on its way to Kafka.
+    Spool,
     /// The record is in this process's memory. Plain Redis's promise, for those who ask for it by name.
     Enqueue,
 }

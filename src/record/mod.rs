@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod headers;
+pub mod id;
 pub mod origin;
 pub mod partition;
 pub mod route;

@@ -56,6 +56,8 @@ pub enum Failure {
     UnknownTopic,
     /// The broker refused it for another reason, which the log and `/debug/log` name.
     Refused,
+    /// It should have been kept on disk, which failed or is full; it may arrive all the same.
+    NotStored,
     /// The process stopped before it was confirmed; it may have arrived all the same.
     Stopped,
 }

@@ -55,22 +55,21 @@ impl Committer {
     /// Runs until the spool is closed and everything is written.
     pub(super) fn run(mut self) {
         while let Some(group) = self.shared.take_group(IDLE) {
-            self.turn(group);
+            self.turn(group, Instant::now());
         }
     }
 
     /// Writes one group of chunks, or fails them.
-    pub(super) fn turn(&mut self, group: Vec<Chunk>) {
+    pub(super) fn turn(&mut self, group: Vec<Chunk>, now: Instant) {
         if !self.shared.writable.load(Ordering::Relaxed) {
             self.shared.refuse(group, WriteError::Disk(io::ErrorKind::Other));
-            self.probe();
+            self.probe(now);
             return;
         }
         if group.is_empty() {
             return;
         }
         let mut group = group;
-        let begun = Instant::now();
         // What a failed segment lost is written once more, to a new one.
         let written = self.write(&mut group).or_else(|error| {
             self.give_up(&error);
@@ -82,13 +81,14 @@ impl Committer {
         match written {
             Ok(()) => {
                 shared.metrics.spooled.increment(records);
-                shared.metrics.commit_seconds.record(begun.elapsed());
+                shared.metrics.commit_seconds.record(now.elapsed());
                 shared.metrics.commit_records.record(as_gauge(records));
                 shared.news.tell();
                 shared.report_outcome(group, Ok(()));
             }
             Err(error) => {
                 shared.metrics.unwritten.increment(records);
+                self.probed = Some(now);
                 self.fail(group, &error);
             }
         }
@@ -159,24 +159,23 @@ impl Committer {
         self.shared.ledger().close_segment(active.sequence, lost);
     }
 
-    fn fail(&mut self, group: Vec<Chunk>, error: &io::Error) {
+    fn fail(&self, group: Vec<Chunk>, error: &io::Error) {
         tracing::error!(%error, directory = %self.shared.paths.root.display(), "spool: the disk takes no data");
         self.shared.writable.store(false, Ordering::Relaxed);
-        self.probed = Some(Instant::now());
         let error = if is_full(error) { WriteError::Full } else { WriteError::Disk(error.kind()) };
         self.shared.refuse(group, error);
     }
 
     /// Finds out, at most once a second, whether a disk takes data again.
-    fn probe(&mut self) {
-        if self.probed.is_some_and(|probed| probed.elapsed() < PROBE_EVERY) {
+    fn probe(&mut self, now: Instant) {
+        if self.probed.is_some_and(|probed| now < probed + PROBE_EVERY) {
             return;
         }
         if self.try_disk().is_ok() {
             tracing::info!("spool: the disk takes data again");
             self.shared.writable.store(true, Ordering::Relaxed);
         }
-        self.probed = Some(Instant::now());
+        self.probed = Some(now);
     }
 
     /// Writes a file and removes it.

@@ -28,6 +28,9 @@ impl Replay {
         if self.failed.1 < PATIENCE {
             return Err(error);
         }
+        if let Some(segment) = self.shared.ledger().segments.get_mut(&stretch.sequence) {
+            segment.unreadable = true;
+        }
         let next = match known {
             Some((lane, count, next)) => {
                 self.pass_frame(id, lane, count, next);

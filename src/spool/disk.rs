@@ -106,6 +106,23 @@ pub struct RealDisk;
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// How often a read is tried: what is taken for damage is not delivered, and some errors pass.
+const READ_TRIES: u32 = 4;
+
+/// Reads, again after an error that may pass.
+///
+/// # Errors
+/// It failed each time.
+pub(super) fn patiently<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1;
+    loop {
+        match read() {
+            Err(error) if tries < READ_TRIES && error.kind() != io::ErrorKind::NotFound => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Reads until `buffer` is full or the file ends; gives how many bytes.
 ///
 /// # Errors
@@ -113,11 +130,9 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match patiently(|| file.read_at(rest, offset + filled as u64))? {
+            0 => break,
+            read => filled += read,
         }
     }
     Ok(filled)

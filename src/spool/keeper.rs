@@ -58,15 +58,23 @@ impl Keeper {
     }
 
     fn delete(&self, finished: &[u64]) -> io::Result<()> {
-        let Shared { disk, paths, quota, highest, .. } = &*self.shared;
+        let Shared { disk, paths, quota, quarantine, highest, .. } = &*self.shared;
         // The last one stays, so that its sequence is not used again even without a checkpoint.
         let last = highest.load(Ordering::Relaxed);
         for &sequence in finished.iter().filter(|sequence| **sequence != last) {
-            match disk.remove(&paths.segment(sequence)) {
+            let path = paths.segment(sequence);
+            let unreadable = self.shared.ledger().segments.get(&sequence).is_some_and(|segment| segment.unreadable);
+            let gone = if unreadable {
+                quarantine.take(&path, sequence, "a part of it could not be read")
+            } else {
+                disk.remove(&path)
+            };
+            match gone {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            if let Some(segment) = self.shared.ledger().segments.remove(&sequence) {
+            let segment = self.shared.ledger().segments.remove(&sequence);
+            if let Some(segment) = segment.filter(|_| !unreadable) {
                 quota.give_back(segment.size);
             }
         }

@@ -126,6 +126,12 @@ impl LaneState {
         }
     }
 
+    /// A place at or before that of the first record that is not done; `None` where all are done.
+    pub(super) fn first(&self) -> Option<FrameId> {
+        let first = self.outstanding.front().map_or(self.next, |outstanding| outstanding.frame);
+        (self.undone > 0).then_some(first)
+    }
+
     /// Done records at or beyond the cursor, by frame.
     pub(super) fn exceptions(&self) -> impl Iterator<Item = (FrameId, &Marks)> {
         let outstanding = self.outstanding.iter().filter(|outstanding| !outstanding.marks.is_empty());

@@ -40,6 +40,8 @@ pub(super) struct SegmentState {
     pub(super) shares: HashMap<usize, u64>,
     /// Damage that is known, in order.
     pub(super) holes: Vec<Range<u64>>,
+    /// The disk refused to read a part of it: it is put away rather than deleted, as the disk may read it one day.
+    pub(super) unreadable: bool,
 }
 
 /// A frame that was written, or was not.
@@ -72,6 +74,11 @@ impl Ledger {
     pub(super) fn find(&self, topic: &str, partition: Option<i32>) -> Option<usize> {
         let lanes = self.names.get(topic)?.iter();
         lanes.copied().find(|&index| self.lanes.get(index).is_some_and(|state| state.lane.partition() == partition))
+    }
+
+    /// The numbers of a topic's lanes.
+    pub(super) fn lanes_of(&self, topic: &str) -> &[usize] {
+        self.names.get(topic).map_or(&[], Vec::as_slice)
     }
 
     /// A segment was made.

@@ -45,7 +45,7 @@
 //! 2. A write or sync that fails poisons the segment: it is never written again. What it lost is written once more, to a
 //!    new segment whose header says where the poisoned one ends; if that fails too, the chunk fails.
 //! 3. A frame is handed out only while it is durable, in the order of its lane, and never while a guard of its lane is
-//!    unresolved.
+//!    unresolved. Where a topic's partitions were unknown for a time, its lanes are handed out in order among each other.
 //! 4. A lane's cursor in the checkpoint is a position before which everything of the lane is done. It may lag behind, by
 //!    any amount; it never leads. No new segment ever takes a sequence that a checkpoint has seen.
 //! 5. A segment is deleted only when every record in it is done.
@@ -59,6 +59,7 @@ mod damage;
 mod desk;
 mod disk;
 mod engine;
+mod family;
 mod frame;
 mod guards;
 mod keeper;

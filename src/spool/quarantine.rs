@@ -65,7 +65,7 @@ impl Quarantine {
 
     /// Takes in a whole file that is no segment any more.
     pub(super) fn take(&self, path: &Path, sequence: u64, error: &str) -> io::Result<()> {
-        tracing::error!(segment = sequence, error, "spool: the segment is unreadable and goes to quarantine/");
+        tracing::error!(segment = sequence, error, "spool: the segment goes to quarantine/");
         let to = self.directory.join(super::segment::file_name(sequence));
         self.disk.rename(path, &to)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::checkpoint::{self, Checkpoint};
-use super::disk::{DiskFile, read_full};
+use super::disk::{DiskFile, patiently, read_full};
 use super::engine::Shared;
 use super::frame::Header;
 use super::lane::Lane;
@@ -58,7 +58,7 @@ pub(super) fn recover(shared: &Shared) -> Result<FrameId, OpenError> {
 /// Opens a segment. One without a good header is put away.
 fn find(shared: &Shared, sequence: u64) -> Option<Found> {
     let path = shared.paths.segment(sequence);
-    let problem = match open(shared, &path) {
+    let problem = match patiently(|| open(shared, &path)) {
         Ok((file, length, Some(header))) if header.sequence == sequence => return Some(Found { header, file, length }),
         Ok((file, length, _)) if is_unwritten(&*file, length) => {
             // The process ended while it was made: no frame was ever written to it.
@@ -123,6 +123,7 @@ fn recover_segment(
         state.end = scanned.end;
         state.size = size;
         state.holes = scanned.holes;
+        state.unreadable = scanned.unreadable;
     }
     scanned.end
 }

@@ -5,13 +5,16 @@
 //! starts with it; calls start with the lanes in turn, so that none starves. Segments that hold nothing for the lanes that
 //! are read are passed over unread.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::disk::DiskFile;
 use super::engine::Shared;
+use super::family;
 use super::frame::{Header, LONGEST_HEADER};
 use super::lane::Lane;
 use super::position::FrameId;
@@ -26,6 +29,8 @@ pub struct Replay {
     lanes: Vec<Lane>,
     /// Of the lanes that are read in this call, where each is read on.
     active: Vec<Option<FrameId>>,
+    /// Of lanes that are read in order with others, up to where.
+    limits: HashMap<usize, FrameId>,
     /// Lanes that stopped being runnable in this call, and where.
     left: Vec<(usize, FrameId)>,
     /// The lane that the last call started with.
@@ -37,6 +42,8 @@ pub struct Replay {
     seen: u64,
     /// Where reading failed, and how often.
     pub(super) failed: (FrameId, u32),
+    /// The last segment that was there when the spool was opened.
+    found: u64,
 }
 
 /// What a call of [`Replay::next`] came to.
@@ -85,9 +92,11 @@ const LARGEST_BUFFER: usize = 256 << 10;
 impl Replay {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            found: shared.highest.load(Ordering::Relaxed),
             shared,
             lanes: Vec::new(),
             active: Vec::new(),
+            limits: HashMap::new(),
             left: Vec::new(),
             turn: usize::MAX,
             file: None,
@@ -137,6 +146,11 @@ impl Replay {
         }
     }
 
+    /// True where an earlier process wrote the frame, and may have delivered what is in it.
+    pub fn is_from_before(&self, frame: FrameId) -> bool {
+        frame.segment <= self.found
+    }
+
     /// Blocks until there may be something new to read since the last [`Replay::next`], at most for `time`.
     pub fn wait(&self, time: Duration) {
         self.shared.news.wait(self.seen, time);
@@ -158,15 +172,15 @@ impl Replay {
             let ledger = self.shared.ledger();
             let new = ledger.lanes.iter().skip(self.lanes.len());
             self.lanes.extend(new.map(|state| state.lane.clone()));
+            self.limits = family::limits(&ledger);
             self.active.extend(ledger.lanes.iter().map(|state| {
                 waiting |= state.unread > 0;
                 (state.unread > 0 && state.lane.guards() == 0).then_some(state.next)
             }));
         }
-        for (next, lane) in self.active.iter_mut().zip(&self.lanes) {
-            if next.is_some() && !runnable(lane) {
-                *next = None;
-            }
+        for (index, (next, lane)) in self.active.iter_mut().zip(&self.lanes).enumerate() {
+            let limit = self.limits.get(&index);
+            *next = next.filter(|at| limit.is_none_or(|limit| at <= limit) && runnable(lane));
         }
         let candidates = || self.active.iter().enumerate().filter_map(|(index, next)| Some((index, (*next)?)));
         let in_turn = candidates().find(|(index, _)| self.turn != usize::MAX && *index > self.turn);
@@ -273,7 +287,8 @@ impl Replay {
         let index = self.shared.ledger().find(header.topic, header.partition).unwrap_or(usize::MAX);
         let due = self.active.get(index).copied().flatten().is_some_and(|from| from <= id);
         let Some(lane) = self.lanes.get(index).filter(|_| due) else { return Ok((next, None)) };
-        if !runnable(lane) {
+        let within = self.limits.get(&index).is_none_or(|limit| id <= *limit);
+        if !within || !runnable(lane) {
             if let Some(active) = self.active.get_mut(index) {
                 *active = None;
             }

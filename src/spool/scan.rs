@@ -21,6 +21,8 @@ pub(super) struct Scanned {
     pub(super) end: u64,
     /// Damage before it, in order.
     pub(super) holes: Vec<Range<u64>>,
+    /// The disk refused to read some of it, which is damage as well.
+    pub(super) unreadable: bool,
 }
 
 /// One segment's file, and what its frames must look like.
@@ -99,13 +101,15 @@ impl Source<'_> {
     /// Calls for each good frame, in order, with its offset and header. With `verify` a frame is good only if its body is
     /// too; else bodies are not read.
     pub(super) fn scan(&self, end: u64, verify: bool, each: &mut dyn FnMut(u64, &Header<'_>)) -> Scanned {
-        let mut scanned = Scanned { end: FIRST_FRAME, holes: Vec::new() };
+        let mut scanned = Scanned { end: FIRST_FRAME, ..Scanned::default() };
         // A window for headers alone where bodies are passed over.
         let mut window = Window::new(if verify { SEARCH_STEP } else { 4 << 10 });
         let mut body = Vec::new();
         let mut at = FIRST_FRAME;
         while at < end {
-            let bytes = window.get(self.file, at, LONGEST_HEADER, end).unwrap_or_default();
+            let bytes = window.get(self.file, at, LONGEST_HEADER, end);
+            scanned.unreadable |= bytes.is_err();
+            let bytes = bytes.unwrap_or_default();
             let header = Header::parse(bytes, self.marker, self.sequence, at);
             let Some(header) = header else {
                 match self.find_frame(at + 1, end) {
@@ -119,11 +123,14 @@ impl Source<'_> {
                 // Nothing was ever written behind a frame that was not written whole.
                 break;
             }
-            if !verify || self.body_fits(at, &header, &mut body) {
+            let header = &header;
+            let read = if verify { self.read_body(at, header, &mut body) } else { Ok(true) };
+            scanned.unreadable |= read.is_err();
+            if read.is_ok_and(|whole| whole && (!verify || is_sound(header, &body))) {
                 if at > scanned.end {
                     scanned.holes.push(scanned.end..at);
                 }
-                each(at, &header);
+                each(at, header);
                 scanned.end = next;
             }
             at = next;
@@ -152,10 +159,6 @@ impl Source<'_> {
             at += SEARCH_STEP as u64;
         }
         None
-    }
-
-    fn body_fits(&self, at: u64, header: &Header<'_>, body: &mut Vec<u8>) -> bool {
-        self.read_body(at, header, body).is_ok_and(|whole| whole && is_sound(header, body))
     }
 
     /// Reads a frame's body; false where the file ends before it does.

@@ -24,5 +24,6 @@ mod rate_limit;
 mod reload;
 mod security;
 mod shutdown;
+mod spool;
 mod support;
 mod tail;

@@ -1,11 +1,13 @@
 //! The [`RecordSink`] over Kafka: one for each worker.
 
 mod settle;
+mod spooling;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -14,7 +16,11 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::batch::Batch;
+use super::client::RecordLife;
 use super::config::{KafkaConfig, Linger};
+use super::failover::way::Way;
+use super::failover::{Failover, FailoverShared};
 use super::gate::{Gate, QUICK};
 use super::metrics::DeliveryMetrics;
 use super::producer::{Producer, Report};
@@ -22,6 +28,7 @@ use super::spare::Spare;
 use super::topic_state::TopicState;
 use super::topics::Directory;
 use crate::base::budget::Budget;
+use crate::record::config::Acknowledge;
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
 use crate::record::sink::{Destination, Failure, Record, RecordSink, Ticket, TooManyTopics};
@@ -29,8 +36,6 @@ use crate::record::topic::TopicName;
 
 /// The most bytes of one partition's group.
 const GROUP_BYTES: usize = 8 << 20;
-/// librdkafka gives a record up this long after the reply did.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// The most topics of one process.
 const MAX_TOPICS: usize = 10_000;
 /// Between looks for what has waited too long, and for leaders that moved.
@@ -43,6 +48,9 @@ pub struct KafkaSinkFactory {
     adaptive: bool,
     directory: Directory,
     budget: Budget,
+    spool: Option<FailoverShared>,
+    /// Bytes of the budget that are at librdkafka, all workers together.
+    at_kafka: Arc<AtomicUsize>,
 }
 
 /// Records of one worker on their way to Kafka.
@@ -51,7 +59,7 @@ pub struct KafkaSink {
     producer: Producer,
     wake: Arc<OwnedFd>,
     topics: Vec<TopicState>,
-    by_name: HashMap<TopicName, Destination>,
+    by_name: HashMap<TopicName, usize>,
     gates: Vec<Gate>,
     /// Topics whose partitions are not known yet, and those with records not counted yet.
     unknown: Vec<usize>,
@@ -59,6 +67,9 @@ pub struct KafkaSink {
     /// Partitions where something waits, each once.
     dirty: Vec<(usize, usize)>,
     spare: Spare,
+    /// The spool, where there is one, and the partitions whose way may change, each once.
+    failover: Option<Failover>,
+    watched: Vec<(usize, usize)>,
     unsettled: usize,
     /// Batches at librdkafka.
     in_flight: usize,
@@ -79,7 +90,13 @@ impl KafkaSinkFactory {
     /// Prepares sinks. `record_size` is the largest record that a route may allow, in bytes.
     pub fn new(config: &KafkaConfig, record_size: usize, directory: Directory, budget: Budget) -> Self {
         let adaptive = config.linger == Linger::Adaptive;
-        Self { config: config.producer(record_size), adaptive, directory, budget }
+        let at_kafka = Arc::new(AtomicUsize::new(0));
+        Self { config: config.producer(record_size), adaptive, directory, budget, spool: None, at_kafka }
+    }
+
+    /// With a spool: what Kafka does not take in time goes there.
+    pub fn with_spool(self, spool: FailoverShared) -> Self {
+        Self { spool: Some(spool), ..self }
     }
 
     /// Makes a sink for the calling thread.
@@ -92,6 +109,7 @@ impl KafkaSinkFactory {
         self.directory.wake(&wake);
         let producer = Producer::new(&self.config, self.directory.health().clone(), wake.clone())?;
         let now = Instant::now();
+        let failover = self.spool.clone().map(|spool| Failover::new(spool, wake.clone(), now));
         Ok(KafkaSink {
             factory: self.clone(),
             producer,
@@ -103,6 +121,8 @@ impl KafkaSinkFactory {
             uncounted: Vec::new(),
             dirty: Vec::new(),
             spare: Spare::default(),
+            failover,
+            watched: Vec::new(),
             unsettled: 0,
             in_flight: 0,
             broken: false,
@@ -123,15 +143,19 @@ impl KafkaSink {
         let handle = match state.handle {
             Some(handle) => handle,
             None => {
-                let timeout = if state.keeps { Duration::ZERO } else { state.hold + PATIENCE };
-                match self.producer.topic(state.shared.name.as_str(), timeout) {
+                let ends = !state.keeps && self.failover.is_none();
+                let life = if ends { RecordLife::Reply(state.hold) } else { RecordLife::Endless };
+                match self.producer.topic(state.shared.name.as_str(), life.timeout()) {
                     Ok(handle) => *state.handle.insert(handle),
                     Err(error) => return state.shared.set_trouble(Failure::Refused, error.to_string()),
                 }
             }
         };
         let Some(queue) = state.partitions.get_mut(partition) else { return };
-        let group = queue.take_group(GROUP_BYTES);
+        let limit = if self.failover.is_some() { GROUP_BYTES.min(self.factory.room_at_kafka()) } else { GROUP_BYTES };
+        let group = queue.take_group(limit, self.now);
+        let cost: usize = group.iter().map(Batch::cost).sum();
+        self.factory.at_kafka.fetch_add(cost, Ordering::Relaxed);
         if let Some(gate) = self.gates.get_mut(queue.gate) {
             group.iter().for_each(|_| gate.sent(self.now));
         }
@@ -155,9 +179,10 @@ impl KafkaSink {
         if !state.learn(&mut self.gates) {
             return;
         }
-        let to = Destination(topic);
-        for waiting in std::mem::take(&mut state.unplaced) {
-            self.put(to, waiting.choice.borrow(), waiting.record(), waiting.ticket, waiting.born);
+        let unplaced = std::mem::take(&mut state.unplaced);
+        self.meet_lanes(topic);
+        for waiting in unplaced {
+            self.put(topic, false, waiting.choice.borrow(), waiting.record(), waiting.ticket, waiting.born);
         }
     }
 
@@ -173,22 +198,30 @@ impl KafkaSink {
     #[inline]
     fn put(
         &mut self,
-        to: Destination,
+        topic: usize,
+        to_spool: bool,
         choice: PartitionChoice<'_>,
         record: Record<'_>,
         ticket: Option<Ticket>,
         born: Instant,
     ) {
-        let Some(state) = self.topics.get_mut(to.0) else { return };
+        let Some(state) = self.topics.get_mut(topic) else { return };
         let Some(partition) = state.partition(choice) else {
-            return state.wait_for_partitions(choice, record, ticket, born);
+            return self.put_unplaced(topic, to_spool, choice, record, ticket, born);
         };
-        let Some(queue) = state.partitions.get_mut(partition) else { return };
+        let aside = state.partitions.get(partition).is_some_and(|queue| queue.switch.way() == Way::Spool);
+        if (aside || to_spool) && self.put_aside((topic, partition), to_spool, choice, &record, ticket, born) {
+            return;
+        }
+        let Some(queue) = self.topics.get_mut(topic).and_then(|state| state.partitions.get_mut(partition)) else {
+            return;
+        };
         let key = if let PartitionChoice::Key(key) = choice { Some(key) } else { None };
-        let place = (to.0, partition);
+        let place = (topic, partition);
         let spare = &mut self.spare;
         if queue.push(key, record, ticket, || spare.batch(place, born)) {
             self.dirty.push(place);
+            self.watch(place);
         }
     }
 }
@@ -200,42 +233,46 @@ impl RecordSink for KafkaSink {
             None if self.topics.len() >= MAX_TOPICS => return Err(TooManyTopics { limit: MAX_TOPICS }),
             None => {
                 let shared = self.factory.directory.topic(topic, route.config.create_topic);
-                let to = Destination(self.topics.len());
+                let to = self.topics.len();
                 self.topics.push(TopicState::new(shared));
                 self.by_name.insert(topic.clone(), to);
                 self.metrics.topics.increment(1);
-                self.unknown.push(to.0);
+                self.unknown.push(to);
+                self.meet_lanes(to);
                 self.learn_unknown();
                 to
             }
         };
-        if let Some(state) = self.topics.get_mut(to.0) {
+        if let Some(state) = self.topics.get_mut(to) {
             state.serve(route);
         }
-        Ok(to)
+        Ok(destination(to, route.config.acknowledge == Acknowledge::Spool))
     }
 
     #[inline]
     fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, record: Record<'_>, ticket: Option<Ticket>) {
         self.unsettled += 1;
-        if let Some(state) = self.topics.get_mut(to.0) {
+        let (topic, to_spool) = place(to);
+        if let Some(state) = self.topics.get_mut(topic) {
             if state.taken == 0 {
-                self.uncounted.push(to.0);
+                self.uncounted.push(topic);
             }
             state.taken += 1;
         }
-        self.put(to, choice, record, ticket, self.now);
+        self.put(topic, to_spool, choice, record, ticket, self.now);
     }
 
     fn flush(&mut self, now: Instant) {
         self.now = now;
-        if self.broken {
-            return;
-        }
         for index in self.uncounted.drain(..) {
             if let Some(state) = self.topics.get_mut(index) {
                 state.count_taken();
             }
+        }
+        self.look_before_sending();
+        self.submit();
+        if self.broken {
+            return;
         }
         let adaptive = self.factory.adaptive;
         self.gates.iter_mut().for_each(|gate| gate.look(now));
@@ -244,10 +281,10 @@ impl RecordSink for KafkaSink {
             let queue = |sink: &Self| {
                 let queue = sink.topics.get(topic)?.partitions.get(partition)?;
                 let open = sink.gates.get(queue.gate).is_none_or(Gate::is_open);
-                Some((queue.has_waiting(), !adaptive || (open && queue.is_due())))
+                Some((queue.has_waiting(), if adaptive { open && queue.is_due() } else { queue.may_go() }))
             };
             match queue(self) {
-                Some((true, true)) => {
+                Some((true, true)) if self.may_send() => {
                     self.send(topic, partition);
                     queue(self).is_some_and(|(waiting, _)| waiting)
                 }
@@ -260,14 +297,15 @@ impl RecordSink for KafkaSink {
     }
 
     fn can_flush(&self) -> bool {
-        !self.broken
+        let can_send = !self.broken
             && self.dirty.iter().any(|&(topic, partition)| {
                 let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
                 queue.is_some_and(|queue| {
                     let open = self.gates.get(queue.gate).is_none_or(|gate| gate.would_open(self.now));
-                    !self.factory.adaptive || (open && queue.is_due())
+                    if self.factory.adaptive { open && queue.is_due() } else { queue.may_go() }
                 })
-            })
+            });
+        (can_send && self.may_send()) || self.failover.as_ref().is_some_and(Failover::has_unsubmitted)
     }
 
     fn expects_soon(&self) -> bool {
@@ -288,14 +326,14 @@ impl RecordSink for KafkaSink {
         }
         let mut done: Vec<usize> = Vec::new();
         let wrong = &mut self.wrong;
-        self.producer.poll(|report, batch| {
+        self.producer.poll(|report, ticket| {
             if done.last() != Some(&report.batch) {
                 done.push(report.batch);
             }
             match report.error {
                 Some(_) => wrong.push(report),
                 None => {
-                    if let Some(ticket) = batch.ticket(report.entry) {
+                    if let Some(ticket) = ticket {
                         each(ticket, Ok(()));
                     }
                 }
@@ -306,6 +344,7 @@ impl RecordSink for KafkaSink {
                 self.settle(number, batch, each);
             }
         }
+        self.collect_stored(each);
         self.broken |= self.producer.is_fatal();
         if self.broken {
             self.mend();
@@ -322,6 +361,7 @@ impl RecordSink for KafkaSink {
 
     fn tick(&mut self, now: Instant) {
         self.now = now;
+        self.look_around();
         if now.duration_since(self.chores_at) < CHORES {
             return;
         }
@@ -342,6 +382,25 @@ impl RecordSink for KafkaSink {
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut SourceFd(&self.wake.as_fd().as_raw_fd()), token, Interest::READABLE)
     }
+}
+
+// === impl KafkaSinkFactory ===
+
+impl KafkaSinkFactory {
+    /// Bytes that may still go to librdkafka where there is a spool: half of the budget at most, so that what is stuck
+    /// there leaves the other half for the way through the spool.
+    fn room_at_kafka(&self) -> usize {
+        (self.budget.limit() / 2).saturating_sub(self.at_kafka.load(Ordering::Relaxed))
+    }
+}
+
+/// A topic's number and whether its records are promised the spool, in one.
+fn destination(topic: usize, to_spool: bool) -> Destination {
+    Destination(topic << 1 | usize::from(to_spool))
+}
+
+fn place(to: Destination) -> (usize, bool) {
+    (to.0 >> 1, to.0 & 1 == 1)
 }
 
 impl Drop for KafkaSink {

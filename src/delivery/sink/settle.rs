@@ -17,60 +17,79 @@ use crate::record::sink::{Failure, Ticket};
 impl KafkaSink {
     /// A batch is back from librdkafka, every record of it reported.
     pub(super) fn settle(&mut self, number: usize, batch: Batch, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
+        let wrong: Vec<Report> = self.wrong.extract_if(.., |report| report.batch == number).collect();
+        if wrong.len() < batch.len() {
+            self.answered();
+        }
+        if self.failover.as_ref().is_some_and(|failover| failover.is_guarded(number)) {
+            return self.settle_guarded(number, batch, &wrong, each);
+        }
         let (topic, partition) = batch.place;
         let mut again: Vec<Batch> = Vec::new();
         let mut failed = 0;
-        let mut wrong = Vec::new();
-        self.wrong.retain(|report| {
-            let other = report.batch != number;
-            if !other {
-                wrong.push(*report);
-            }
-            other
-        });
-        if self.may_split(&batch, &wrong) {
-            again = split(&batch, wrong.drain(..));
+        let splits = self.may_split(&batch, &wrong);
+        if splits {
+            again = split(&batch, wrong.iter().copied());
         }
         let mut resent = 0;
-        for report in wrong {
+        for report in wrong.into_iter().filter(|_| !splits) {
             let (Some(code), Some((key, record))) = (report.error, batch.record(report.entry)) else { continue };
             let ticket = batch.ticket(report.entry);
-            match (judge(code), ticket) {
-                (Verdict::Again, _) | (Verdict::Fail { retriable: true, .. }, None) => {
-                    self.broken |= Health::is_fatal(Some(code));
-                    resent += 1;
-                    if again.is_empty() {
-                        again.push(Batch::new(batch.place, batch.born));
-                    }
-                    if let Some(again) = again.last_mut() {
-                        again.push(key, record, ticket);
-                    }
+            let verdict = judge(code);
+            if let (Verdict::Fail { failure, .. }, Some(state)) = (verdict, self.topics.get(topic)) {
+                state.shared.set_trouble(failure, code.to_string());
+            }
+            let is_retriable = matches!(verdict, Verdict::Again | Verdict::Fail { retriable: true, .. });
+            if verdict == Verdict::Again || (is_retriable && (ticket.is_none() || self.failover.is_some())) {
+                self.broken |= Health::is_fatal(Some(code));
+                resent += u64::from(report.possibly_written);
+                if again.is_empty() {
+                    again.push(Batch::new(batch.place, batch.born));
                 }
-                (Verdict::Fail { failure, .. }, ticket) => {
-                    failed += 1;
-                    if let Some(state) = self.topics.get(topic) {
-                        state.shared.set_trouble(failure, code.to_string());
-                    }
-                    if let Some(ticket) = ticket {
-                        each(ticket, Err(failure));
-                    }
+                if let Some(again) = again.last_mut() {
+                    again.push(key, record, ticket);
+                }
+                // What Kafka refuses for now waits in the spool, where there is one.
+                if let (Verdict::Fail { .. }, true, Some(queue)) =
+                    (verdict, self.failover.is_some(), self.queue(topic, partition))
+                {
+                    queue.is_refused = true;
+                }
+            } else if let Verdict::Fail { failure, .. } = verdict {
+                failed += 1;
+                if let Some(ticket) = ticket {
+                    each(ticket, Err(failure));
                 }
             }
         }
-        let (kept, kept_cost) =
-            again.iter().fold((0, 0), |(len, cost), again| (len + again.len(), cost + again.cost()));
+        self.metrics.redelivered.increment(resent);
+        let kept: usize = again.iter().map(Batch::len).sum();
         let settled = batch.len() - kept;
-        self.unsettled -= settled;
+        self.settled(topic, settled);
+        self.leave(batch, again, settled, failed);
+    }
+
+    /// Nobody waits for so many records of a topic any more.
+    pub(super) fn settled(&mut self, topic: usize, records: usize) {
+        self.unsettled -= records;
+        if let Some(state) = self.topics.get(topic) {
+            state.shared.counts.unsettled.fetch_sub(records, Ordering::Relaxed);
+        }
+    }
+
+    /// A batch leaves librdkafka: `settled` of its records are done with, `failed` of these in vain, the others go again.
+    pub(super) fn leave(&mut self, batch: Batch, again: Vec<Batch>, settled: usize, failed: usize) {
+        let (topic, partition) = batch.place;
+        let kept_cost: usize = again.iter().map(Batch::cost).sum();
         self.in_flight -= 1;
         self.factory.budget.give_back(batch.cost() - kept_cost);
+        self.factory.at_kafka.fetch_sub(batch.cost(), Ordering::Relaxed);
         self.metrics.delivered.increment((settled - failed) as u64);
         self.metrics.failed.increment(failed as u64);
-        self.metrics.redelivered.increment(resent);
         if let Some(state) = self.topics.get_mut(topic) {
             let counts = &state.shared.counts;
             counts.delivered.fetch_add((settled - failed) as u64, Ordering::Relaxed);
             counts.failed.fetch_add(failed as u64, Ordering::Relaxed);
-            counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
             if let Some(queue) = state.partitions.get_mut(partition) {
                 let waited = queue.has_waiting();
                 queue.answered(again);
@@ -83,6 +102,10 @@ impl KafkaSink {
             }
         }
         self.spare.keep(batch);
+    }
+
+    pub(super) fn queue(&mut self, topic: usize, partition: usize) -> Option<&mut PartitionQueue> {
+        self.topics.get_mut(topic)?.partitions.get_mut(partition)
     }
 
     /// Whether records that the broker found too large are sent again in smaller groups, so that one of them does not

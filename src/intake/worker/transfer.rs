@@ -130,6 +130,7 @@ pub(super) fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Insta
 fn refusal(failure: Failure) -> Refusal {
     match failure {
         Failure::TimedOut => Refusal::TimedOut,
+        Failure::NotStored => Refusal::Spool,
         Failure::Stopped => Refusal::Stopping,
         Failure::TooLarge => Refusal::TooLarge,
         Failure::NotAuthorized | Failure::UnknownTopic | Failure::Refused => Refusal::Kafka,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -29,6 +29,8 @@ pub(super) struct Steps {
     pub(super) keeper: Keeper,
     pub(super) replay: Replay,
     pub(super) writer: Writer,
+    /// What the commit thread takes for the time.
+    pub(super) now: Instant,
 }
 
 /// Sizes with which a few records make several frames, groups and segments.
@@ -69,7 +71,7 @@ impl Steps {
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap());
         let (keeper, replay) = (Keeper::new(Arc::clone(&shared)), Replay::new(Arc::clone(&shared)));
         let writer = Writer::new(Arc::clone(&shared), Desk::new(wake));
-        Ok(Self { shared, committer, keeper, replay, writer })
+        Ok(Self { shared, committer, keeper, replay, writer, now: Instant::now() })
     }
 
     pub(super) fn lane(&self, topic: &str, partition: Option<i32>) -> Lane {
@@ -89,7 +91,7 @@ impl Steps {
     pub(super) fn commit(&mut self) -> Vec<Result<(), WriteError>> {
         self.writer.submit();
         if let Some(group) = self.shared.take_group(Duration::ZERO) {
-            self.committer.turn(group);
+            self.committer.turn(group, self.now);
         }
         let mut outcomes = Vec::new();
         self.writer.outcomes(|_, outcome| outcomes.push(outcome));
@@ -124,7 +126,7 @@ impl Steps {
 
     /// Ends it as a graceful stop does.
     pub(super) fn close(self) {
-        let Self { shared, committer, mut keeper, replay, writer } = self;
+        let Self { shared, committer, mut keeper, replay, writer, now: _ } = self;
         drop((writer, committer, replay));
         keeper.turn();
         drop(keeper);

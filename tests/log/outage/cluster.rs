@@ -45,7 +45,7 @@ fn leader(kafka: &Kafka, topic: &str) -> usize {
 }
 
 /// A topic with one replica, on this node.
-fn topic_led_by(kafka: &Kafka, node: usize) -> String {
+pub(crate) fn topic_led_by(kafka: &Kafka, node: usize) -> String {
     for _ in 0..30 {
         let name = unique("led");
         kafka.create_topic(&name, 1, 1, &[("min.insync.replicas", "1")]);

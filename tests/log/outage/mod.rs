@@ -5,20 +5,22 @@ mod broker;
 mod cluster;
 mod network;
 
+pub(crate) use cluster::topic_led_by;
+
 use crate::bed::Tidegate;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Watches a process's resident memory until dropped or asked.
-struct MemoryWatch {
+pub(crate) struct MemoryWatch {
     stop: Arc<AtomicBool>,
     most: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl MemoryWatch {
-    fn start(tidegate: &Tidegate) -> Self {
+    pub(crate) fn start(tidegate: &Tidegate) -> Self {
         let (stop, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let status = format!("/proc/{}/status", tidegate.pid());
         let thread = std::thread::spawn({
@@ -37,7 +39,7 @@ impl MemoryWatch {
     }
 
     /// The most that was seen. Panics where that is more than the limit and what the issue allows beside it.
-    fn assert_within(mut self, memory_limit: u64) -> u64 {
+    pub(crate) fn assert_within(mut self, memory_limit: u64) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("asked once").join().expect("it does not panic");
         let most = self.most.load(Ordering::Relaxed);

@@ -60,6 +60,12 @@ impl Setup {
         self
     }
 
+    /// A `[log.spool]` in the process's own directory, with these further lines.
+    pub fn spool(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.routes, "[log.spool]\ndirectory = \"spool\"\n{lines}");
+        self
+    }
+
     /// A `[[log.route]]` with these lines.
     pub fn route(mut self, lines: &str) -> Self {
         let _ = writeln!(self.routes, "[[log.route]]\n{lines}");

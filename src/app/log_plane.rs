@@ -1,0 +1,111 @@
+//! The log plane, from the socket to Kafka, and to the disk between them where there is a spool.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::log_state::LogState;
+use super::reload::Status;
+use crate::base::budget::Budget;
+use crate::base::readiness::{Gate, Readiness};
+use crate::config::LogConfig;
+use crate::delivery::config::Linger;
+use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory};
+use crate::intake::config::ListenAddress;
+use crate::intake::{Intake, Reloader};
+use crate::record::route::RouteTable;
+use crate::spool::Spool;
+
+/// Between looks for whether the spool takes records, until it does or Kafka was seen.
+const READY: Duration = Duration::from_millis(250);
+
+/// The running plane.
+pub(super) struct LogPlane {
+    intake: Intake,
+    state: Arc<LogState>,
+    durable: Option<Durable>,
+}
+
+/// The spool, and the thread that replays it.
+struct Durable {
+    spool: Spool,
+    backlog: Arc<Backlog>,
+}
+
+// === impl LogPlane ===
+
+impl LogPlane {
+    /// Starts it; it is ready once it can acknowledge safely: Kafka was seen, or the spool takes records.
+    pub(super) fn start(config: LogConfig, readiness: &Readiness, configuration: Status) -> anyhow::Result<Self> {
+        let limits = &config.intake.limits;
+        let routes = RouteTable::compile(config.routes)?;
+        let budget = Budget::new(limits.memory);
+        let health = Arc::new(Health::default());
+        let directory = Directory::start(&config.kafka, health.clone())?;
+        let mut sinks = KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), budget.clone());
+        let mut durable = None;
+        if let Some(spool) = &config.spool {
+            let (opened, replay) = Spool::open(spool)?;
+            let shared = FailoverShared::new(opened.clone(), spool.spool_after, Instant::now());
+            sinks = sinks.with_spool(shared.clone());
+            let rate = spool.replay_rate;
+            let backlog = Backlog::start(&config.kafka, limits.record_size, directory.clone(), shared, replay, rate)?;
+            durable = Some(Durable { spool: opened, backlog: Arc::new(backlog) });
+        }
+        let adaptive = config.kafka.linger == Linger::Adaptive;
+        let intake = Intake::start(&config.intake, routes, budget.clone(), adaptive, move || sinks.build())?;
+        let gate = readiness.gate("log", "an answer from Kafka");
+        tokio::spawn(become_ready(gate, health, durable.as_ref().map(|durable| durable.spool.clone())));
+        let backlog = durable.as_ref().map(|durable| durable.backlog.clone());
+        let state = Arc::new(LogState::new(&intake, directory, budget, backlog, configuration));
+        Ok(Self { intake, state, durable })
+    }
+
+    /// Where Redis clients connect.
+    pub(super) fn addresses(&self) -> &[ListenAddress] {
+        self.intake.addresses()
+    }
+
+    /// What changes its users and routes while it runs.
+    pub(super) fn reloader(&self) -> Reloader {
+        self.intake.reloader()
+    }
+
+    /// What `/debug/log` shows.
+    pub(super) fn state(&self) -> Arc<LogState> {
+        self.state.clone()
+    }
+
+    /// Lets connections finish, within their configured time; then everything that Kafka has not confirmed is on disk,
+    /// where there is a spool.
+    pub(super) async fn stop(self) {
+        // Before the connections: what is read back now would be read back at the next start again.
+        if let Some(durable) = &self.durable {
+            durable.backlog.ask_to_stop();
+        }
+        self.intake.stop().await;
+        if let Some(Durable { spool, backlog }) = self.durable {
+            let closed = tokio::task::spawn_blocking(move || {
+                backlog.stop();
+                spool.close();
+            });
+            if closed.await.is_err() {
+                tracing::error!("the spool's end was a panic; the next start finds what is on disk");
+            }
+        }
+    }
+}
+
+/// Drops the gate once. It is not closed again when Kafka goes away: leaving the Service would make its outage one of the
+/// applications.
+async fn become_ready(gate: Gate, health: Arc<Health>, spool: Option<Spool>) {
+    match spool {
+        None => health.wait_seen().await,
+        Some(spool) => {
+            let mut looks = tokio::time::interval(READY);
+            while !health.seen() && !spool.is_writable() {
+                looks.tick().await;
+            }
+        }
+    }
+    drop(gate);
+}

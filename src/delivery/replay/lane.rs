@@ -1,0 +1,157 @@
+//! One lane as replay sees it: what was read of it, what is on its way, and what came of that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::throttle::{FIRST, Setback, Throttle};
+use crate::delivery::batch::Batch;
+use crate::delivery::failover::LaneDesk;
+use crate::delivery::producer::TopicHandle;
+use crate::delivery::topics::Topic;
+use crate::record::partition::PartitionChoice;
+use crate::record::sink::RECORD_OVERHEAD;
+use crate::spool::Lane;
+
+/// A group that is out for longer than this holds nobody else back.
+pub(super) const LATE: Duration = Duration::from_secs(1);
+
+/// One lane.
+pub(super) struct ReplayLane {
+    pub(super) lane: Lane,
+    pub(super) desk: Arc<LaneDesk>,
+    pub(super) topic: Arc<Topic>,
+    pub(super) handle: Option<TopicHandle>,
+    pub(super) throttle: Throttle,
+    /// Read and not sent, in order, each with its partition.
+    waiting: VecDeque<(i32, Batch)>,
+    /// What these cost the window.
+    pub(super) waiting_cost: usize,
+    /// Batches on their way, what they cost, and since when.
+    pub(super) in_flight: usize,
+    pub(super) in_flight_cost: usize,
+    /// Batches of the group that went last.
+    pub(super) group: usize,
+    pub(super) sent: Option<Instant>,
+    /// What is on its way is not answered in time.
+    pub(super) is_late: bool,
+    /// What came back of the group that is on its way.
+    pub(super) setback: Option<Setback>,
+    /// What was read is to be read again once nothing is on its way.
+    pub(super) rereads: bool,
+    /// Where records go next that may go anywhere.
+    sticky: usize,
+    /// It is among the lanes that have something in memory.
+    pub(super) is_active: bool,
+}
+
+/// What a batch costs the window.
+pub(super) fn cost(batch: &Batch) -> usize {
+    batch.size() + batch.len() * RECORD_OVERHEAD
+}
+
+// === impl ReplayLane ===
+
+impl ReplayLane {
+    pub(super) fn new(desk: Arc<LaneDesk>, topic: Arc<Topic>) -> Self {
+        Self {
+            lane: desk.lane.clone(),
+            desk,
+            topic,
+            handle: None,
+            throttle: Throttle::new(),
+            waiting: VecDeque::new(),
+            waiting_cost: 0,
+            in_flight: 0,
+            in_flight_cost: 0,
+            group: 0,
+            sent: None,
+            is_late: false,
+            setback: None,
+            rereads: false,
+            sticky: 0,
+            is_active: false,
+        }
+    }
+
+    /// True where nothing of it is in memory.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.waiting.is_empty()
+    }
+
+    /// What it costs the window.
+    pub(super) fn held(&self) -> usize {
+        self.waiting_cost + if self.is_late { 0 } else { self.in_flight_cost }
+    }
+
+    /// True where more of it may be read, as far as the lane is concerned.
+    pub(super) fn may_read(&self, now: Instant) -> bool {
+        let is_known = self.lane.partition().is_some() || !self.topic.leaders().is_empty();
+        is_known && !self.is_late && !self.rereads && self.throttle.may_go(now)
+    }
+
+    /// True where a group of it may go, as far as the lane is concerned.
+    pub(super) fn may_send(&self, now: Instant) -> bool {
+        self.in_flight == 0 && !self.rereads && !self.waiting.is_empty() && self.throttle.may_go(now)
+    }
+
+    /// The broker that leads the next batch's partition; -1 where that is not known.
+    pub(super) fn leader(&self) -> i32 {
+        let partition = self.lane.partition().or_else(|| self.waiting.front().map(|(partition, _)| *partition));
+        let leaders = self.topic.leaders();
+        let leader = partition.and_then(|partition| leaders.get(usize::try_from(partition).ok()?).copied());
+        leader.unwrap_or(-1)
+    }
+
+    /// The partition for a record of a lane without one; nothing where the topic is not known.
+    pub(super) fn choose(&self, choice: PartitionChoice<'_>) -> Option<i32> {
+        let count = self.topic.leaders().len();
+        let chosen = choice.among(u32::try_from(count).ok()?);
+        let partition = chosen.map_or(self.sticky.checked_rem(count)?, |partition| partition as usize);
+        i32::try_from(partition).ok()
+    }
+
+    /// Records that may go anywhere go to the next partition that has a leader.
+    pub(super) fn move_on(&mut self) {
+        let leaders = self.topic.leaders();
+        let next = (1..=leaders.len()).map(|step| (self.sticky + step) % leaders.len());
+        let led = next.clone().find(|partition| leaders.get(*partition).is_some_and(|leader| *leader >= 0));
+        self.sticky = led.unwrap_or(self.sticky);
+    }
+
+    /// Takes what was read.
+    pub(super) fn push(&mut self, partition: i32, batch: Batch) {
+        self.waiting_cost += cost(&batch);
+        self.waiting.push_back((partition, batch));
+    }
+
+    /// Takes what goes next, of at most `limit` bytes but at least one batch.
+    pub(super) fn take_group(&mut self, limit: usize, now: Instant) -> Vec<(i32, Batch)> {
+        let (mut group, mut size) = (Vec::new(), 0);
+        while let Some((_, next)) = self.waiting.front() {
+            size += next.size();
+            if !group.is_empty() && size > limit {
+                break;
+            }
+            group.extend(self.waiting.pop_front());
+        }
+        let cost: usize = group.iter().map(|(_, batch)| cost(batch)).sum();
+        self.waiting_cost -= cost;
+        self.in_flight_cost += cost;
+        self.in_flight += group.len();
+        self.group = group.len();
+        self.sent = Some(now);
+        group
+    }
+
+    /// Takes everything that was read and not sent.
+    pub(super) fn drop_waiting(&mut self) -> impl Iterator<Item = Batch> + use<> {
+        self.waiting_cost = 0;
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, batch)| batch)
+    }
+
+    /// The most of one batch, in bytes: what the next group may have.
+    pub(super) fn batch_limit(&self) -> usize {
+        self.throttle.allowance().min(16 * FIRST)
+    }
+}

@@ -1,0 +1,222 @@
+//! What became of what was sent, and what the thread tells of it.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::lane::cost;
+use super::report::{BacklogReport, PausedLane};
+use super::throttle::Setback;
+use super::turn::Replayer;
+use crate::delivery::batch::Batch;
+use crate::delivery::failover::unix_millis;
+use crate::delivery::failure::{Verdict, judge};
+use crate::delivery::health::Health;
+use crate::delivery::producer::{Producer, Report};
+use crate::record::sink::Failure;
+
+// === impl Replayer ===
+
+impl Replayer {
+    /// Takes the reports that are there.
+    pub(super) fn collect(&mut self) {
+        let mut done: Vec<usize> = Vec::new();
+        let wrong = &mut self.wrong;
+        self.producer.poll(|report, _| {
+            if done.last() != Some(&report.batch) {
+                done.push(report.batch);
+            }
+            if report.error.is_some() {
+                wrong.push(report);
+            }
+        });
+        for slot in done {
+            if let Some(batch) = self.producer.release(slot) {
+                self.settle(slot, batch);
+            }
+        }
+        self.broken |= self.producer.is_fatal();
+        if self.broken {
+            self.mend();
+        }
+        let lanes = &mut self.lanes;
+        self.active.retain(|index| {
+            lanes.get_mut(index).is_some_and(|lane| {
+                lane.is_active = !lane.is_idle();
+                lane.is_active
+            })
+        });
+    }
+
+    /// A batch is back, every record of it reported.
+    fn settle(&mut self, slot: usize, batch: Batch) {
+        let wrong: Vec<Report> = self.wrong.extract_if(.., |report| report.batch == slot).collect();
+        let (index, number) = batch.place;
+        let (Some(lane), Some(part)) = (self.lanes.get_mut(&index), self.read.try_remove(number)) else { return };
+        self.in_flight -= 1;
+        lane.in_flight -= 1;
+        lane.in_flight_cost -= cost(&batch);
+        self.window.give_back(cost(&batch), lane.is_late);
+        let failed: Vec<usize> = wrong.iter().map(|report| report.entry).collect();
+        let delivered = batch.len() - failed.len();
+        for run in runs(&part.places, &failed) {
+            self.replay.done(&lane.lane, part.frame, run);
+        }
+        let counts = &lane.topic.counts;
+        counts.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
+        self.metrics.delivered.increment(delivered as u64);
+        self.metrics.replayed.increment(delivered as u64);
+        if part.from_before {
+            self.metrics.restarted.increment(delivered as u64);
+        }
+        let possibly = wrong.iter().filter(|report| report.possibly_written).count();
+        self.metrics.doubled.increment(possibly as u64);
+        if delivered > 0 {
+            self.parts.shared.breaker.answered(self.now);
+            let age = u64::try_from(unix_millis().saturating_sub(part.newest_ms)).unwrap_or_default();
+            lane.desk.set_lag(Some(Duration::from_millis(age)));
+        }
+        for report in &wrong {
+            let Some(code) = report.error else { continue };
+            self.broken |= Health::is_fatal(Some(code));
+            let (setback, failure) = setback(code, batch.size());
+            if let Some(failure) = failure {
+                // An answer of Kafka's, though not the one that was hoped for.
+                self.parts.shared.breaker.answered(self.now);
+                lane.topic.set_trouble(failure, code.to_string());
+            }
+            lane.setback = lane.setback.max(Some(setback));
+        }
+        if lane.in_flight == 0 {
+            let alone = batch.len() == 1 && lane.group == 1;
+            lane.sent = None;
+            lane.is_late = false;
+            match lane.setback.take() {
+                None => lane.throttle.delivered(),
+                Some(Setback::TooLarge(_)) if alone => {
+                    let text = "a record is larger than the topic's max.message.bytes; raise it, and it is sent";
+                    lane.topic.set_trouble(Failure::TooLarge, text.to_owned());
+                    lane.throttle.failed(Setback::Parked, self.now);
+                    lane.rereads = true;
+                }
+                Some(setback) => {
+                    lane.throttle.failed(setback, self.now);
+                    lane.rereads = true;
+                }
+            }
+            if lane.rereads {
+                lane.desk.set_lag(None);
+                Self::forget_waiting(lane, &mut self.window, &mut self.read, &mut self.spare);
+                lane.rereads = false;
+                self.replay.stop(&lane.lane);
+            }
+        }
+        self.spare.keep(batch);
+    }
+
+    /// After a fatal error: once everything is reported, a new producer takes the old one's place, and what was not
+    /// delivered is read again.
+    fn mend(&mut self) {
+        if self.in_flight > 0 {
+            return self.producer.purge();
+        }
+        let health = self.parts.directory.health().clone();
+        match Producer::new(&self.parts.config, health, self.parts.wake.clone()) {
+            Ok(producer) => {
+                tracing::warn!("replay's producer was made anew after a fatal error");
+                self.producer = producer;
+                self.broken = false;
+                self.lanes.values_mut().for_each(|lane| lane.handle = None);
+            }
+            Err(error) => tracing::error!(%error, "no new producer for replay"),
+        }
+    }
+
+    /// Tells the metrics and the admin page how far it is.
+    pub(super) fn report(&mut self) {
+        let shared = &self.parts.shared;
+        let spool = shared.lanes.spool();
+        let report = spool.report();
+        self.progress.sample(self.now, report.bytes_left);
+        let oldest = report.oldest_ms.map(|oldest| unix_millis().saturating_sub(oldest).max(0));
+        let told = BacklogReport {
+            records_left: report.records_left,
+            bytes_left: report.bytes_left,
+            #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+            oldest_age_seconds: oldest.unwrap_or_default() as f64 / 1000.0,
+            time_left_seconds: self.progress.time_left(self.now).map(|time| time.as_secs_f64()),
+            disk_bytes: spool.bytes(),
+            max_size: report.max_bytes,
+            writable: spool.is_writable(),
+            kafka_away: shared.breaker.is_open(),
+            paused: self.paused(self.now),
+        };
+        self.metrics.tell(&told);
+        *self.parts.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
+    fn paused(&self, now: Instant) -> Vec<PausedLane> {
+        let paused = self.lanes.values().filter_map(|lane| {
+            let until = lane.throttle.paused_until().filter(|until| *until > now)?;
+            Some(PausedLane {
+                topic: lane.topic.name.to_string(),
+                partition: lane.lane.partition(),
+                records: lane.lane.backlog(),
+                retry_in_seconds: until.duration_since(now).as_secs_f64(),
+            })
+        });
+        paused.take(PAUSED_SHOWN).collect()
+    }
+}
+
+/// The most lanes that are listed.
+const PAUSED_SHOWN: usize = 100;
+
+/// What an error means for its lane, and what is told of it where Kafka itself said it.
+fn setback(code: RDKafkaErrorCode, size: usize) -> (Setback, Option<Failure>) {
+    match judge(code) {
+        Verdict::Again => (Setback::Passing, None),
+        Verdict::Fail { failure: Failure::TooLarge, .. } => (Setback::TooLarge(size), Some(Failure::TooLarge)),
+        Verdict::Fail { failure: Failure::NotAuthorized, .. } => (Setback::Parked, Some(Failure::NotAuthorized)),
+        Verdict::Fail { failure: Failure::TimedOut, .. } => (Setback::Passing, None),
+        Verdict::Fail { failure, .. } => (Setback::Passing, Some(failure)),
+    }
+}
+
+/// The places in a frame of a batch's records that did not fail, as ranges.
+fn runs(places: &[u32], failed: &[usize]) -> Vec<std::ops::Range<u32>> {
+    let mut runs: Vec<std::ops::Range<u32>> = Vec::new();
+    for (entry, &place) in places.iter().enumerate() {
+        if !failed.is_empty() && failed.contains(&entry) {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.end == place => run.end += 1,
+            _ => runs.push(place..place + 1),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_fail_is_done() {
+        assert_eq!(runs(&[0, 1, 2, 5, 6], &[]), [0..3, 5..7]);
+        assert_eq!(runs(&[0, 1, 2, 5, 6], &[1, 4]), [0..1, 2..3, 5..6]);
+        assert_eq!(runs(&[3], &[0]), []);
+    }
+
+    #[test]
+    fn a_topic_that_may_not_be_written_is_parked_and_a_time_out_is_no_answer() {
+        use RDKafkaErrorCode as Code;
+        assert_eq!(setback(Code::TopicAuthorizationFailed, 7), (Setback::Parked, Some(Failure::NotAuthorized)));
+        assert_eq!(setback(Code::MessageSizeTooLarge, 7), (Setback::TooLarge(7), Some(Failure::TooLarge)));
+        assert_eq!(setback(Code::MessageTimedOut, 7), (Setback::Passing, None));
+        assert_eq!(setback(Code::PurgeInflight, 7), (Setback::Passing, None));
+    }
+}
