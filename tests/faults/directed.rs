@@ -7,7 +7,7 @@ use crate::stage::{Outcome, play};
 use std::time::Duration;
 
 /// Plays it, and panics at whatever the checker finds.
-fn proven(scenario: &Scenario) -> Outcome {
+pub(crate) fn proven(scenario: &Scenario) -> Outcome {
     let outcome = play(scenario);
     println!("{scenario}{}\n  errors: {:?}", outcome.verdict, outcome.history.errors());
     assert!(outcome.verdict.problems.is_empty(), "{}", outcome.verdict.problems.join("\n"));
@@ -16,9 +16,9 @@ fn proven(scenario: &Scenario) -> Outcome {
 }
 
 /// Longer than any fault here lasts: nothing is refused.
-const PATIENT: Duration = Duration::from_secs(20);
+pub(crate) const PATIENT: Duration = Duration::from_secs(20);
 /// Shorter than the faults that are to be noticed.
-const HASTY: Duration = Duration::from_millis(1500);
+pub(crate) const HASTY: Duration = Duration::from_millis(1500);
 
 /// One fault, in the midst of the load; replies are held until it is over.
 fn one(nodes: usize, lasts: u64, fault: Fault) -> Outcome {

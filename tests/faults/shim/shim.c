@@ -170,7 +170,7 @@ static int half(const struct iovec *pieces, int count, struct iovec *some) {
     size_t all = 0;
     for (int i = 0; i < count; i++)
         all += pieces[i].iov_len;
-    size_t left = all / 2;
+    size_t left = (all + 1) / 2;
     int taken = 0;
     for (int i = 0; i < count && left > 0 && taken < 16; i++) {
         some[taken] = pieces[i];
