@@ -169,3 +169,22 @@ fn a_wall_clock_set_back_by_most_of_an_hour_while_the_broker_is_away() {
     let scenario = Scenario::quiet(1, HASTY).with(500, 1500, Fault::ClockJump { seconds: 3000 });
     proven(&scenario.with(1000, 2500, Fault::KillBroker { node: 1 }));
 }
+
+/// The schedule of librdkafka's issue 4134, which reports success for records that are not there: most brokers of the
+/// cluster stand still for longer than sessions and messages last, and go on, again and again.
+fn frozen_and_thawed(scenario: Scenario) -> Outcome {
+    let rounds = std::env::var("TIDEGATE_FAULT_ROUNDS").map_or(2, |rounds| rounds.parse().expect("a number"));
+    let scenario =
+        (0..rounds).fold(scenario, |scenario, round| scenario.with(500 + 8500 * round, 5000, Fault::FreezeMost));
+    proven(&scenario)
+}
+
+#[test]
+fn most_brokers_standing_still_for_longer_than_every_timeout_again_and_again() {
+    assert!(frozen_and_thawed(Scenario::quiet(3, HASTY)).verdict.refused > 0);
+}
+
+#[test]
+fn most_brokers_standing_still_again_and_again_with_a_spool() {
+    assert_eq!(frozen_and_thawed(Scenario::quiet(3, PATIENT).spooled("")).verdict.refused, 0);
+}
