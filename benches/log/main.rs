@@ -64,6 +64,8 @@ enum Part {
     Core,
     /// Connections × pipeline, and 8 connections on 2 threads.
     Table,
+    /// 50 connections by way of the spool into the mock cluster.
+    Spool,
     /// 50 connections into real Kafka.
     Kafka,
     All,
@@ -116,6 +118,9 @@ fn run(options: &Options) {
     }
     if wants(Part::Table) {
         parts::table(options, pinning);
+    }
+    if wants(Part::Spool) {
+        parts::spool(options, pinning);
     }
     if wants(Part::Kafka) {
         parts::kafka(options, pinning);

@@ -16,16 +16,28 @@ pub(crate) struct Route {
 }
 
 /// All routes of a bench; the key of each is its topic's name.
-pub(crate) const ROUTES: [Route; 3] = [
+pub(crate) const ROUTES: [Route; 5] = [
     Route { topic: "bench-1", partitions: 1, acknowledge: "kafka" },
     Route { topic: "bench-4", partitions: 4, acknowledge: "kafka" },
     Route { topic: "bench-e", partitions: 1, acknowledge: "enqueue" },
+    Route { topic: "bench-s1", partitions: 1, acknowledge: "spool" },
+    Route { topic: "bench-s4", partitions: 4, acknowledge: "spool" },
 ];
 
 /// Starts Tidegate, pinned, over this Kafka.
 pub(crate) fn tidegate(bootstrap: &str, compression: &str, threads: usize, pinning: Pinning) -> Tidegate {
+    start(bootstrap, compression, threads, "", pinning)
+}
+
+/// As [`tidegate`], with a spool in its own directory.
+pub(crate) fn tidegate_with_spool(bootstrap: &str, pinning: Pinning) -> Tidegate {
+    start(bootstrap, "none", 1, "[log.spool]\ndirectory = \"spool\"\n", pinning)
+}
+
+fn start(bootstrap: &str, compression: &str, threads: usize, spool: &str, pinning: Pinning) -> Tidegate {
     let routes: String = ROUTES
         .iter()
+        .filter(|route| route.acknowledge != "spool" || !spool.is_empty())
         .map(|Route { topic, acknowledge, .. }| {
             format!("[[log.route]]\nkey = \"{topic}\"\ntopic = \"{topic}\"\nacknowledge = \"{acknowledge}\"\n")
         })
@@ -33,7 +45,7 @@ pub(crate) fn tidegate(bootstrap: &str, compression: &str, threads: usize, pinni
     let brokers = bootstrap.replace(',', "\", \"");
     let tidegate = Tidegate::start(&format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n[log]\nlisten = [\"127.0.0.1:{}\"]\nthreads = {threads}\n\
-         [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{routes}",
+         [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{spool}{routes}",
         free_port(),
         free_port(),
     ));

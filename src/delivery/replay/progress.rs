@@ -37,7 +37,9 @@ impl Progress {
     /// The time until nothing is left, if it goes on as it did; nothing while that is not known or it does not shrink.
     #[expect(clippy::cast_precision_loss, reason = "bytes on one disk are far below 2^52")]
     pub(super) fn time_left(&self, now: Instant) -> Option<Duration> {
-        let (&(first, before), &(last, left)) = (self.samples.front()?, self.samples.back()?);
+        let &(last, left) = self.samples.back()?;
+        // From the top on: what grew before says nothing of the drain.
+        let &(first, before) = self.samples.iter().max_by_key(|(_, left)| *left)?;
         if left == 0 {
             return Some(Duration::ZERO);
         }
@@ -90,6 +92,16 @@ mod tests {
     #[test]
     fn a_load_that_goes_on_beside_the_drain_is_accounted_for() {
         assert!(worst(1e9, |_| 20e6 - 12e6) < 0.01);
+    }
+
+    #[test]
+    fn what_grew_before_the_drain_does_not_hide_its_end() {
+        let start = Instant::now();
+        let mut progress = Progress::default();
+        for step in 0..20_u32 {
+            progress.sample(start + EVERY * step, u64::from(step.min(20 - step)) * 1000);
+        }
+        assert_eq!(progress.time_left(start + EVERY * 19), Some(EVERY));
     }
 
     #[test]

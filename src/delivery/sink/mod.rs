@@ -36,6 +36,8 @@ use crate::record::topic::TopicName;
 
 /// The most bytes of one partition's group.
 const GROUP_BYTES: usize = 8 << 20;
+/// Of a destination, that its records are promised the spool.
+const TO_SPOOL: usize = 1 << (usize::BITS - 1);
 /// The most topics of one process.
 const MAX_TOPICS: usize = 10_000;
 /// Between looks for what has waited too long, and for leaders that moved.
@@ -252,7 +254,7 @@ impl RecordSink for KafkaSink {
     #[inline]
     fn append(&mut self, to: Destination, choice: PartitionChoice<'_>, record: Record<'_>, ticket: Option<Ticket>) {
         self.unsettled += 1;
-        let (topic, to_spool) = place(to);
+        let (topic, to_spool) = topic_of(to);
         if let Some(state) = self.topics.get_mut(topic) {
             if state.taken == 0 {
                 self.uncounted.push(topic);
@@ -396,11 +398,12 @@ impl KafkaSinkFactory {
 
 /// A topic's number and whether its records are promised the spool, in one.
 fn destination(topic: usize, to_spool: bool) -> Destination {
-    Destination(topic << 1 | usize::from(to_spool))
+    Destination(if to_spool { topic | TO_SPOOL } else { topic })
 }
 
-fn place(to: Destination) -> (usize, bool) {
-    (to.0 >> 1, to.0 & 1 == 1)
+#[inline]
+fn topic_of(to: Destination) -> (usize, bool) {
+    (to.0 & !TO_SPOOL, to.0 & TO_SPOOL != 0)
 }
 
 impl Drop for KafkaSink {

@@ -2,6 +2,8 @@
 //! in order, through failover, replay and restart.
 
 mod acknowledge;
+mod drain;
+mod full;
 mod outage;
 mod restart;
 
