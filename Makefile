@@ -3,10 +3,13 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 FUZZ_SECONDS ?= 60
+SEEDS ?= 300
+# Where a long run of the fault harness keeps what is done, so that it can be interrupted.
+FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$(shell git rev-parse --short HEAD 2>/dev/null)
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test bench lint fmt fuzz
+.PHONY: help dev build test bench faults lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +28,11 @@ test: ## install what the tests need (once), then run them all
 	@echo "make test: a minute of random bytes for the decoder, then every suite"
 	FUZZ_SECONDS=60 tests/fuzz/run.sh
 	cargo test $(TEST_FLAGS) --lib --bins --tests
+
+faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
+	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
+	tests/bed/install.sh
+	TIDEGATE_FAULT_SEEDS=$(SEEDS) TIDEGATE_FAULT_STATE=$(FAULTS_STATE) cargo test --test faults whatever_happens -- --nocapture
 
 bench: ## measure the log plane beside redis-server
 	@echo "make bench: tests/bed/install.sh installs what is measured against"

@@ -36,6 +36,8 @@ pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     /// What Tidegate counted as perhaps duplicated, by cause.
     pub(crate) causes: BTreeMap<String, u64>,
+    /// Records that were acknowledged and are not there.
+    pub(crate) lost: usize,
     /// Records that were not acknowledged and came behind later ones.
     pub(crate) overtaken: usize,
     /// What must not be.
@@ -85,7 +87,8 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
             && !seen.contains(&sent.name)
             && gone.is_none_or(|gone| sent.at > gone)
     });
-    let lost = lost.map(|sent| format!("{:?} {:?}", sent.name, sent.fate)).collect();
+    let lost: Vec<String> = lost.map(|sent| format!("{:?} {:?}", sent.name, sent.fate)).collect();
+    verdict.lost = lost.len();
     verdict.problem("acknowledged records are not in Kafka", lost);
     verdict.problem("records in Kafka were not sent", foreign);
     verdict.problem("acknowledged records are out of order", misplaced);

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// How long one reply may take: a frozen Tidegate answers when it is thawed.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// How long it pauses when its connection was closed, as any client backs off.
+const AFTER_CLOSE: Duration = Duration::from_millis(100);
+
 /// What a client does.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -73,6 +76,7 @@ pub(crate) fn run(server: SocketAddr, plan: Plan, shared: &Shared, progress: &At
             if let Err(error) = client.round(&mut connection, life) {
                 assert!(is_close(&error), "client {}: {error}", client.plan.client);
                 shared.closed.fetch_add(1, Ordering::Relaxed);
+                poll(AFTER_CLOSE, || stop().then_some(()));
                 break;
             }
             poll(client.plan.pause, || stop().then_some(()));

@@ -7,7 +7,7 @@ use crate::stage::{Outcome, play};
 use std::time::Duration;
 
 /// Plays it, and panics at whatever the checker finds.
-fn proven(scenario: &Scenario) -> Outcome {
+pub(crate) fn proven(scenario: &Scenario) -> Outcome {
     let outcome = play(scenario);
     println!("{scenario}{}\n  errors: {:?}", outcome.verdict, outcome.history.errors());
     assert!(outcome.verdict.problems.is_empty(), "{}", outcome.verdict.problems.join("\n"));
@@ -16,9 +16,9 @@ fn proven(scenario: &Scenario) -> Outcome {
 }
 
 /// Longer than any fault here lasts: nothing is refused.
-const PATIENT: Duration = Duration::from_secs(20);
+pub(crate) const PATIENT: Duration = Duration::from_secs(20);
 /// Shorter than the faults that are to be noticed.
-const HASTY: Duration = Duration::from_millis(1500);
+pub(crate) const HASTY: Duration = Duration::from_millis(1500);
 
 /// One fault, in the midst of the load; replies are held until it is over.
 fn one(nodes: usize, lasts: u64, fault: Fault) -> Outcome {
@@ -160,4 +160,31 @@ fn a_wall_clock_a_day_ahead_is_refused_by_kafka_until_it_is_right_again() {
     let outcome = refusing(1, 1000, Fault::ClockJump { seconds: 86_400 });
     let errors = outcome.history.errors();
     assert!(errors.iter().all(|error| error.contains("Kafka refused it")), "{errors:?}");
+}
+
+/// librdkafka's threads must not sleep for as long as the clock was set back (its issue 2145).
+#[test]
+fn a_wall_clock_set_back_by_most_of_an_hour_while_the_broker_is_away() {
+    // Set forward first, so that it is set back when the fault is over, and stays so.
+    let scenario = Scenario::quiet(1, HASTY).with(500, 1500, Fault::ClockJump { seconds: 3000 });
+    proven(&scenario.with(1000, 2500, Fault::KillBroker { node: 1 }));
+}
+
+/// The schedule of librdkafka's issue 4134, which reports success for records that are not there: most brokers of the
+/// cluster stand still for longer than sessions and messages last, and go on, again and again.
+fn frozen_and_thawed(scenario: Scenario) -> Outcome {
+    let rounds = std::env::var("TIDEGATE_FAULT_ROUNDS").map_or(2, |rounds| rounds.parse().expect("a number"));
+    let scenario =
+        (0..rounds).fold(scenario, |scenario, round| scenario.with(500 + 8500 * round, 5000, Fault::FreezeMost));
+    proven(&scenario)
+}
+
+#[test]
+fn most_brokers_standing_still_for_longer_than_every_timeout_again_and_again() {
+    assert!(frozen_and_thawed(Scenario::quiet(3, HASTY)).verdict.refused > 0);
+}
+
+#[test]
+fn most_brokers_standing_still_again_and_again_with_a_spool() {
+    assert_eq!(frozen_and_thawed(Scenario::quiet(3, PATIENT).spooled("")).verdict.refused, 0);
 }

@@ -1,7 +1,8 @@
 //! The faults, and how each is brought about and taken back.
 
 use crate::bed::{After, Direction, Kafka, Tidegate, admin, poll, wait_until};
-use crate::shim::Shim;
+use crate::shim::{ALL, Action, Kind, Shim};
+use rustix::io::Errno;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,16 @@ pub(crate) enum Fault {
     NoFiles,
     /// Tidegate's wall clock jumps.
     ClockJump { seconds: i64 },
+    /// The spool's disk has no room.
+    DiskFull,
+    /// So many writes to it fail with EIO.
+    WritesFail { times: u64 },
+    /// So many syncs fail with EIO.
+    SyncsFail { times: u64 },
+    /// Nothing can be changed there.
+    ReadOnly,
+    /// Every write writes half.
+    ShortWrites,
 }
 
 /// What a fault happens to. Two faults of one lane never overlap; those of different lanes do.
@@ -64,6 +75,8 @@ pub(crate) enum Lane {
     Tidegate,
     /// Its clock.
     Clock,
+    /// The spool's disk.
+    Disk,
 }
 
 /// A fault with its time.
@@ -109,6 +122,9 @@ impl Fault {
             | Self::Stall { .. } => Lane::Network,
             Self::FreezeTidegate | Self::EndTidegate | Self::KillTidegate | Self::NoFiles => Lane::Tidegate,
             Self::ClockJump { .. } => Lane::Clock,
+            Self::DiskFull | Self::WritesFail { .. } | Self::SyncsFail { .. } | Self::ReadOnly | Self::ShortWrites => {
+                Lane::Disk
+            }
         }
     }
 
@@ -254,6 +270,24 @@ impl Fault {
         shim.set_clock(seconds);
         last();
         shim.set_clock(0);
+    }
+}
+
+impl Fault {
+    /// As [`Fault::befall_kafka`], for the spool's disk. What fails a number of times may do so later, or never.
+    pub(crate) fn befall_disk(&self, shim: &Shim, mut last: impl FnMut()) {
+        let growing = [Kind::Write, Kind::Create, Kind::MakeDirectory];
+        let fail = |error: Errno| Action::Fail(error.raw_os_error());
+        match *self {
+            Self::DiskFull => shim.arm(fail(Errno::NOSPC), &growing, 1, None),
+            Self::WritesFail { times } => shim.arm(fail(Errno::IO), &[Kind::Write], 1, Some(times)),
+            Self::SyncsFail { times } => shim.arm(fail(Errno::IO), &[Kind::Sync], 1, Some(times)),
+            Self::ReadOnly => shim.arm(fail(Errno::ROFS), ALL, 1, None),
+            Self::ShortWrites => shim.arm(Action::WriteHalf, &[Kind::Write], 1, None),
+            _ => unreachable!("not of this lane"),
+        }
+        last();
+        shim.disarm();
     }
 }
 

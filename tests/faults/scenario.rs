@@ -27,6 +27,8 @@ pub(crate) struct Scenario {
     pub(crate) nodes: usize,
     /// Routes, each with a topic.
     pub(crate) routes: Vec<Route>,
+    /// Lines of `[log.spool]` beside its directory; `None`: there is none.
+    pub(crate) spool: Option<String>,
     /// The limit on unacknowledged records, in MiB.
     pub(crate) memory: u64,
     /// Further lines of `[log]`.
@@ -58,6 +60,7 @@ impl Scenario {
             seed: 0,
             nodes,
             routes: vec![Route { partitions: 2, lines, keys: 2 }],
+            spool: None,
             memory: 64,
             log: String::new(),
             kafka: String::new(),
@@ -73,10 +76,17 @@ impl Scenario {
         self
     }
 
-    /// Adds a line to `[log.kafka]`.
-    pub(crate) fn kafka_line(mut self, line: &str) -> Self {
-        self.kafka = format!("{}{line}\n", self.kafka);
+    /// Adds a spool, and these lines to each route.
+    pub(crate) fn spooled(mut self, lines: &str) -> Self {
+        self.spool = Some("spool_after_ms = 200".to_owned());
+        self.routes.iter_mut().for_each(|route| route.lines = format!("{}\n{lines}", route.lines));
         self
+    }
+
+    /// What Tidegate may take beside the limit on records, in bytes: its code and connections, librdkafka's buffers, and
+    /// with a spool what waits for the disk and what is being replayed.
+    pub(crate) fn beside(&self) -> u64 {
+        if self.spool.is_some() { 160 << 20 } else { 64 << 20 }
     }
 
     /// The scenario of this seed.
@@ -84,7 +94,9 @@ impl Scenario {
         let mut random = Random::new(seed);
         let nodes = if random.percent(30) { 3 } else { 1 };
         let mut shape = random.part(1);
-        let routes: Vec<Route> = (0..shape.count(1..=3)).map(|_| route(&mut shape)).collect();
+        let has_spool = shape.percent(60);
+        let spool = has_spool.then(|| format!("spool_after_ms = {}", shape.pick(&[50, 300, 1000])));
+        let routes: Vec<Route> = (0..shape.count(1..=3)).map(|_| route(&mut shape, has_spool)).collect();
         let keys: u32 = routes.iter().map(|route| route.keys).sum();
         let mut load = random.part(2);
         let clients = (0..u32::try_from(load.within(4..=16)).expect("a few"))
@@ -93,12 +105,13 @@ impl Scenario {
                 plan(&mut load, client, own)
             })
             .collect();
-        let mut faults = faults(&mut random.part(3), nodes, &routes);
+        let mut faults = faults(&mut random.part(3), nodes, &routes, has_spool);
         faults.sort_by_key(|planned| planned.at);
         Self {
             seed,
             nodes,
             routes,
+            spool,
             memory: *shape.pick(&[8, 32, 64]),
             log: format!("threads = {}\n", shape.within(1..=2)),
             kafka: format!("compression = {:?}\n", shape.pick(&["none", "lz4", "zstd"])),
@@ -109,13 +122,16 @@ impl Scenario {
     }
 }
 
-fn route(random: &mut Random) -> Route {
+fn route(random: &mut Random, has_spool: bool) -> Route {
     let partition_by = random.pick(&["none", "connection", "key"]);
     let on_refusal = if random.percent(20) { "close" } else { "error" };
     let hold = random.pick(&[500, 1500, 4000]);
+    let acknowledge = if has_spool && random.percent(40) { "spool" } else { "kafka" };
     Route {
         partitions: i32::try_from(random.within(1..=4)).expect("a few"),
-        lines: format!("partition_by = {partition_by:?}\non_refusal = {on_refusal:?}\nhold_ms = {hold}"),
+        lines: format!(
+            "partition_by = {partition_by:?}\non_refusal = {on_refusal:?}\nhold_ms = {hold}\nacknowledge = {acknowledge:?}"
+        ),
         keys: narrow(random.within(1..=3)),
     }
 }
@@ -132,10 +148,12 @@ fn plan(random: &mut Random, client: u32, keys: Vec<u32>) -> Plan {
 }
 
 /// Some faults of each lane, one after the other within the lane.
-fn faults(random: &mut Random, nodes: usize, routes: &[Route]) -> Vec<Planned> {
+fn faults(random: &mut Random, nodes: usize, routes: &[Route], has_spool: bool) -> Vec<Planned> {
     let mut all = Vec::new();
     // Lanes that take part, each with its chance.
-    for (lane, chance) in [(Lane::Kafka, 75), (Lane::Network, 50), (Lane::Tidegate, 50), (Lane::Clock, 20)] {
+    let disk = if has_spool { 40 } else { 0 };
+    let lanes = [(Lane::Kafka, 75), (Lane::Network, 50), (Lane::Tidegate, 50), (Lane::Clock, 20), (Lane::Disk, disk)];
+    for (lane, chance) in lanes {
         let mut random = random.part(lane as u64);
         if !random.percent(chance) {
             continue;
@@ -189,6 +207,13 @@ fn fault(random: &mut Random, lane: Lane, nodes: usize, topics: usize) -> Fault 
             3 | 4 => Fault::KillTidegate,
             _ => Fault::NoFiles,
         },
+        Lane::Disk => match random.within(0..=5) {
+            0 | 1 => Fault::DiskFull,
+            2 => Fault::WritesFail { times: random.within(1..=30) },
+            3 => Fault::SyncsFail { times: random.within(1..=30) },
+            4 => Fault::ReadOnly,
+            _ => Fault::ShortWrites,
+        },
         Lane::Clock => {
             let size = i64::try_from(random.within(1..=100_000)).expect("a day");
             Fault::ClockJump { seconds: if random.percent(50) { size } else { -size } }
@@ -202,7 +227,8 @@ fn narrow(number: u64) -> u32 {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} broker(s), {} clients, {} s", self.nodes, self.clients.len(), self.lasts.as_secs())?;
+        let spool = self.spool.as_deref().unwrap_or("none");
+        writeln!(f, "{} broker(s), {} clients, {} MiB, spool: {spool}", self.nodes, self.clients.len(), self.memory)?;
         for route in &self.routes {
             let lines = route.lines.replace('\n', ", ");
             writeln!(f, "  topic of {} partitions and {} keys: {lines}", route.partitions, route.keys)?;

@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 
 /// How long all may take to go well again once every fault is over.
 const RECOVERY: Duration = Duration::from_secs(40);
-/// What Tidegate may take beside the limit on records.
-const BESIDE: u64 = 64 << 20;
 
 /// What a run came to.
 pub(crate) struct Outcome {
@@ -44,7 +42,11 @@ pub(crate) fn play_on(kafka: &Kafka, scenario: &Scenario) -> Outcome {
     let directory = WorkDir::new("tidegate");
     let shim = Shim::new(&directory);
     let environment = shim.environment(&directory.path().join("spool"));
-    let mut tidegate = Tidegate::spawn_in(directory, &stage.setup.text(), environment);
+    let mut config = stage.setup.text();
+    if let Some(lines) = &scenario.spool {
+        config = format!("{config}[log.spool]\ndirectory = {:?}\n{lines}\n", directory.path().join("spool"));
+    }
+    let mut tidegate = Tidegate::spawn_in(directory, &config, environment);
     tidegate.wait_ready();
     let mut history = stage.warm_up(&tidegate);
     let pushed = stage.push_through_faults(&mut tidegate, &shim);
@@ -158,6 +160,7 @@ impl<'a> Stage<'a> {
                     })
                 });
                 lanes.spawn(|| self.befall(Lane::Clock, start, |planned, last| planned.fault.befall_clock(shim, last)));
+                lanes.spawn(|| self.befall(Lane::Disk, start, |planned, last| planned.fault.befall_disk(shim, last)));
                 self.befall(Lane::Tidegate, start, |planned, last| {
                     planned.fault.befall_tidegate(tidegate, |alive| self.note_causes(alive), last);
                 });
@@ -226,27 +229,34 @@ impl<'a> Stage<'a> {
         if let Some(status) = tidegate.exited() {
             panic!("tidegate ended by itself: {status}\n{}", tidegate.log());
         }
-        wait_until(RECOVERY, "all to be settled", || tidegate.metric("tidegate_log_in_flight_bytes") == 0.0);
+        let settled = |tidegate: &Tidegate| {
+            ["tidegate_log_in_flight_bytes", "tidegate_spool_records_left"]
+                .iter()
+                .all(|name| tidegate.metric(name) == 0.0)
+        };
+        wait_until(RECOVERY, "all to be settled", || settled(&tidegate));
+        let compare = || check(self.shared.run, &history, &self.found(), BTreeMap::new());
+        // The gauge of what is left in the spool is written now and then: it may say nothing yet.
+        poll(RECOVERY / 2, || (compare().lost == 0 || self.scenario.spool.is_none()).then_some(()));
         self.note_causes(&tidegate);
-        let deleted = self.deleted.into_inner().unwrap();
-        let topics: Vec<Found> = self
-            .topics
-            .iter()
-            .zip(self.keys)
-            .enumerate()
-            .map(|(place, (topic, keys))| Found {
-                keys,
-                deleted: deleted.get(&place).copied(),
-                records: consume(&self.kafka.bootstrap(), &topic.name),
-            })
-            .collect();
-        let mut verdict = check(self.shared.run, &history, &topics, self.causes.into_inner().unwrap());
+        let mut verdict = check(self.shared.run, &history, &self.found(), self.causes.into_inner().unwrap());
         verdict.problems.extend(self.problems.into_inner().unwrap());
-        let (peak, limit) = (tidegate.peak_rss_bytes(), (self.scenario.memory << 20) + BESIDE);
+        let (peak, limit) = (tidegate.peak_rss_bytes(), (self.scenario.memory << 20) + self.scenario.beside());
         if peak > limit {
             verdict.problems.push(format!("{} MiB were resident, more than {}", peak >> 20, limit >> 20));
         }
         Outcome { verdict, history, tidegate }
+    }
+
+    /// What the topics hold now.
+    fn found(&self) -> Vec<Found> {
+        let deleted = self.deleted.lock().unwrap();
+        let found = self.topics.iter().zip(&self.keys).enumerate().map(|(place, (topic, keys))| Found {
+            keys: keys.clone(),
+            deleted: deleted.get(&place).copied(),
+            records: consume(&self.kafka.bootstrap(), &topic.name),
+        });
+        found.collect()
     }
 
     fn wait(&self, until: Instant) {
