@@ -8,7 +8,7 @@ use globset::Glob;
 use toml::Value;
 
 use super::section::{Item, Section};
-use super::{LogConfig, kafka, route};
+use super::{LogConfig, kafka, route, spool};
 use crate::base::units::ByteSize;
 use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig, beyond_loopback};
 
@@ -22,9 +22,7 @@ const FRAME_OVERHEAD: u64 = KIB;
 const RECORD_OVERHEAD: u64 = 4 * KIB;
 
 pub(super) fn read(mut section: Section<'_>) -> LogConfig {
-    for key in ["tls", "spool"] {
-        section.later(key);
-    }
+    section.later("tls");
     let listen = read_listen(&mut section);
     let threads = read_threads(&mut section);
     let limits = read_limits(&mut section);
@@ -43,11 +41,13 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
             kafka::absent()
         }
     };
+    let spool = section.table("spool").map(spool::read);
     let bounds = route::Bounds { record_size: limits.record_size, linger, created_topics: kafka.max_created_topics };
     let routes = route::read_all(&mut section, bounds);
     section.finish();
     let limits = Limits { idle_timeout, ..limits };
-    LogConfig { intake: IntakeConfig { listen, threads, limits, anonymous, users, shutdown_timeout }, kafka, routes }
+    let intake = IntakeConfig { listen, threads, limits, anonymous, users, shutdown_timeout };
+    LogConfig { intake, kafka, spool, routes }
 }
 
 fn read_listen(section: &mut Section<'_>) -> Vec<ListenAddress> {

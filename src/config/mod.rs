@@ -15,6 +15,7 @@ mod report;
 mod route;
 mod secret;
 mod section;
+mod spool;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::admin::config::AdminConfig;
 use crate::delivery::config::KafkaConfig;
 use crate::intake::config::IntakeConfig;
 use crate::record::config::RouteConfig;
+use crate::spool::SpoolConfig;
 
 pub use changes::needing_restart;
 pub use files::Files;
@@ -48,6 +50,8 @@ pub struct LogConfig {
     pub intake: IntakeConfig,
     /// Kafka.
     pub kafka: KafkaConfig,
+    /// The spool, where there is one.
+    pub spool: Option<SpoolConfig>,
     /// Routes in order, at least one; the first match wins.
     pub routes: Vec<RouteConfig>,
 }
