@@ -1,6 +1,7 @@
 //! The command line.
 
 mod dead_letters;
+pub mod spool;
 
 use std::path::PathBuf;
 
@@ -70,6 +71,9 @@ pub enum Command {
     Tail(TailArguments),
     /// See what Kafka or a route did not take, and send it again
     DeadLetters(DeadLettersArguments),
+    /// Look into a spool's directory without changing it, beside a running Tidegate or after one
+    #[command(subcommand, after_help = spool::EXAMPLES)]
+    Spool(spool::SpoolCommand),
 }
 
 const TAIL_EXAMPLES: &str = "Examples:

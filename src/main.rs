@@ -61,6 +61,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             let (kafka, options, action) = arguments.resolve()?;
             Ok(letters::run(&kafka, &options, action)?)
         }
+        Command::Spool(command) => command.run(),
     }
 }
 

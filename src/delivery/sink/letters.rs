@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{KafkaSink, place};
+use super::{KafkaSink, topic_of};
 use crate::delivery::batch::Batch;
 use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::producer::Report;
@@ -90,7 +90,7 @@ impl KafkaSink {
         }
         let origin = record.headers.origin()?;
         let (_, to) = letters.iter().find(|(route, _)| **route == *origin.route)?;
-        (place(*to).0 != topic).then_some(*to)
+        (topic_of(*to).0 != topic).then_some(*to)
     }
 
     /// Takes a copy of the record as a dead letter. The caller lets go of the record itself.
@@ -104,7 +104,7 @@ impl KafkaSink {
         ticket: Option<Ticket>,
     ) {
         let topic = self.topics.get(from).map(|state| state.shared.name.clone());
-        let too_large = self.topics.get(place(to).0).map_or(usize::MAX, |state| state.too_large);
+        let too_large = self.topics.get(topic_of(to).0).map_or(usize::MAX, |state| state.too_large);
         let (mut headers, mut cut_headers) = (HeadersBuf::default(), HeadersBuf::default());
         let name = topic.as_ref().map_or("", |topic| topic.as_str());
         dead_letter::address(&mut headers, record, reason, name, unix_millis());
