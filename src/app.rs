@@ -19,8 +19,11 @@ use crate::base::readiness::Readiness;
 use crate::config::{Config, LogConfig};
 use crate::delivery::config::Linger;
 use crate::delivery::{Directory, Health, KafkaSinkFactory};
-use crate::intake::Intake;
 use crate::intake::config::ListenAddress;
+use crate::intake::{Intake, Surroundings};
+use crate::pods;
+use crate::pods::config::PodsConfig;
+use crate::record::pods::Pods;
 use crate::record::route::RouteTable;
 use crate::telemetry::metrics::Metrics;
 
@@ -63,7 +66,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let mut running = Running { log: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
-        let (intake, state) = start_log(config, &readiness)?;
+        let (intake, state) = start_log(config, &readiness, &admin)?;
         running.redis_addresses = intake.addresses().to_vec();
         running.log = Some(intake);
         tokio::spawn(every(SAMPLE, admin.clone(), {
@@ -83,7 +86,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 }
 
 /// The log plane, from the socket to Kafka.
-fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake, Arc<LogState>)> {
+fn start_log(config: LogConfig, readiness: &Readiness, drain: &Drain) -> anyhow::Result<(Intake, Arc<LogState>)> {
     let limits = &config.intake.limits;
     let routes = RouteTable::compile(config.routes)?;
     let budget = Budget::new(limits.memory);
@@ -91,7 +94,8 @@ fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake
     let directory = Directory::start(&config.kafka, health.clone())?;
     let sinks = KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), budget.clone());
     let adaptive = config.kafka.linger == Linger::Adaptive;
-    let intake = Intake::start(&config.intake, routes, budget.clone(), adaptive, move || sinks.build())?;
+    let surroundings = surroundings(config.pods, drain);
+    let intake = Intake::start(&config.intake, routes, budget.clone(), surroundings, adaptive, move || sinks.build())?;
     let gate = readiness.gate("log", "an answer from Kafka");
     tokio::spawn(async move {
         health.wait_seen().await;
@@ -100,6 +104,23 @@ fn start_log(config: LogConfig, readiness: &Readiness) -> anyhow::Result<(Intake
     });
     let state = LogState::new(&intake, directory, budget);
     Ok((intake, Arc::new(state)))
+}
+
+/// What records say of where this runs; starts to follow the node's pods, where they are asked for.
+fn surroundings(config: Option<PodsConfig>, drain: &Drain) -> Surroundings {
+    let Some(config) = config else {
+        return Surroundings { node: node_name(), ..Surroundings::default() };
+    };
+    let pods = Arc::new(Pods::default());
+    let surroundings = Surroundings { node: config.node.clone(), pods: Some(pods.clone()), pod_wait: config.wait };
+    tokio::spawn(pods::follow(config, pods, drain.clone()));
+    surroundings
+}
+
+/// Outside of Kubernetes a node is called what the machine is.
+fn node_name() -> String {
+    let named = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
 /// As many descriptors as the system allows: the usual soft limit of 1024 is below what one node's applications open.

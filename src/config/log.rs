@@ -8,7 +8,7 @@ use globset::Glob;
 use toml::Value;
 
 use super::section::{Item, Section};
-use super::{LogConfig, kafka, route, secret};
+use super::{LogConfig, kafka, pods, route, secret};
 use crate::base::units::ByteSize;
 use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig};
 
@@ -45,9 +45,20 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     };
     let bounds = route::Bounds { record_size: limits.record_size, linger, created_topics: kafka.max_created_topics };
     let routes = route::read_all(&mut section, bounds);
+    let pods = section.table("pods").map(pods::read);
+    if let (None, Some(index)) = (&pods, routes.iter().position(|route| route.enrich.is_some_and(|enrich| enrich.pod)))
+    {
+        let fault = format!("missing, but log.route[{index}].enrich asks for pod");
+        section.problem("pods", format!("{fault}: add [log.pods], with the name of this node"));
+    }
     section.finish();
     let limits = Limits { idle_timeout, ..limits };
-    LogConfig { intake: IntakeConfig { listen, threads, limits, anonymous, users, shutdown_timeout }, kafka, routes }
+    LogConfig {
+        intake: IntakeConfig { listen, threads, limits, anonymous, users, shutdown_timeout },
+        kafka,
+        routes,
+        pods,
+    }
 }
 
 fn read_listen(section: &mut Section<'_>) -> Vec<ListenAddress> {

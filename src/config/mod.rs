@@ -7,8 +7,10 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+mod enrich;
 mod kafka;
 mod log;
+mod pods;
 mod report;
 mod route;
 mod secret;
@@ -22,6 +24,7 @@ use toml::de::DeTable;
 use crate::admin::config::AdminConfig;
 use crate::delivery::config::KafkaConfig;
 use crate::intake::config::IntakeConfig;
+use crate::pods::config::PodsConfig;
 use crate::record::config::RouteConfig;
 
 use report::Report;
@@ -46,6 +49,8 @@ pub struct LogConfig {
     pub kafka: KafkaConfig,
     /// Routes in order, at least one; the first match wins.
     pub routes: Vec<RouteConfig>,
+    /// The node's pods, where records name theirs.
+    pub pods: Option<PodsConfig>,
 }
 
 /// A file that was read and found good.

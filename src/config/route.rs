@@ -5,6 +5,7 @@ use std::time::Duration;
 use globset::Glob;
 use toml::Value;
 
+use super::enrich;
 use super::section::Section;
 use super::template::{check_pointer, check_topic, count_wildcards};
 use crate::base::units::ByteSize;
@@ -50,7 +51,6 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
     section.later("rate_limit");
-    section.later("enrich");
     section.later("join_lines");
     let key = read_key(section);
     let accept = read_accept(section);
@@ -71,6 +71,7 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         max_record_size: read_record_size(section, bounds.record_size),
         validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
         dead_letter_topic: read_dead_letter_topic(section, &topic),
+        enrich: enrich::read(section),
         topic,
         key,
     }

@@ -10,6 +10,7 @@ use super::config::Limits;
 use super::metrics::IntakeMetrics;
 use super::route_counts::RouteCounts;
 use super::users::Users;
+use super::whose::Surroundings;
 use crate::base::budget::Budget;
 use crate::record::route::RouteTable;
 
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// Bytes of half-read frames beyond the budget.
     pub reserve: Budget,
+    /// What surrounds the process.
+    pub surroundings: Surroundings,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -62,7 +65,14 @@ pub(super) struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub(super) fn new(limits: Limits, users: Users, routes: RouteTable, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        users: Users,
+        routes: RouteTable,
+        budget: Budget,
+        surroundings: Surroundings,
+        tcp_port: u16,
+    ) -> Self {
         let started_at = SystemTime::now();
         let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
         let route_counts = routes.routes().iter().map(|_| RouteCounts::default()).collect();
@@ -73,6 +83,7 @@ impl Shared {
             route_counts,
             budget,
             reserve: Budget::new(RESERVE),
+            surroundings,
             metrics: IntakeMetrics::register(),
             counters: Counters::default(),
             longest_hold,

@@ -3,9 +3,11 @@
 
 pub mod config;
 pub mod dead_letter;
+pub mod enrich;
 pub mod headers;
 pub mod origin;
 pub mod partition;
+pub mod pods;
 pub mod route;
 pub mod sink;
 pub mod template;

@@ -1,8 +1,9 @@
 //! A small blocking Redis client that hides nothing: raw bytes out, one reply at a time in.
 
 use redis_protocol::{resp2, resp3};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// A reply, in RESP2 or RESP3.
@@ -84,7 +85,21 @@ impl RespClient {
 
     /// As [`RespClient::connect`], for a server that may be gone.
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    /// As [`RespClient::connect`], from this address of this machine.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let connect = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect(&address.into())?;
+            Self::over(socket.into())
+        };
+        connect().unwrap_or_else(|e: io::Error| panic!("{source} to {address}: {e}"))
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new(), start: 0, deadline: Duration::from_secs(10), resp3: false })
     }

@@ -14,6 +14,7 @@ use super::push::{Binding, Desk};
 use super::replies::Replies;
 use super::shared::Shared;
 use super::transaction::Transaction;
+use super::whose::Whose;
 use crate::net::stream::Stream;
 use crate::record::config::Accept;
 use crate::record::route::connection_hash;
@@ -38,6 +39,8 @@ pub(super) enum Flow {
     Hungry,
     /// It waits for room in the budget.
     Parked,
+    /// It waits to be known.
+    Awaiting,
     /// It waits for replies to be settled, or read.
     Full,
     /// It closes once its replies are out.
@@ -78,6 +81,7 @@ pub(super) struct Session {
     transaction: Option<Transaction>,
     bound: Option<Bound>,
     ids: StreamIds,
+    whose: Whose,
     arrived: Instant,
 }
 
@@ -93,6 +97,8 @@ enum Done {
     Yes,
     /// Carry it out again when there is room.
     NoRoom,
+    /// Carry it out again when it is known whose it is, or known that it will not be.
+    Awaits,
     Close(Option<Closed>),
 }
 
@@ -103,6 +109,7 @@ impl Session {
         Self {
             stream,
             hash: connection_hash(&client.address),
+            whose: Whose::new(&client, now),
             client,
             mark: Mark::default(),
             replies: Replies::default(),
@@ -209,6 +216,11 @@ impl Session {
                 Done::NoRoom => {
                     self.decoded = Some(length);
                     self.flow = Flow::Parked;
+                    break;
+                }
+                Done::Awaits => {
+                    self.decoded = Some(length);
+                    self.flow = Flow::Awaiting;
                     break;
                 }
                 Done::Close(why) => self.close(desk, why),

@@ -12,6 +12,7 @@ use crate::intake::push::{Binding, Desk, NotTaken, Pusher, Size};
 use crate::intake::replies::Success;
 use crate::intake::shared::unix_micros;
 use crate::intake::transaction::Transaction;
+use crate::intake::whose::Whose;
 use crate::record::config::{Accept, OnRefusal};
 use crate::record::sink::RecordSink;
 use crate::resp::decode::Args;
@@ -52,12 +53,18 @@ impl Session {
         desk: &mut Desk<'_, S>,
     ) -> Result<(), NotTaken> {
         let parcel = self.parcel(args, kind)?;
-        let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, false);
+        if self.whose.refresh(&desk.shared.surroundings, &self.client) {
+            self.bound = None;
+        }
+        let who = pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, false);
         if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
             let binding = desk.bind(parcel.key, kind, &who)?;
             self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
         }
         let Some(bound) = &self.bound else { return Ok(()) };
+        if desk.awaits(&bound.binding, &self.whose) {
+            return Err(NotTaken::Awaits);
+        }
         parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
         self.client.takes_reply();
         Ok(())
@@ -80,6 +87,7 @@ impl Session {
         match why {
             NotTaken::Wrong(reply) | NotTaken::Refused(OnRefusal::Error, reply) => self.reply(&reply),
             NotTaken::NoRoom => Done::NoRoom,
+            NotTaken::Awaits => Done::Awaits,
             NotTaken::Refused(OnRefusal::Close, _) => Done::Close(Some(Closed::Refused)),
         }
     }
@@ -123,7 +131,7 @@ impl Session {
 
     fn rehearse<S: RecordSink>(&mut self, args: Args<'_>, kind: Accept, desk: &mut Desk<'_, S>) -> Result<(), Reply> {
         let parcel = self.parcel(args, kind)?;
-        let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, false);
+        let who = pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, false);
         let binding = desk.bind(parcel.key, kind, &who)?;
         parcel.rehearse(&binding, desk, &who).map(|_| ())
     }
@@ -141,9 +149,9 @@ impl Session {
                 self.client.queued = None;
                 if close { Done::Close(None) } else { Done::Yes }
             }
-            Err(NotTaken::NoRoom) => {
+            Err(why @ (NotTaken::NoRoom | NotTaken::Awaits)) => {
                 self.transaction = Some(transaction);
-                Done::NoRoom
+                self.not_taken(why)
             }
             Err(why) => {
                 self.client.queued = None;
@@ -158,13 +166,18 @@ impl Session {
         let mut plan = Vec::with_capacity(transaction.commands.len());
         let mut whole = Size::default();
         let mut patience = None;
+        self.whose.refresh(&desk.shared.surroundings, &self.client);
         for (spec, args) in &transaction.commands {
             let push = match pushes(spec) {
                 None => None,
                 Some(kind) => {
                     let parcel = self.parcel(args.as_args(), kind)?;
-                    let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, silent);
+                    let who =
+                        pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, silent);
                     let binding = desk.bind(parcel.key, kind, &who)?;
+                    if desk.awaits(&binding, &self.whose) {
+                        return Err(NotTaken::Awaits);
+                    }
                     let size = parcel.rehearse(&binding, desk, &who)?;
                     whole += size;
                     patience.get_or_insert_with(|| binding.route.clone());
@@ -174,7 +187,7 @@ impl Session {
             plan.push((*spec, args.as_args(), push));
         }
         if let Some(route) = patience {
-            let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, silent);
+            let who = pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, silent);
             desk.reserve(whole, &route, &who)?;
         }
         self.client.takes_reply();
@@ -185,7 +198,8 @@ impl Session {
         for (spec, args, push) in plan {
             match push {
                 Some((parcel, binding, size)) => {
-                    let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, silent);
+                    let who =
+                        pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, silent);
                     parcel.submit(&binding, size, desk, &who, &mut self.replies);
                 }
                 None => {
@@ -201,14 +215,15 @@ impl Session {
 }
 
 /// Who pushes, from the parts of a session that a push does not change.
-fn pusher(
-    client: &Client,
+fn pusher<'a>(
+    client: &'a Client,
+    whose: &'a Whose,
     session: u32,
     generation: u32,
     hash: u32,
     arrived: std::time::Instant,
     silent: bool,
-) -> Pusher<'_> {
+) -> Pusher<'a> {
     Pusher {
         session,
         generation,
@@ -216,6 +231,8 @@ fn pusher(
         database: client.database,
         user: client.user.as_ref().map_or("", |user| &user.name),
         client: &client.address,
+        client_name: &client.name,
+        pod: &whose.attribution,
         arrived,
         silent: silent || client.reply_mode != ReplyMode::On,
     }
