@@ -77,7 +77,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
-        let plane = LogPlane::start(config, &readiness, running.configuration.clone())?;
+        let plane = LogPlane::start(config, &readiness, running.configuration.clone(), &admin)?;
         running.reloader = Some(plane.reloader());
         running.redis_addresses = plane.addresses().to_vec();
         let state = plane.state();

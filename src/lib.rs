@@ -20,6 +20,7 @@ pub mod dev;
 pub mod intake;
 pub mod letters;
 pub mod net;
+pub mod pods;
 pub mod record;
 pub mod resp;
 pub mod spool;

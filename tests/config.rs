@@ -117,6 +117,7 @@ fn every_configuration_in_the_repository_is_good() {
     fs::write(secrets.join("tokens"), "ops:token\n").unwrap();
     fs::write(secrets.join("app-password"), "password\n").unwrap();
     fs::write(secrets.join("sasl-password"), "password\n").unwrap();
+    fs::write(secrets.join("kubeconfig"), "apiVersion: v1\n").unwrap();
     let mut files: Vec<_> = fs::read_dir(root.join("config")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.push(root.join("deploy/kubernetes/log-plane.yaml"));
     assert!(files.len() >= 3, "{files:?}");

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 9] = [
     &["base"],
     &["telemetry"],
     &["net", "resp", "record"],
-    &["spool", "endpoints"],
+    &["spool", "endpoints", "pods"],
     &["delivery", "intake", "discovery", "upstream", "control"],
     &["gateway", "admin", "tail"],
     &["config", "letters"],

@@ -8,7 +8,7 @@ use globset::Glob;
 use toml::Value;
 
 use super::section::{Item, Section};
-use super::{LogConfig, cluster, kafka, route, spool};
+use super::{LogConfig, cluster, kafka, pods, route, spool};
 use crate::base::units::ByteSize;
 use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig, beyond_loopback};
 
@@ -49,6 +49,12 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
         has_spool: spool.is_some(),
     };
     let routes = route::read_all(&mut section, bounds);
+    let pods = section.table("pods").map(pods::read);
+    if let (None, Some(index)) = (&pods, routes.iter().position(|route| route.enrich.is_some_and(|enrich| enrich.pod)))
+    {
+        let fault = format!("missing, but log.route[{index}].enrich asks for pod");
+        section.problem("pods", format!("{fault}: add [log.pods], with the name of this node"));
+    }
     section.finish();
     let limits = Limits { idle_timeout, ..limits };
     LogConfig {
@@ -56,6 +62,7 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
         kafka,
         spool,
         routes,
+        pods,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use globset::Glob;
 use toml::Value;
 
+use super::enrich;
 use super::section::Section;
 use super::template::{check_pointer, check_topic, count_wildcards};
 use crate::base::units::ByteSize;
@@ -64,7 +65,6 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 }
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
-    section.later("enrich");
     section.later("join_lines");
     let key = read_key(section);
     let accept = read_accept(section);
@@ -81,6 +81,7 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
         rate_limit: read_rate_limit(section),
         dead_letter_topic: read_dead_letter_topic(section, &topic),
+        enrich: enrich::read(section),
         topic,
         key,
     }

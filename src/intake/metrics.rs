@@ -49,6 +49,8 @@ pub(super) struct IntakeMetrics {
     received_bytes: Counter,
     acknowledged: Counter,
     commands: Counter,
+    not_enriched: Counter,
+    pod_unknown: Counter,
     refused: [Counter; 8],
     closed: [Counter; 4],
     pub(super) connections: Counter,
@@ -66,6 +68,10 @@ pub(super) struct Tally {
     pub(super) commands: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    /// Records that their route could add nothing to.
+    pub(super) not_enriched: u64,
+    /// Records that went out without their pod's name, and say so.
+    pub(super) pod_unknown: u64,
     refused: [u64; 8],
 }
 
@@ -80,6 +86,14 @@ impl IntakeMetrics {
             "tidegate_log_records_refused_total",
             "Records whose command was answered with an error, by reason"
         );
+        describe_counter!(
+            "tidegate_log_records_not_enriched_total",
+            "Records that their route's fields could not be added to: no JSON object"
+        );
+        describe_counter!(
+            "tidegate_log_records_pod_unknown_total",
+            "Records whose pod was not known, and which say so"
+        );
         describe_counter!("tidegate_log_commands_total", "Commands decoded");
         describe_counter!("tidegate_log_connections_total", "Connections accepted");
         describe_counter!("tidegate_log_connections_rejected_total", "Connections turned away at max_connections");
@@ -93,6 +107,8 @@ impl IntakeMetrics {
             received_bytes: counter!("tidegate_log_received_bytes_total"),
             acknowledged: counter!("tidegate_log_records_acknowledged_total"),
             commands: counter!("tidegate_log_commands_total"),
+            not_enriched: counter!("tidegate_log_records_not_enriched_total"),
+            pod_unknown: counter!("tidegate_log_records_pod_unknown_total"),
             refused: ["no_route", "too_large", "invalid", "memory", "timed_out", "kafka", "stopping", "rate_limit"]
                 .map(refused),
             closed: ["protocol", "output", "idle", "refused"].map(closed),
@@ -162,6 +178,8 @@ impl Tally {
         let told = std::mem::replace(self, Self { received, ..Self::default() });
         metrics.acknowledged.increment(told.acknowledged);
         metrics.commands.increment(told.commands);
+        metrics.not_enriched.increment(told.not_enriched);
+        metrics.pod_unknown.increment(told.pod_unknown);
         metrics.refused.iter().zip(told.refused).filter(|(_, count)| *count > 0).for_each(|(counter, count)| {
             counter.increment(count);
         });

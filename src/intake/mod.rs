@@ -19,10 +19,13 @@ mod replies;
 mod route_counts;
 mod session;
 mod shared;
+mod stamps;
 mod transaction;
 pub mod users;
+mod whose;
 mod worker;
 
 pub use plane::{Intake, StartError};
 pub use policy::Reloader;
 pub use route_counts::RouteReport;
+pub use whose::Surroundings;

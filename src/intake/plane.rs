@@ -16,6 +16,7 @@ use super::policy::{Policy, Reloader};
 use super::route_counts::RouteReport;
 use super::shared::Shared;
 use super::users::{Users, UsersError};
+use super::whose::Surroundings;
 use super::worker::{self, Parts, Worker};
 use crate::base::budget::Budget;
 use crate::net::listener::{Accepted, Listener};
@@ -73,6 +74,7 @@ impl Intake {
         config: &IntakeConfig,
         routes: RouteTable,
         budget: Budget,
+        surroundings: Surroundings,
         adaptive: bool,
         sink: impl Fn() -> Result<S, E> + Clone + Send + 'static,
     ) -> Result<Self, StartError>
@@ -83,7 +85,7 @@ impl Intake {
         let users = Users::from_config(&config.users)?;
         let listeners: Vec<Listener> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
         let port = listeners.iter().find_map(Listener::port).unwrap_or(0);
-        let shared = Arc::new(Shared::new(config, Policy::new(users, routes), budget, port));
+        let shared = Arc::new(Shared::new(config, Policy::new(users, routes), budget, surroundings, port));
         let mut desks = Vec::with_capacity(config.threads);
         let mut threads = Vec::with_capacity(config.threads);
         for number in 0..config.threads {

@@ -10,11 +10,15 @@ use super::policy::Policy;
 use super::rate_limit::Bucket;
 use super::replies::{Pending, Replies, Success};
 use super::shared::{Shared, unix_micros};
+use super::stamps::Stamps;
+use super::whose::{Strangers, Whose};
 use crate::base::budget::Allowance;
 use crate::record::config::{Accept, Acknowledge, OnRefusal, RatePer};
 use crate::record::dead_letter::{self, Reason};
+use crate::record::enrich::{Enrichment, Facts, Scratch};
 use crate::record::headers::HeadersBuf;
 use crate::record::origin::Origin;
+use crate::record::pods::Attribution;
 use crate::record::route::{NoRoute, RecordError, Route};
 use crate::record::sink::{Destination, Record, RecordSink, Ticket};
 use crate::resp::reply::Reply;
@@ -32,6 +36,14 @@ pub(super) struct Desk<'a, S> {
     pub(super) millis: u64,
     /// Since when records find no room, if they do not.
     pub(super) starved_since: &'a mut Option<Instant>,
+    pub(super) aids: &'a mut Aids,
+}
+
+/// What records are made with that differ from what was pushed.
+pub(super) struct Aids {
+    pub(super) stamps: Stamps,
+    pub(super) scratch: Scratch,
+    pub(super) strangers: Strangers,
 }
 
 /// Who pushes.
@@ -45,6 +57,10 @@ pub(super) struct Pusher<'a> {
     pub(super) user: &'a str,
     /// Where it comes from, `host:port`.
     pub(super) address: &'a str,
+    /// What it calls itself.
+    pub(super) client_name: &'a str,
+    /// Whose connection it is.
+    pub(super) pod: &'a Attribution,
     /// When its bytes came.
     pub(super) arrived: Instant,
     pub(super) silent: bool,
@@ -62,6 +78,8 @@ pub(super) struct Binding {
     letters: Option<Destination>,
     /// What each of its records carries.
     headers: HeadersBuf,
+    /// What is added to each of them.
+    enrichment: Option<Box<Enrichment>>,
 }
 
 /// Number of records, and what they take from the budget.
@@ -82,6 +100,8 @@ pub(super) enum NotTaken {
     Wrong(Reply),
     /// There is no room; try again, until the route's patience ends.
     NoRoom,
+    /// It is not known yet whose connection it is; try again soon.
+    Awaits,
     /// There was no room for longer than the route holds.
     Refused(OnRefusal, Reply),
 }
@@ -102,6 +122,14 @@ impl AddAssign for Size {
 impl From<Reply> for NotTaken {
     fn from(reply: Reply) -> Self {
         Self::Wrong(reply)
+    }
+}
+
+// === impl Aids ===
+
+impl Aids {
+    pub(super) fn new() -> Self {
+        Self { stamps: Stamps::new(), scratch: Scratch::default(), strangers: Strangers::default() }
     }
 }
 
@@ -141,7 +169,18 @@ impl<S: RecordSink> Desk<'_, S> {
         if letters.is_some() {
             headers.restart_with_origin(&Origin { key, route: &route.config.key, client: who.address });
         }
-        Ok(Binding { route, to, limit, letters, headers })
+        let enrichment = route.config.enrich.as_ref().map(|config| {
+            let Pusher { user, address, client_name, pod, .. } = *who;
+            let node = &self.shared.surroundings.node;
+            Box::new(Enrichment::new(config, &Facts { key, client: address, client_name, user, node, pod }))
+        });
+        Ok(Binding { route, to, limit, letters, headers, enrichment })
+    }
+
+    /// True while the records wait until it is known whose connection they came by.
+    #[inline]
+    pub(super) fn awaits(&mut self, binding: &Binding, whose: &Whose) -> bool {
+        binding.route.wants_pod() && whose.awaits(&self.shared.surroundings, &mut self.aids.strangers, self.now)
     }
 
     /// Checks every record of a push and gives their number and what they take from the budget.
@@ -156,7 +195,8 @@ impl<S: RecordSink> Desk<'_, S> {
         let mut size = Size::default();
         for value in values.clone() {
             let record = Record { headers: binding.headers.as_headers(), ..Record::plain(value) };
-            size += Size { records: 1, letters: 0, bytes: value.len(), cost: record.cost() };
+            let more = binding.enrichment.as_ref().map_or(0, |enrichment| enrichment.cost());
+            size += Size { records: 1, letters: 0, bytes: value.len(), cost: record.cost() + more };
             match binding.route.check(value) {
                 Ok(()) => {}
                 Err(RecordError::NotJson) if binding.letters.is_some() => {
@@ -295,10 +335,25 @@ impl<S: RecordSink> Desk<'_, S> {
                     Err(_) => continue,
                 },
             };
+            let record = match &binding.enrichment {
+                None => record,
+                Some(enrichment) => {
+                    let (moment, scratch) = (self.aids.stamps.next(), &mut self.aids.scratch);
+                    let (record, done) = enrichment.apply(value, headers, &moment, scratch);
+                    self.tally.not_enriched += u64::from(!done);
+                    self.tally.pod_unknown += u64::from(route.wants_pod() && *who.pod == Attribution::Unknown);
+                    record
+                }
+            };
             cost += record.cost();
             route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, record, ticket));
         }
-        self.shared.budget.give_back(size.cost - cost);
+        // What was reserved for enriched records is an estimate.
+        if cost > size.cost {
+            self.shared.budget.take(cost - size.cost);
+        } else {
+            self.shared.budget.give_back(size.cost - cost);
+        }
     }
 
     /// Hands a record that is not what its route asks for to the route's dead-letter topic; gives what it cost.
@@ -318,8 +373,13 @@ impl<S: RecordSink> Desk<'_, S> {
         let name = topic.as_ref().map_or("", |topic| topic.as_str());
         let now = i64::try_from(unix_micros(SystemTime::now()) / 1000).unwrap_or(i64::MAX);
         let mut headers = HeadersBuf::default();
-        dead_letter::address(&mut headers, record, Reason::InvalidJson, name, now);
-        let letter = Record { headers: headers.as_headers(), ..*record };
+        let mut record = *record;
+        if let Some(enrichment) = binding.enrichment.as_ref().filter(|enrichment| !enrichment.writes_value()) {
+            let (moment, scratch) = (self.aids.stamps.next(), &mut self.aids.scratch);
+            record = enrichment.apply(record.value, record.headers, &moment, scratch).0;
+        }
+        dead_letter::address(&mut headers, &record, Reason::InvalidJson, name, now);
+        let letter = Record { headers: headers.as_headers(), ..record };
         route.with_choice(key, who.hash, record.value, |choice| self.sink.append(letters, choice, letter, ticket));
         letter.cost()
     }

@@ -13,6 +13,7 @@ use super::commands::scripts::Scripts;
 use super::config::{IntakeConfig, Limits};
 use super::metrics::IntakeMetrics;
 use super::policy::Policy;
+use super::whose::Surroundings;
 use crate::base::budget::Budget;
 
 /// How much half-read frames may take where the budget is used up, in bytes.
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// Bytes of half-read frames beyond the budget.
     pub reserve: Budget,
+    /// What surrounds the process.
+    pub surroundings: Surroundings,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -61,7 +64,13 @@ pub(super) struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub(super) fn new(config: &IntakeConfig, policy: Policy, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(
+        config: &IntakeConfig,
+        policy: Policy,
+        budget: Budget,
+        surroundings: Surroundings,
+        tcp_port: u16,
+    ) -> Self {
         let started_at = SystemTime::now();
         Self {
             limits: config.limits.clone(),
@@ -70,6 +79,7 @@ impl Shared {
             policy: ArcSwap::new(Arc::new(policy)),
             budget,
             reserve: Budget::new(RESERVE),
+            surroundings,
             metrics: IntakeMetrics::register(),
             counters: Counters::default(),
             run_id: run_id(started_at),

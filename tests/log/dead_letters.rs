@@ -32,7 +32,7 @@ fn lines(output: &Output) -> Vec<String> {
 #[test]
 fn what_is_not_json_becomes_a_dead_letter_and_its_neighbours_do_not() {
     let (key, dead) = (unique("json"), unique("dead"));
-    let route = format!("validate = \"json\"\ndead_letter_topic = \"{dead}\"\npartition_by = \"key\"");
+    let route = format!("hold_ms = 20000\nvalidate = \"json\"\ndead_letter_topic = \"{dead}\"\npartition_by = \"key\"");
     let tidegate = Setup::shared().topic(&key, 1, &route).start();
     let mut client = connect(&tidegate);
     assert_eq!(client.command(["RPUSH", &key, "{\"n\":1}", "{\"n\":", "{\"n\":2}"]), Reply::Integer(3));
@@ -66,7 +66,7 @@ fn what_the_broker_alone_finds_too_large_is_a_dead_letter_cut_to_fit_its_topic()
     kafka.create_topic(&key, 1, 1, &[("max.message.bytes", "20000")]);
     kafka.create_topic(&tight, 1, 1, &[("max.message.bytes", "30000")]);
     let route = |prefix: &str, dead: &str| {
-        format!("key = \"{prefix}-*\"\ntopic = \"{key}\"\ndead_letter_topic = \"{dead}\"\n{CREATE}")
+        format!("key = \"{prefix}-*\"\ntopic = \"{key}\"\ndead_letter_topic = \"{dead}\"\nhold_ms = 20000\n{CREATE}")
     };
     let setup = Setup::shared().kafka("compression = \"none\"");
     let tidegate = setup.route(&route("roomy", &roomy)).route(&route("tight", &tight)).start();
@@ -148,7 +148,7 @@ fn success_is_said_only_when_the_dead_letter_is_safe() {
 #[test]
 fn dead_letters_are_listed_and_sent_again_once() {
     let (key, other, dead) = (unique("again"), unique("other"), unique("dead"));
-    let route = format!("validate = \"json\"\ndead_letter_topic = \"{dead}\"\npartition_by = \"key\"");
+    let route = format!("hold_ms = 20000\nvalidate = \"json\"\ndead_letter_topic = \"{dead}\"\npartition_by = \"key\"");
     let tidegate = Setup::shared().topic(&key, 1, &route).topic(&other, 1, &route).start();
     let mut client = connect(&tidegate);
     let bad: Vec<String> = (0..1200).map(|number| format!("bad {number}")).collect();

@@ -18,6 +18,7 @@ mod conformance;
 mod dead_letters;
 mod delivery;
 mod dev;
+mod enrich;
 mod headers;
 mod misbehave;
 mod outage;

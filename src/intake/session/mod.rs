@@ -14,6 +14,7 @@ use super::push::{Binding, Desk};
 use super::replies::Replies;
 use super::shared::Shared;
 use super::transaction::Transaction;
+use super::whose::Whose;
 use crate::net::stream::Stream;
 use crate::record::config::Accept;
 use crate::record::route::connection_hash;
@@ -38,6 +39,8 @@ pub(super) enum Flow {
     Hungry,
     /// It waits for room in the budget.
     Parked,
+    /// It waits to be known.
+    Awaiting,
     /// It waits for replies to be settled, or read.
     Full,
     /// It closes once its replies are out.
@@ -78,6 +81,7 @@ pub(super) struct Session {
     /// The version of the policy under which user and route were found.
     policy: u64,
     ids: StreamIds,
+    whose: Whose,
 }
 
 /// What tells a session from others.
@@ -105,6 +109,8 @@ enum Done {
     Yes,
     /// Carry it out again when there is room.
     NoRoom,
+    /// Carry it out again when it is known whose it is, or known that it will not be.
+    Awaits,
     Close(Option<Closed>),
 }
 
@@ -124,6 +130,7 @@ impl Session {
     pub(super) fn new(stream: Stream, client: Client, seat: Seat, policy: u64) -> Self {
         Self {
             stream,
+            whose: Whose::new(&client, seat.arrived),
             client,
             mark: Mark::default(),
             replies: Replies::default(),
@@ -232,6 +239,11 @@ impl Session {
                 Done::NoRoom => {
                     self.decoded = Some(length);
                     self.flow = Flow::Parked;
+                    break;
+                }
+                Done::Awaits => {
+                    self.decoded = Some(length);
+                    self.flow = Flow::Awaiting;
                     break;
                 }
                 Done::Close(why) => self.close(desk, why),

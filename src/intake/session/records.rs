@@ -13,6 +13,7 @@ use crate::intake::push::{Binding, Desk, NotTaken, Pusher, Size};
 use crate::intake::replies::Success;
 use crate::intake::shared::unix_micros;
 use crate::intake::transaction::Transaction;
+use crate::intake::whose::Whose;
 use crate::record::config::{Accept, OnRefusal};
 use crate::record::sink::RecordSink;
 use crate::resp::decode::Args;
@@ -55,12 +56,18 @@ impl Session {
         desk: &mut Desk<'_, S>,
     ) -> Result<(), NotTaken> {
         let parcel = self.parcel(args, kind)?;
-        let who = self.seat.pusher(&self.client, false);
+        if self.whose.refresh(&desk.shared.surroundings, &self.client) {
+            self.bound = None;
+        }
+        let who = self.seat.pusher(&self.client, &self.whose, false);
         if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
             let binding = desk.bind(parcel.key, kind, &who)?;
             self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
         }
         let Some(bound) = &self.bound else { return Ok(()) };
+        if desk.awaits(&bound.binding, &self.whose) {
+            return Err(NotTaken::Awaits);
+        }
         parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
         self.client.takes_reply();
         Ok(())
@@ -94,6 +101,7 @@ impl Session {
         match why {
             NotTaken::Wrong(reply) | NotTaken::Refused(OnRefusal::Error, reply) => self.reply(&reply),
             NotTaken::NoRoom => Done::NoRoom,
+            NotTaken::Awaits => Done::Awaits,
             NotTaken::Refused(OnRefusal::Close, _) => Done::Close(Some(Closed::Refused)),
         }
     }
@@ -137,7 +145,7 @@ impl Session {
 
     fn rehearse<S: RecordSink>(&mut self, args: Args<'_>, kind: Accept, desk: &mut Desk<'_, S>) -> Result<(), Reply> {
         let parcel = self.parcel(args, kind)?;
-        let who = self.seat.pusher(&self.client, false);
+        let who = self.seat.pusher(&self.client, &self.whose, false);
         let binding = desk.bind(parcel.key, kind, &who)?;
         parcel.rehearse(&binding, desk, &who).map(|_| ())
     }
@@ -155,9 +163,9 @@ impl Session {
                 self.client.queued = None;
                 if close { Done::Close(None) } else { Done::Yes }
             }
-            Err(NotTaken::NoRoom) => {
+            Err(why @ (NotTaken::NoRoom | NotTaken::Awaits)) => {
                 self.transaction = Some(transaction);
-                Done::NoRoom
+                self.not_taken(why)
             }
             Err(why) => {
                 self.client.queued = None;
@@ -170,20 +178,24 @@ impl Session {
     fn try_exec<S: RecordSink>(&mut self, transaction: &Transaction, desk: &mut Desk<'_, S>) -> Result<bool, NotTaken> {
         let silent = self.client.reply_mode != ReplyMode::On;
         let mut plan = Vec::with_capacity(transaction.commands.len());
+        self.whose.refresh(&desk.shared.surroundings, &self.client);
         for (spec, args) in &transaction.commands {
             let push = match pushes(spec) {
                 None => None,
                 Some(kind) => {
                     let parcel = self.parcel(args.as_args(), kind)?;
-                    let who = self.seat.pusher(&self.client, silent);
+                    let who = self.seat.pusher(&self.client, &self.whose, silent);
                     let binding = desk.bind(parcel.key, kind, &who)?;
+                    if desk.awaits(&binding, &self.whose) {
+                        return Err(NotTaken::Awaits);
+                    }
                     let size = parcel.rehearse(&binding, desk, &who)?;
                     Some((parcel, binding, size))
                 }
             };
             plan.push((*spec, args.as_args(), push));
         }
-        let who = self.seat.pusher(&self.client, silent);
+        let who = self.seat.pusher(&self.client, &self.whose, silent);
         admit_all(plan.iter().filter_map(|(_, _, push)| push.as_ref()), desk, &who)?;
         self.client.takes_reply();
         if !silent {
@@ -193,7 +205,7 @@ impl Session {
         for (spec, args, push) in plan {
             match push {
                 Some((parcel, binding, size)) => {
-                    let who = self.seat.pusher(&self.client, silent);
+                    let who = self.seat.pusher(&self.client, &self.whose, silent);
                     parcel.submit(&binding, size, desk, &who, &mut self.replies);
                 }
                 None => {
@@ -213,7 +225,7 @@ impl Session {
 impl Seat {
     /// Who pushes, from the parts of a session that a push does not change.
     #[inline]
-    fn pusher(self, client: &Client, silent: bool) -> Pusher<'_> {
+    fn pusher<'a>(self, client: &'a Client, whose: &'a Whose, silent: bool) -> Pusher<'a> {
         Pusher {
             session: self.index,
             generation: self.generation,
@@ -221,6 +233,8 @@ impl Seat {
             database: client.database,
             user: client.user.as_ref().map_or("", |user| &user.name),
             address: &client.address,
+            client_name: &client.name,
+            pod: &whose.attribution,
             arrived: self.arrived,
             silent: silent || client.reply_mode != ReplyMode::On,
         }

@@ -19,6 +19,7 @@ use slab::Slab;
 use super::client::Client;
 use super::linger::Linger;
 use super::metrics::{Closed, Tally};
+use super::push::Aids;
 use super::session::{Flow, Seat, Session};
 use super::shared::{Shared, unix_micros};
 use crate::base::budget::Allowance;
@@ -58,6 +59,8 @@ pub(super) struct Worker<S> {
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
+    /// Sessions that wait to be known: looked at again at every tick.
+    awaiting: Vec<usize>,
     generation: u32,
     /// Room was given back since records found none.
     retry: bool,
@@ -105,12 +108,14 @@ impl<S: RecordSink> Worker<S> {
                 shared: parts.shared,
                 policy,
                 starved_since: None,
+                aids: Aids::new(),
             },
             load: parts.load,
             adaptive: parts.adaptive,
             buffer: vec![0; READ].into_boxed_slice(),
             to_read: Vec::new(),
             to_write: Vec::new(),
+            awaiting: Vec::new(),
             generation: 0,
             retry: false,
             outcomes: false,
@@ -168,7 +173,11 @@ impl<S: RecordSink> Worker<S> {
         let blocked = self.back.starved_since.is_some() && !self.retry;
         if self.back.sink.can_flush() || (!blocked && !self.to_read.is_empty()) {
             Duration::ZERO
-        } else if blocked || self.stopping_since.is_some() || self.back.sink.unsettled() > 0 {
+        } else if blocked
+            || self.stopping_since.is_some()
+            || self.back.sink.unsettled() > 0
+            || !self.awaiting.is_empty()
+        {
             TICK
         } else {
             IDLE_TICK
@@ -254,7 +263,11 @@ impl<S: RecordSink> Worker<S> {
             {
                 session.flow = Flow::Closing;
             }
-            if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
+            if session.flow == Flow::Awaiting {
+                // Not on the other list meanwhile, whatever its socket tells.
+                session.listed = true;
+                self.awaiting.push(index);
+            } else if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
                 list(session, index, &mut self.to_read);
             }
             if session.replies.has_news() || session.ended || session.flow == Flow::Closing {
@@ -343,6 +356,7 @@ impl<S: RecordSink> Worker<S> {
         }
         self.ticked = now;
         self.back.sink.tick(now);
+        self.to_read.append(&mut self.awaiting);
         #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
         self.back.shared.metrics.in_flight_bytes.set(self.back.shared.budget.used() as f64);
         if self.back.shared.budget.used() <= self.back.shared.budget.limit() / 2 {

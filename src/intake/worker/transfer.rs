@@ -10,7 +10,7 @@ use crate::base::budget::Allowance;
 use crate::intake::linger::Linger;
 use crate::intake::metrics::{Closed, Refusal, Tally};
 use crate::intake::policy::Policy;
-use crate::intake::push::Desk;
+use crate::intake::push::{Aids, Desk};
 use crate::intake::session::{Flow, Session};
 use crate::intake::shared::Shared;
 use crate::record::sink::{Failure, RecordSink};
@@ -28,6 +28,7 @@ pub(super) struct Back<S> {
     pub(super) tally: Tally,
     pub(super) allowance: Allowance,
     pub(super) starved_since: Option<Instant>,
+    pub(super) aids: Aids,
 }
 
 // === impl Back ===
@@ -57,16 +58,17 @@ impl<S> Back<S> {
             now,
             millis: self.shared.millis(now),
             starved_since: &mut self.starved_since,
+            aids: &mut self.aids,
         }
     }
 }
 
 /// Goes on with a session's backlog, then reads once from its socket.
 pub(super) fn read_one<S: RecordSink>(session: &mut Session, back: &mut Back<S>, buffer: &mut [u8], now: Instant) {
-    if matches!(session.flow, Flow::Parked | Flow::Full) {
+    if matches!(session.flow, Flow::Parked | Flow::Full | Flow::Awaiting) {
         session.resume(&mut back.desk(now));
     }
-    if !session.readable || matches!(session.flow, Flow::Parked | Flow::Full) {
+    if !session.readable || matches!(session.flow, Flow::Parked | Flow::Full | Flow::Awaiting) {
         return;
     }
     match session.stream.read(buffer) {
