@@ -11,6 +11,7 @@ use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
 use super::cluster::ClusterConfig;
 use super::commands::scripts::Scripts;
 use super::config::{IntakeConfig, Limits};
+use super::logins::FailedLogins;
 use super::metrics::IntakeMetrics;
 use super::policy::Policy;
 use crate::base::budget::Budget;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// Bytes of half-read frames beyond the budget.
     pub reserve: Budget,
+    /// Who failed to log in of late.
+    pub logins: FailedLogins,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -63,6 +66,8 @@ impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
     pub(super) fn new(config: &IntakeConfig, policy: Policy, budget: Budget, tcp_port: u16) -> Self {
         let started_at = SystemTime::now();
+        let metrics = IntakeMetrics::register();
+        metrics.certificate(policy.tls.as_ref());
         Self {
             limits: config.limits.clone(),
             cluster: config.cluster.clone(),
@@ -70,7 +75,8 @@ impl Shared {
             policy: ArcSwap::new(Arc::new(policy)),
             budget,
             reserve: Budget::new(RESERVE),
-            metrics: IntakeMetrics::register(),
+            logins: FailedLogins::default(),
+            metrics,
             counters: Counters::default(),
             run_id: run_id(started_at),
             tcp_port,
