@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod spool;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -64,6 +66,9 @@ pub enum Command {
     /// the record's value alone.
     #[command(after_help = TAIL_EXAMPLES)]
     Tail(TailArguments),
+    /// Look into a spool's directory without changing it, beside a running Tidegate or after one
+    #[command(subcommand, after_help = spool::EXAMPLES)]
+    Spool(spool::SpoolCommand),
 }
 
 const TAIL_EXAMPLES: &str = "Examples:

@@ -57,6 +57,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             };
             Ok(tail::run(&kafka, arguments.into())?)
         }
+        Command::Spool(command) => command.run(),
     }
 }
 
