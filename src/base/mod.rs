@@ -3,4 +3,5 @@
 pub mod budget;
 pub mod drain;
 pub mod readiness;
+pub mod scheduling;
 pub mod units;

@@ -9,7 +9,6 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use mio::{Poll, Waker};
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, thread_native_id};
 use tokio::task::JoinSet;
 
 use super::config::{IntakeConfig, ListenAddress};
@@ -20,6 +19,7 @@ use super::users::{Users, UsersError};
 use super::whose::Surroundings;
 use super::worker::{self, Parts, Worker};
 use crate::base::budget::Budget;
+use crate::base::scheduling::yield_to_nobody;
 use crate::net::listener::{Accepted, Listener};
 use crate::record::route::RouteTable;
 use crate::record::sink::RecordSink;
@@ -205,16 +205,6 @@ fn start_worker<S: RecordSink, E: Display>(
         Ok(Ok(())) => Ok((Door { inbox, waker, load }, thread)),
         Ok(Err(error)) => Err(StartError::Worker(error)),
         Err(_) => Err(StartError::Worker("its thread ended in a panic".into())),
-    }
-}
-
-/// Batch scheduling, inherited by the threads of the worker's producer: the thread that sends to the broker no longer
-/// takes the processor at a batch's first record, which would split the batch.
-fn yield_to_nobody() {
-    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
-    let set = thread_priority::set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
-    if let Err(error) = set {
-        tracing::debug!(?error, "batch scheduling is not to be had; batches may be smaller");
     }
 }
 

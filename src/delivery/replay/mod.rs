@@ -35,6 +35,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::config::KafkaConfig;
 use super::failover::FailoverShared;
 use super::topics::Directory;
+use crate::base::scheduling::yield_to_nobody;
 use crate::spool;
 pub use report::BacklogReport;
 use turn::Replayer;
@@ -80,6 +81,7 @@ impl Backlog {
         };
         let (started, outcome) = sync_channel(1);
         let thread = std::thread::Builder::new().name("replay".into()).spawn(move || {
+            yield_to_nobody();
             match Replayer::new(parts, replay, Instant::now()) {
                 Ok(replayer) => {
                     // The starter waits for this and is there.

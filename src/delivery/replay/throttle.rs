@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 
 /// What a lane begins with, in bytes.
 pub(super) const FIRST: usize = 64 << 10;
-/// The most of one message set: up to here a group is taken or refused whole, so that what the broker finds too large is
-/// met before anything behind it goes.
-const ONE_SET: usize = 900_000;
-/// The most of one group, in bytes.
-const MOST: usize = 4 << 20;
+/// The most of one group, in bytes: one message set, which the broker takes or refuses whole, so that nothing goes behind
+/// what it finds too large. Several requests on their way would cost librdkafka's broker thread several times as much.
+const MOST: usize = 900_000;
 /// The first pause after a failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -61,10 +59,7 @@ impl Throttle {
     pub(super) fn delivered(&mut self) {
         self.pause = Duration::ZERO;
         self.until = None;
-        let next = 2 * self.allowance;
-        // From one message set to several only by the step between.
-        let next = if self.allowance < ONE_SET { next.min(ONE_SET) } else { next };
-        self.allowance = next.min(self.cap);
+        self.allowance = (2 * self.allowance).min(self.cap);
     }
 
     /// A group is not answered in time.
@@ -95,15 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_while_kafka_takes_it_and_stops_at_one_set_before_it_takes_more() {
+    fn it_grows_while_kafka_takes_it_up_to_one_message_set() {
         let mut throttle = Throttle::new();
         let mut seen = vec![throttle.allowance()];
         for _ in 0..8 {
             throttle.delivered();
             seen.push(throttle.allowance());
         }
-        assert_eq!(seen[..6], [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, ONE_SET, 2 * ONE_SET]);
-        assert_eq!(seen.last(), Some(&MOST));
+        assert_eq!(seen[..6], [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, MOST, MOST]);
         throttle.late();
         assert_eq!(throttle.allowance(), FIRST);
     }

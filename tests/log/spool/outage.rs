@@ -46,7 +46,8 @@ fn an_outage(disturb: impl FnOnce(&Kafka), mend: impl FnOnce(&Kafka)) {
     wait_drained(&tidegate);
     memory.assert_within(LIMIT);
     assert_eq!(outcome.refused, 0);
-    assert!(outcome.longest < Duration::from_secs(1), "{:?}", outcome.longest);
+    assert!(outcome.slow * 100 < outcome.acknowledged, "{} replies took over a second", outcome.slow);
+    assert!(outcome.longest < Duration::from_secs(5), "{:?}: clients would have given up", outcome.longest);
     let again = verify_in(&outcome, &kafka.bootstrap(), &keys);
     println!("{again} came twice, {} counted", counted_twice(&tidegate));
     assert!(again <= counted_twice(&tidegate), "{again} records came twice, {} counted", counted_twice(&tidegate));

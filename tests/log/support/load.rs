@@ -60,6 +60,7 @@ struct Counts {
     refused: AtomicU64,
     closed: AtomicU64,
     longest: AtomicU64,
+    slow: AtomicU64,
 }
 
 /// All that was sent, and how it went.
@@ -74,6 +75,8 @@ pub struct Outcome {
     pub closed: u64,
     /// The longest that a client waited for its next reply: what its read timeout would have to allow.
     pub longest: Duration,
+    /// Replies that a client waited for longer than a second.
+    pub slow: u64,
 }
 
 impl Load {
@@ -121,6 +124,7 @@ impl Load {
             refused: counts.refused.load(Ordering::Relaxed),
             closed: counts.closed.load(Ordering::Relaxed),
             longest: Duration::from_micros(counts.longest.load(Ordering::Relaxed)),
+            slow: counts.slow.load(Ordering::Relaxed),
         }
     }
 }
@@ -205,6 +209,7 @@ fn exchange(
         };
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
         counts.longest.fetch_max(waited, Ordering::Relaxed);
+        counts.slow.fetch_add(u64::from(waited > 1_000_000), Ordering::Relaxed);
         before = Instant::now();
     }
     Ok(())
