@@ -31,10 +31,23 @@ pub(crate) fn tidegate(bootstrap: &str, compression: &str, threads: usize, pinni
 
 /// As [`tidegate`], with a spool in its own directory.
 pub(crate) fn tidegate_with_spool(bootstrap: &str, pinning: Pinning) -> Tidegate {
-    start(bootstrap, "none", 1, "[log.spool]\ndirectory = \"spool\"\n", pinning)
+    start(bootstrap, "none", 1, SPOOL, pinning)
 }
 
 fn start(bootstrap: &str, compression: &str, threads: usize, spool: &str, pinning: Pinning) -> Tidegate {
+    let tidegate = Tidegate::start(&config(bootstrap, compression, threads, spool));
+    pinning.place(tidegate.pid(), threads > 1);
+    tidegate
+}
+
+/// A configuration with a spool, for a Kafka that may be away.
+pub(crate) fn config_with_spool(bootstrap: &str) -> String {
+    config(bootstrap, "none", 1, SPOOL)
+}
+
+const SPOOL: &str = "[log.spool]\ndirectory = \"spool\"\n";
+
+fn config(bootstrap: &str, compression: &str, threads: usize, spool: &str) -> String {
     let routes: String = ROUTES
         .iter()
         .filter(|route| route.acknowledge != "spool" || !spool.is_empty())
@@ -43,19 +56,22 @@ fn start(bootstrap: &str, compression: &str, threads: usize, spool: &str, pinnin
         })
         .collect();
     let brokers = bootstrap.replace(',', "\", \"");
-    let tidegate = Tidegate::start(&format!(
+    format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n[log]\nlisten = [\"127.0.0.1:{}\"]\nthreads = {threads}\n\
          [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{spool}{routes}",
         free_port(),
         free_port(),
-    ));
-    pinning.place(tidegate.pid(), threads > 1);
-    tidegate
+    )
 }
 
 /// Starts redis-server, pinned, without persistence.
 pub(crate) fn redis(pinning: Pinning) -> RedisServer {
-    let mut redis = RedisServer::start();
+    redis_with(&[], pinning)
+}
+
+/// As [`redis`], with further arguments.
+pub(crate) fn redis_with(args: &[&str], pinning: Pinning) -> RedisServer {
+    let mut redis = RedisServer::start_with(args);
     pinning.place(redis.process().id(), false);
     redis
 }
@@ -95,12 +111,26 @@ pub(crate) fn offsets(bootstrap: &str) -> BaseConsumer {
     ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap()
 }
 
+/// How many records have come to a topic.
+pub(crate) fn topic_end(kafka: &BaseConsumer, topic: &str, partitions: i32) -> u64 {
+    let end = |partition| {
+        let (_, end) = kafka.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap();
+        u64::try_from(end).unwrap()
+    };
+    (0..partitions).map(end).sum()
+}
+
 // === impl Subject ===
 
 impl<'a> Subject<'a> {
     pub(crate) fn redis(redis: &mut RedisServer) -> Self {
         let (address, pid) = (redis.address(), redis.process().id());
         Self { name: "redis-server".to_owned(), address, pid, key: ROUTES[0].topic, place: Place::List }
+    }
+
+    /// As [`Subject::redis`], by another name.
+    pub(crate) fn redis_as(name: &str, redis: &mut RedisServer) -> Self {
+        Self { name: name.to_owned(), ..Self::redis(redis) }
     }
 
     /// Tidegate into the topic of `ROUTES[route]`.
@@ -154,12 +184,7 @@ impl<'a> Subject<'a> {
             Place::List => {
                 u64::try_from(RespClient::connect(self.address).command(["LLEN", self.key]).integer()).unwrap()
             }
-            Place::Topic { kafka, route, .. } => (0..route.partitions)
-                .map(|partition| {
-                    let (_, end) = kafka.fetch_watermarks(route.topic, partition, Duration::from_secs(10)).unwrap();
-                    u64::try_from(end).unwrap()
-                })
-                .sum(),
+            Place::Topic { kafka, route, .. } => topic_end(kafka, route.topic, route.partitions),
         }
     }
 
