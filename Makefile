@@ -25,8 +25,9 @@ build: ## build the optimised binary, target/release/tidegate
 test: ## install what the tests need (once), then run them all
 	@echo "make test: tests/bed/install.sh installs the real clients and Kafka that the tests speak to"
 	tests/bed/install.sh
-	@echo "make test: a minute of random bytes for the decoder, then every suite"
-	FUZZ_SECONDS=60 tests/fuzz/run.sh
+	@echo "make test: a minute of random bytes for the decoder and of damage for the spool, then every suite"
+	tests/fuzz/run.sh decoder 30
+	tests/fuzz/run.sh spool 30
 	cargo test $(TEST_FLAGS) --lib --bins --tests
 
 faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
@@ -46,5 +47,6 @@ lint: ## check the format, and clippy without warnings
 fmt: ## format the code
 	cargo fmt
 
-fuzz: ## feed the decoder random bytes for FUZZ_SECONDS (60)
-	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+fuzz: ## feed the decoder random bytes, and damage spools, for FUZZ_SECONDS (60) each
+	tests/fuzz/run.sh decoder $(FUZZ_SECONDS)
+	tests/fuzz/run.sh spool $(FUZZ_SECONDS)

@@ -77,7 +77,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
-        let plane = LogPlane::start(config, &readiness, running.configuration.clone())?;
+        let plane = LogPlane::start(config, &readiness, running.configuration.clone(), &admin)?;
         running.reloader = Some(plane.reloader());
         running.redis_addresses = plane.addresses().to_vec();
         let state = plane.state();
@@ -147,6 +147,7 @@ impl Running {
     pub fn address_lines(&self) -> Vec<String> {
         let redis = self.redis_addresses.iter().map(|address| match address {
             ListenAddress::Tcp(address) => format!("redis  redis://{address}"),
+            ListenAddress::Tls(address) => format!("redis  rediss://{address}"),
             ListenAddress::Unix(path) => format!("redis  unix:{}", path.display()),
         });
         let admin = self.admin_address.map(|address| format!("admin  http://{address}"));

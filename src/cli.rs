@@ -1,5 +1,8 @@
 //! The command line.
 
+mod dead_letters;
+pub mod spool;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +10,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::dev::DevOptions;
 use crate::tail::{FieldFilter, TailOptions};
 use crate::telemetry::logging::LogFormat;
+
+pub use dead_letters::DeadLettersArguments;
 
 /// Speaks Redis to applications and puts every record into Apache Kafka.
 #[derive(Debug, Parser)]
@@ -64,6 +69,11 @@ pub enum Command {
     /// the record's value alone.
     #[command(after_help = TAIL_EXAMPLES)]
     Tail(TailArguments),
+    /// See what Kafka or a route did not take, and send it again
+    DeadLetters(DeadLettersArguments),
+    /// Look into a spool's directory without changing it, beside a running Tidegate or after one
+    #[command(subcommand, after_help = spool::EXAMPLES)]
+    Spool(spool::SpoolCommand),
 }
 
 const TAIL_EXAMPLES: &str = "Examples:

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! log   socket → resp → intake session → record route → delivery → Kafka    (acknowledged back to the reply)
+//!                                                           ↓ ↑
+//!                                                          spool (this machine's disk, for what Kafka does not take in time)
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
@@ -16,7 +18,9 @@ pub mod config;
 pub mod delivery;
 pub mod dev;
 pub mod intake;
+pub mod letters;
 pub mod net;
+pub mod pods;
 pub mod record;
 pub mod resp;
 pub mod spool;

@@ -9,7 +9,7 @@ use tidegate::cli::{Cli, Command};
 use tidegate::config::{self, Config, ConfigError, Loaded};
 use tidegate::tail::{self, KafkaAccess};
 use tidegate::telemetry::logging::{self, LoggingError};
-use tidegate::{app, dev};
+use tidegate::{app, dev, letters};
 
 /// librdkafka allocates and frees once a record; jemalloc takes a third less for it than the C library's allocator, whose
 /// cache for a thread holds few of a batch's many. Its symbols are malloc's own here, so that C code uses it as well.
@@ -57,6 +57,11 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             };
             Ok(tail::run(&kafka, arguments.into())?)
         }
+        Command::DeadLetters(arguments) => {
+            let (kafka, options, action) = arguments.resolve()?;
+            Ok(letters::run(&kafka, &options, action)?)
+        }
+        Command::Spool(command) => command.run(),
     }
 }
 

@@ -10,10 +10,10 @@ const LAYERS: [&[&str]; 9] = [
     &["base"],
     &["telemetry"],
     &["net", "resp", "record"],
-    &["spool", "endpoints"],
+    &["spool", "endpoints", "pods"],
     &["delivery", "intake", "discovery", "upstream", "control"],
     &["gateway", "admin", "tail"],
-    &["config"],
+    &["config", "letters"],
     &["app"],
     &["dev"],
 ];

@@ -10,6 +10,7 @@ use crate::subject::{
     Figures, Subject, alternate, config_with_spool, offsets, redis, redis_with, tidegate_with_spool, topic_end,
 };
 use crate::system::{self, Pinning};
+use crate::wire::Access;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ fn from_disk(options: &Options, pinning: Pinning) {
     let mock = mock();
     let kafka = offsets(mock.bootstrap());
     let mut memory = redis(pinning);
-    let append = |policy| redis_with(&["--appendonly", "yes", "--appendfsync", policy], pinning);
+    let append = |policy| redis_with(pinning, &["--appendonly", "yes", "--appendfsync", policy]);
     let (mut everysec, mut always) = (append("everysec"), append("always"));
     let with_spool = tidegate_with_spool(mock.bootstrap(), pinning);
     let subjects = [
@@ -148,7 +149,8 @@ fn direct(options: &Options, pinning: Pinning) -> Figures {
 }
 
 fn push(tidegate: &Tidegate, key: &str, load: Load) -> crate::client::Outcome {
-    let client = Client::connect(tidegate.redis_addr(), key, load).unwrap_or_else(|e| panic!("{e}"));
+    let client =
+        Client::connect(tidegate.redis_addr(), &Access::default(), key, load).unwrap_or_else(|e| panic!("{e}"));
     client.run().unwrap_or_else(|e| panic!("{key}: {e}\n{}", tidegate.log()))
 }
 

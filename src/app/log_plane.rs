@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use super::log_state::LogState;
 use super::reload::Status;
 use crate::base::budget::Budget;
+use crate::base::drain::Drain;
 use crate::base::readiness::{Gate, Readiness};
 use crate::config::LogConfig;
 use crate::delivery::config::Linger;
 use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory};
 use crate::intake::config::ListenAddress;
-use crate::intake::{Intake, Reloader};
+use crate::intake::{Intake, Reloader, Surroundings};
+use crate::pods;
+use crate::pods::config::PodsConfig;
+use crate::record::pods::Pods;
 use crate::record::route::RouteTable;
 use crate::spool::Spool;
 
@@ -35,7 +39,12 @@ struct Durable {
 
 impl LogPlane {
     /// Starts it; it is ready once it can acknowledge safely: Kafka was seen, or the spool takes records.
-    pub(super) fn start(config: LogConfig, readiness: &Readiness, configuration: Status) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        config: LogConfig,
+        readiness: &Readiness,
+        configuration: Status,
+        drain: &Drain,
+    ) -> anyhow::Result<Self> {
         let limits = &config.intake.limits;
         let routes = RouteTable::compile(config.routes)?;
         let budget = Budget::new(limits.memory);
@@ -52,7 +61,9 @@ impl LogPlane {
             durable = Some(Durable { spool: opened, backlog: Arc::new(backlog) });
         }
         let adaptive = config.kafka.linger == Linger::Adaptive;
-        let intake = Intake::start(&config.intake, routes, budget.clone(), adaptive, move || sinks.build())?;
+        let surroundings = surroundings(config.pods, drain);
+        let intake =
+            Intake::start(&config.intake, routes, budget.clone(), surroundings, adaptive, move || sinks.build())?;
         let gate = readiness.gate("log", "an answer from Kafka");
         tokio::spawn(become_ready(gate, health, durable.as_ref().map(|durable| durable.spool.clone())));
         let backlog = durable.as_ref().map(|durable| durable.backlog.clone());
@@ -93,6 +104,23 @@ impl LogPlane {
             }
         }
     }
+}
+
+/// What records say of where this runs; starts to follow the node's pods, where they are asked for.
+fn surroundings(config: Option<PodsConfig>, drain: &Drain) -> Surroundings {
+    let Some(config) = config else {
+        return Surroundings { node: node_name(), ..Surroundings::default() };
+    };
+    let pods = Arc::new(Pods::default());
+    let surroundings = Surroundings { node: config.node.clone(), pods: Some(pods.clone()), pod_wait: config.wait };
+    tokio::spawn(pods::follow(config, pods, drain.clone()));
+    surroundings
+}
+
+/// Outside of Kubernetes a node is called what the machine is.
+fn node_name() -> String {
+    let named = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
 /// Drops the gate once. It is not closed again when Kafka goes away: leaving the Service would make its outage one of the

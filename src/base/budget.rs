@@ -86,7 +86,12 @@ impl Budget {
         true
     }
 
-    /// Gives back bytes that [`Budget::try_take`] took.
+    /// Takes `bytes` whether they fit or not: for what is in memory already and grows a little.
+    pub fn take(&self, bytes: usize) {
+        self.inner.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back bytes that were taken.
     pub fn give_back(&self, bytes: usize) {
         self.inner.used.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -8,15 +8,19 @@
 
 mod admin;
 mod changes;
+mod cluster;
+mod enrich;
 mod files;
 mod kafka;
 mod log;
+mod pods;
 mod report;
 mod route;
 mod secret;
 mod section;
 mod spool;
 mod template;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +29,7 @@ use toml::de::DeTable;
 use crate::admin::config::AdminConfig;
 use crate::delivery::config::KafkaConfig;
 use crate::intake::config::IntakeConfig;
+use crate::pods::config::PodsConfig;
 use crate::record::config::RouteConfig;
 use crate::spool::SpoolConfig;
 
@@ -54,6 +59,8 @@ pub struct LogConfig {
     pub spool: Option<SpoolConfig>,
     /// Routes in order, at least one; the first match wins.
     pub routes: Vec<RouteConfig>,
+    /// The node's pods, where records name theirs.
+    pub pods: Option<PodsConfig>,
 }
 
 /// A file that was read and found good.

@@ -5,18 +5,29 @@ use std::time::Duration;
 use globset::Glob;
 use toml::Value;
 
+use super::enrich;
 use super::section::Section;
 use super::template::{check_pointer, check_topic, count_wildcards};
 use crate::base::units::ByteSize;
 use crate::record::config::{
     Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RateLimit, RatePer, RouteConfig, Validate,
 };
+use crate::record::topic::TopicName;
 
 const DEFAULT_MAX_RECORD: usize = 256 << 10;
 /// Beyond it a record's interval, in whole nanoseconds, is no longer exact to a percent.
 const MAX_RATE: u64 = 10_000_000;
-const ACCEPT: [(&str, Accept); 3] = [("list", Accept::List), ("stream", Accept::Stream), ("publish", Accept::Publish)];
-const ACCEPT_LATER: [&str; 3] = ["set", "hash", "sorted-set"];
+const ACCEPT: [(&str, Accept); 6] = [
+    ("list", Accept::List),
+    ("stream", Accept::Stream),
+    ("publish", Accept::Publish),
+    ("set", Accept::Set),
+    ("hash", Accept::Hash),
+    ("sorted-set", Accept::SortedSet),
+];
+/// How many of them a route accepts that names none: commands that keep a value elsewhere must be asked for.
+const ACCEPT_DEFAULT: usize = 3;
+const ACCEPT_WORDS: &str = "use \"list\", \"stream\", \"publish\", \"set\", \"hash\", \"sorted-set\"";
 
 /// What the rest of `[log]` sets bounds to a route with.
 #[derive(Clone, Copy)]
@@ -54,15 +65,12 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 }
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
-    section.later("dead_letter_topic");
-    section.later("enrich");
     section.later("join_lines");
     let key = read_key(section);
     let accept = read_accept(section);
     let (topic, allow) = read_topic(section, &key);
     RouteConfig {
         accept,
-        topic,
         allow,
         create_topic: read_create_topic(section, bounds.created_topics),
         acknowledge: read_acknowledge(section, bounds.has_spool),
@@ -72,6 +80,9 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         max_record_size: read_record_size(section, bounds.record_size),
         validate: section.choice("validate", ("none", Validate::None), [("json", Validate::Json)], &[]),
         rate_limit: read_rate_limit(section),
+        dead_letter_topic: read_dead_letter_topic(section, &topic),
+        enrich: enrich::read(section),
+        topic,
         key,
     }
 }
@@ -90,11 +101,12 @@ fn read_key(section: &mut Section<'_>) -> String {
 
 fn read_accept(section: &mut Section<'_>) -> Vec<Accept> {
     let Some(items) = section.texts("accept") else {
-        section.show("accept", ACCEPT.iter().map(|(word, _)| Value::from(*word)).collect::<Vec<_>>());
-        return ACCEPT.iter().map(|(_, accept)| *accept).collect();
+        let default = ACCEPT.iter().take(ACCEPT_DEFAULT);
+        section.show("accept", default.clone().map(|(word, _)| Value::from(*word)).collect::<Vec<_>>());
+        return default.map(|(_, accept)| *accept).collect();
     };
     if items.is_empty() {
-        section.problem("accept", "is empty, so that the route takes nothing: use \"list\", \"stream\", \"publish\"");
+        section.problem("accept", format!("is empty, so that the route takes nothing: {ACCEPT_WORDS}"));
     }
     let mut accept = Vec::new();
     for item in &items {
@@ -104,8 +116,7 @@ fn read_accept(section: &mut Section<'_>) -> Vec<Accept> {
             }
             Some((_, kind)) => accept.push(*kind),
             None => {
-                let fault = if ACCEPT_LATER.contains(&item.text) { "is not in this version yet" } else { "is unknown" };
-                section.item_problem(item, format!("{:?} {fault}: use \"list\", \"stream\", \"publish\"", item.text));
+                section.item_problem(item, format!("{:?} is unknown: {ACCEPT_WORDS}", item.text));
             }
         }
     }
@@ -209,6 +220,22 @@ fn read_partition_by(section: &mut Section<'_>) -> PartitionBy {
                 format!("{text:?} is unknown: use \"none\", \"connection\", \"key\" or \"json:/POINTER\""),
             );
             PartitionBy::None
+        }
+    }
+}
+
+fn read_dead_letter_topic(section: &mut Section<'_>, own: &str) -> Option<TopicName> {
+    let text = section.text("dead_letter_topic")?;
+    section.show("dead_letter_topic", text);
+    match TopicName::new(text) {
+        Ok(_) if text == own => {
+            section.problem("dead_letter_topic", "is the route's own topic: name another one");
+            None
+        }
+        Ok(topic) => Some(topic),
+        Err(error) => {
+            section.problem("dead_letter_topic", format!("{error}: write one topic's name, as \"dead-letters\""));
+            None
         }
     }
 }

@@ -5,6 +5,8 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use crate::record::dead_letter::Reason;
+
 /// Handles of one worker; the registry adds workers up.
 pub(super) struct DeliveryMetrics {
     pub(super) delivered: Counter,
@@ -15,6 +17,7 @@ pub(super) struct DeliveryMetrics {
     pub(super) batch_records: Histogram,
     pub(super) producers_recreated: Counter,
     pub(super) topics: Gauge,
+    dead_lettered: [Counter; 3],
 }
 
 // === impl DeliveryMetrics ===
@@ -30,6 +33,10 @@ impl DeliveryMetrics {
             "tidegate_log_records_duplicated_total",
             "Records handed to Kafka again though an earlier try may have arrived, by cause"
         );
+        describe_counter!(
+            "tidegate_log_records_dead_lettered_total",
+            "Records that Kafka confirmed in a dead-letter topic, by reason"
+        );
         describe_counter!("tidegate_log_groups_total", "Groups of batches handed to Kafka's client");
         describe_histogram!("tidegate_log_batch_records", "Records in a batch");
         describe_counter!("tidegate_log_producers_recreated_total", "Producers made anew after a fatal error");
@@ -43,6 +50,15 @@ impl DeliveryMetrics {
             batch_records: histogram!("tidegate_log_batch_records"),
             producers_recreated: counter!("tidegate_log_producers_recreated_total"),
             topics: gauge!("tidegate_log_topics"),
+            dead_lettered: Reason::ALL
+                .map(|reason| counter!("tidegate_log_records_dead_lettered_total", "reason" => reason.word())),
+        }
+    }
+
+    /// A dead letter is safe.
+    pub(super) fn dead_lettered(&self, reason: Reason) {
+        if let Some(counter) = self.dead_lettered.get(reason as usize) {
+            counter.increment(1);
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct PartitionQueue {
     gate_of_flight: usize,
     /// When the group in flight went, and when its first record came.
     sent: Option<(Instant, Instant)>,
+    /// Until when nothing goes: the broker has just turned away what did.
+    rest_until: Option<Instant>,
     /// What must go again, by the order in which it went before.
     again: Vec<Batch>,
     /// Its lane in the spool, where there is one.
@@ -41,6 +43,7 @@ impl PartitionQueue {
             in_flight: 0,
             gate_of_flight: gate,
             sent: None,
+            rest_until: None,
             again: Vec::new(),
             lane: None,
             switch: Switch::default(),
@@ -75,14 +78,19 @@ impl PartitionQueue {
     /// True where something waits and nothing is in flight: order within the partition holds through failures only with
     /// one group at a time.
     #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        self.in_flight == 0 && self.may_go()
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.in_flight == 0 && self.may_go(now)
     }
 
-    /// True where something waits, and Kafka is where it goes.
+    /// True where something waits, Kafka is where it goes, and it does not rest.
     #[inline]
-    pub(super) fn may_go(&self) -> bool {
-        !self.waiting.is_empty() && self.switch.way() == Way::Direct
+    pub(super) fn may_go(&self, now: Instant) -> bool {
+        !self.waiting.is_empty() && self.switch.way() == Way::Direct && self.rest_until.is_none_or(|until| now >= until)
+    }
+
+    /// Lets nothing go until then.
+    pub(super) fn rest_until(&mut self, until: Instant) {
+        self.rest_until = Some(until);
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -121,7 +129,7 @@ impl PartitionQueue {
         self.in_flight == 1
     }
 
-    /// A batch came back; `again` holds its records that must go again. True where something waits and may go now.
+    /// A batch came back; `again` holds its records that must go again. True where something waits and nothing is in flight.
     pub(super) fn answered(&mut self, again: impl IntoIterator<Item = Batch>) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.again.extend(again);
@@ -132,7 +140,7 @@ impl PartitionQueue {
                 self.waiting.push_front(batch);
             }
         }
-        self.is_due()
+        self.in_flight == 0 && !self.waiting.is_empty()
     }
 
     /// When the first record came that waits or is in flight.
@@ -204,7 +212,7 @@ mod tests {
         let group = queue.take_group(usize::MAX, Instant::now());
         assert_eq!(group.len(), 3);
         queue.push(None, Record::plain(b"c"), None, || Batch::new((0, 0), Instant::now()));
-        assert!(!queue.is_due());
+        assert!(!queue.is_due(Instant::now()));
         let mut group = group.into_iter();
         assert!(!queue.answered(group.next()));
         assert!(!queue.answered(None));

@@ -15,7 +15,7 @@ use crate::record::config::Acknowledge;
 use crate::record::headers::Headers;
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
-use crate::record::sink::{Record, Ticket};
+use crate::record::sink::{Destination, Record, Ticket};
 
 /// A sticky topic moves on to its next partition when this much has gone to one, in bytes.
 const STICKY_BYTES: usize = 64 << 10;
@@ -36,6 +36,12 @@ pub(super) struct TopicState {
     pub(super) is_promised: bool,
     /// The spool's lane for what comes before the partitions are known, where there is a spool.
     pub(super) lane: Option<Arc<LaneDesk>>,
+    /// Where records go that this topic does not take, by the pattern of their route.
+    pub(super) letters: Vec<(Box<str>, Destination)>,
+    /// It takes such records itself.
+    pub(super) takes_letters: bool,
+    /// A dead letter of this size was too large for it, in bytes.
+    pub(super) too_large: usize,
     /// Records taken and not yet added to the shared count.
     pub(super) taken: usize,
     leaders: Arc<Vec<i32>>,
@@ -69,6 +75,11 @@ impl OwnedChoice {
             Self::Key(key) => PartitionChoice::Key(key),
         }
     }
+
+    /// The record's key in Kafka.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        if let Self::Key(key) = self { Some(key) } else { None }
+    }
 }
 
 // === impl Unplaced ===
@@ -92,6 +103,9 @@ impl TopicState {
             keeps: false,
             is_promised: false,
             lane: None,
+            letters: Vec::new(),
+            takes_letters: false,
+            too_large: usize::MAX,
             taken: 0,
             leaders: Arc::default(),
             sticky: 0,
@@ -107,6 +121,12 @@ impl TopicState {
         if let Some(create) = route.config.create_topic {
             self.shared.create_with(create);
         }
+    }
+
+    /// How long a topic that is closed to us is waited for before its records become dead letters: what is left of the
+    /// reply's time is theirs.
+    pub(super) fn letter_patience(&self) -> Duration {
+        self.hold / 2
     }
 
     /// The partition for a record, or nothing while the topic is not known.

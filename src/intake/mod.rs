@@ -6,9 +6,11 @@
 //! ```
 
 pub mod client;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 mod linger;
+mod logins;
 mod metrics;
 mod plane;
 mod policy;
@@ -18,10 +20,13 @@ mod replies;
 mod route_counts;
 mod session;
 mod shared;
+mod stamps;
 mod transaction;
 pub mod users;
+mod whose;
 mod worker;
 
 pub use plane::{Intake, StartError};
 pub use policy::Reloader;
 pub use route_counts::RouteReport;
+pub use whose::Surroundings;

@@ -2,18 +2,25 @@
 
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::client::ServerFacts;
 use super::metrics::{Refusal, Tally};
 use super::policy::Policy;
 use super::rate_limit::Bucket;
 use super::replies::{Pending, Replies, Success};
-use super::shared::Shared;
+use super::shared::{Shared, unix_micros};
+use super::stamps::Stamps;
+use super::whose::{Strangers, Whose};
 use crate::base::budget::Allowance;
 use crate::record::config::{Accept, Acknowledge, OnRefusal, RatePer};
+use crate::record::dead_letter::{self, Reason};
+use crate::record::enrich::{Enrichment, Facts, Scratch};
+use crate::record::headers::HeadersBuf;
+use crate::record::origin::Origin;
+use crate::record::pods::Attribution;
 use crate::record::route::{NoRoute, RecordError, Route};
-use crate::record::sink::{Destination, RECORD_OVERHEAD, Record, RecordSink, Ticket};
+use crate::record::sink::{Destination, Record, RecordSink, Ticket};
 use crate::resp::reply::Reply;
 
 /// What a session needs of its worker while it works through its bytes.
@@ -29,6 +36,14 @@ pub(super) struct Desk<'a, S> {
     pub(super) millis: u64,
     /// Since when records find no room, if they do not.
     pub(super) starved_since: &'a mut Option<Instant>,
+    pub(super) aids: &'a mut Aids,
+}
+
+/// What records are made with that differ from what was pushed.
+pub(super) struct Aids {
+    pub(super) stamps: Stamps,
+    pub(super) scratch: Scratch,
+    pub(super) strangers: Strangers,
 }
 
 /// Who pushes.
@@ -42,6 +57,10 @@ pub(super) struct Pusher<'a> {
     pub(super) user: &'a str,
     /// Where it comes from, `host:port`.
     pub(super) address: &'a str,
+    /// What it calls itself.
+    pub(super) client_name: &'a str,
+    /// Whose connection it is.
+    pub(super) pod: &'a Attribution,
     /// When its bytes came.
     pub(super) arrived: Instant,
     pub(super) silent: bool,
@@ -55,12 +74,23 @@ pub(super) struct Binding {
     to: Option<Destination>,
     /// What its records are taken from, where the route has a limit.
     limit: Option<Arc<Bucket>>,
+    /// Where those of its records go that its topics do not take.
+    letters: Option<Destination>,
+    /// What each of its records carries.
+    headers: HeadersBuf,
+    /// What is added to each of them.
+    enrichment: Option<Box<Enrichment>>,
 }
 
 /// Number of records, and what they take from the budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) records: u32,
+    /// Those among them that go to the dead-letter topic.
+    pub(super) letters: u32,
+    /// Bytes as they were pushed.
+    pub(super) bytes: usize,
+    /// What they take from the budget, at most.
     pub(super) cost: usize,
 }
 
@@ -70,6 +100,8 @@ pub(super) enum NotTaken {
     Wrong(Reply),
     /// There is no room; try again, until the route's patience ends.
     NoRoom,
+    /// It is not known yet whose connection it is; try again soon.
+    Awaits,
     /// There was no room for longer than the route holds.
     Refused(OnRefusal, Reply),
 }
@@ -79,6 +111,8 @@ pub(super) enum NotTaken {
 impl AddAssign for Size {
     fn add_assign(&mut self, other: Self) {
         self.records += other.records;
+        self.letters += other.letters;
+        self.bytes += other.bytes;
         self.cost += other.cost;
     }
 }
@@ -88,6 +122,14 @@ impl AddAssign for Size {
 impl From<Reply> for NotTaken {
     fn from(reply: Reply) -> Self {
         Self::Wrong(reply)
+    }
+}
+
+// === impl Aids ===
+
+impl Aids {
+    pub(super) fn new() -> Self {
+        Self { stamps: Stamps::new(), scratch: Scratch::default(), strangers: Strangers::default() }
     }
 }
 
@@ -119,7 +161,26 @@ impl<S: RecordSink> Desk<'_, S> {
         let to = if route.reads_record() { None } else { Some(self.named(&route, key, b"", who)?) };
         let limit = self.policy.states.get(route.index).and_then(|state| state.limit.as_ref());
         let limit = limit.map(|limit| limit.bucket(who.address, self.shared.nanos(self.now)));
-        Ok(Binding { route, to, limit })
+        let letters = self
+            .sink
+            .dead_letters(&route)
+            .map_err(|error| self.wrong(&route, Refusal::Invalid, 1, &error.to_string()))?;
+        let mut headers = HeadersBuf::default();
+        if letters.is_some() {
+            headers.restart_with_origin(&Origin { key, route: &route.config.key, client: who.address });
+        }
+        let enrichment = route.config.enrich.as_ref().map(|config| {
+            let Pusher { user, address, client_name, pod, .. } = *who;
+            let node = &self.shared.surroundings.node;
+            Box::new(Enrichment::new(config, &Facts { key, client: address, client_name, user, node, pod }))
+        });
+        Ok(Binding { route, to, limit, letters, headers, enrichment })
+    }
+
+    /// True while the records wait until it is known whose connection they came by.
+    #[inline]
+    pub(super) fn awaits(&mut self, binding: &Binding, whose: &Whose) -> bool {
+        binding.route.wants_pod() && whose.awaits(&self.shared.surroundings, &mut self.aids.strangers, self.now)
     }
 
     /// Checks every record of a push and gives their number and what they take from the budget.
@@ -133,13 +194,23 @@ impl<S: RecordSink> Desk<'_, S> {
     ) -> Result<Size, Reply> {
         let mut size = Size::default();
         for value in values.clone() {
-            size += Size { records: 1, cost: value.len() + RECORD_OVERHEAD };
-            if let Err(error) = binding.route.check(value) {
-                let why = match error {
-                    RecordError::TooLarge { .. } => Refusal::TooLarge,
-                    RecordError::NotJson => Refusal::Invalid,
-                };
-                return Err(self.wrong(&binding.route, why, values.count() as u64, &error.to_string()));
+            let record = Record { headers: binding.headers.as_headers(), ..Record::plain(value) };
+            let more = binding.enrichment.as_ref().map_or(0, |enrichment| enrichment.cost());
+            size += Size { records: 1, letters: 0, bytes: value.len(), cost: record.cost() + more };
+            match binding.route.check(value) {
+                Ok(()) => {}
+                Err(RecordError::NotJson) if binding.letters.is_some() => {
+                    size.letters += 1;
+                    size.cost += dead_letter::GROWTH;
+                    continue;
+                }
+                Err(error) => {
+                    let why = match error {
+                        RecordError::TooLarge { .. } => Refusal::TooLarge,
+                        RecordError::NotJson => Refusal::Invalid,
+                    };
+                    return Err(self.wrong(&binding.route, why, values.count() as u64, &error.to_string()));
+                }
             }
             if binding.to.is_none() {
                 self.named(&binding.route, key, value, who)?;
@@ -222,8 +293,7 @@ impl<S: RecordSink> Desk<'_, S> {
         replies: &mut Replies,
     ) -> Option<Ticket> {
         let config = &binding.route.config;
-        let bytes = (size.cost - size.records as usize * RECORD_OVERHEAD) as u64;
-        self.tally.received(binding.route.index, u64::from(size.records), bytes);
+        self.tally.received(binding.route.index, u64::from(size.records), size.bytes as u64);
         let waits = config.acknowledge != Acknowledge::Enqueue;
         let slot = replies.open(Pending {
             total: size.records,
@@ -237,18 +307,26 @@ impl<S: RecordSink> Desk<'_, S> {
         waits.then_some(Ticket { session: who.session, generation: who.generation, slot })
     }
 
-    /// Hands the records of a push to the sink.
+    /// Hands the records of a push to the sink, and gives back what they took from the budget beyond their cost.
     #[inline]
     pub(super) fn submit<'v>(
         &mut self,
         binding: &Binding,
         key: &[u8],
         values: impl Iterator<Item = &'v [u8]>,
+        size: Size,
         ticket: Option<Ticket>,
         who: &Pusher<'_>,
     ) {
         let route = &*binding.route;
+        let headers = binding.headers.as_headers();
+        let mut cost = 0;
         for value in values {
+            let record = Record { headers, ..Record::plain(value) };
+            if size.letters > 0 && route.check(value).is_err() {
+                cost += self.bury(binding, key, &record, ticket, who);
+                continue;
+            }
             let to = match binding.to {
                 Some(to) => to,
                 // It was found once already when the push was inspected, so it is known and cheap to find again.
@@ -257,9 +335,53 @@ impl<S: RecordSink> Desk<'_, S> {
                     Err(_) => continue,
                 },
             };
-            route
-                .with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, Record::plain(value), ticket));
+            let record = match &binding.enrichment {
+                None => record,
+                Some(enrichment) => {
+                    let (moment, scratch) = (self.aids.stamps.next(), &mut self.aids.scratch);
+                    let (record, done) = enrichment.apply(value, headers, &moment, scratch);
+                    self.tally.not_enriched += u64::from(!done);
+                    self.tally.pod_unknown += u64::from(route.wants_pod() && *who.pod == Attribution::Unknown);
+                    record
+                }
+            };
+            cost += record.cost();
+            route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, record, ticket));
         }
+        // What was reserved for enriched records is an estimate.
+        if cost > size.cost {
+            self.shared.budget.take(cost - size.cost);
+        } else {
+            self.shared.budget.give_back(size.cost - cost);
+        }
+    }
+
+    /// Hands a record that is not what its route asks for to the route's dead-letter topic; gives what it cost.
+    #[cold]
+    fn bury(
+        &mut self,
+        binding: &Binding,
+        key: &[u8],
+        record: &Record<'_>,
+        ticket: Option<Ticket>,
+        who: &Pusher<'_>,
+    ) -> usize {
+        let Some(letters) = binding.letters else { return 0 };
+        let route = &binding.route;
+        // One that should have named its topic itself names none.
+        let topic = if binding.to.is_some() { route.topic(key, who.database, who.user, b"").ok() } else { None };
+        let name = topic.as_ref().map_or("", |topic| topic.as_str());
+        let now = i64::try_from(unix_micros(SystemTime::now()) / 1000).unwrap_or(i64::MAX);
+        let mut headers = HeadersBuf::default();
+        let mut record = *record;
+        if let Some(enrichment) = binding.enrichment.as_ref().filter(|enrichment| !enrichment.writes_value()) {
+            let (moment, scratch) = (self.aids.stamps.next(), &mut self.aids.scratch);
+            record = enrichment.apply(record.value, record.headers, &moment, scratch).0;
+        }
+        dead_letter::address(&mut headers, &record, Reason::InvalidJson, name, now);
+        let letter = Record { headers: headers.as_headers(), ..record };
+        route.with_choice(key, who.hash, record.value, |choice| self.sink.append(letters, choice, letter, ticket));
+        letter.cost()
     }
 
     /// The destination that a record names itself.

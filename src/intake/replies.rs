@@ -37,6 +37,10 @@ pub(super) struct Pending {
 pub(super) enum Success {
     /// The number of records.
     Count,
+    /// A number of another kind: the fields of a hash.
+    Number(u32),
+    /// `+OK`.
+    Ok,
     /// A stream entry's id.
     Id(Box<str>),
 }
@@ -224,6 +228,8 @@ impl Pending {
         match &self.success {
             Success::Count if self.total == 1 => out.extend_from_slice(ONE),
             Success::Count => out.extend_from_slice(format!(":{}\r\n", self.total).as_bytes()),
+            Success::Number(number) => out.extend_from_slice(format!(":{number}\r\n").as_bytes()),
+            Success::Ok => out.extend_from_slice(b"+OK\r\n"),
             Success::Id(id) => out.extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes()),
         }
     }

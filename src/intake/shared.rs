@@ -8,9 +8,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
-use super::config::Limits;
+use super::cluster::ClusterConfig;
+use super::commands::scripts::Scripts;
+use super::config::{IntakeConfig, Limits};
+use super::logins::FailedLogins;
 use super::metrics::IntakeMetrics;
 use super::policy::Policy;
+use super::whose::Surroundings;
 use crate::base::budget::Budget;
 
 /// How much half-read frames may take where the budget is used up, in bytes.
@@ -26,10 +30,16 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// Bytes of half-read frames beyond the budget.
     pub reserve: Budget,
+    /// What surrounds the process.
+    pub surroundings: Surroundings,
+    /// Who failed to log in of late.
+    pub logins: FailedLogins,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
     pub counters: Counters,
+    cluster: ClusterConfig,
+    scripts: Scripts,
     run_id: String,
     tcp_port: u16,
     started_at: SystemTime,
@@ -57,14 +67,26 @@ pub(super) struct Counters {
 
 impl Shared {
     /// State for one start of the plane. `tcp_port` is what INFO tells.
-    pub(super) fn new(limits: Limits, policy: Policy, budget: Budget, tcp_port: u16) -> Self {
+    pub(super) fn new(
+        config: &IntakeConfig,
+        policy: Policy,
+        budget: Budget,
+        surroundings: Surroundings,
+        tcp_port: u16,
+    ) -> Self {
         let started_at = SystemTime::now();
+        let metrics = IntakeMetrics::register();
+        metrics.certificate(policy.tls.as_ref());
         Self {
-            limits,
+            limits: config.limits.clone(),
+            cluster: config.cluster.clone(),
+            scripts: Scripts::default(),
             policy: ArcSwap::new(Arc::new(policy)),
             budget,
             reserve: Budget::new(RESERVE),
-            metrics: IntakeMetrics::register(),
+            surroundings,
+            logins: FailedLogins::default(),
+            metrics,
             counters: Counters::default(),
             run_id: run_id(started_at),
             tcp_port,
@@ -134,6 +156,8 @@ impl Shared {
             connected_clients: self.connected(),
             totals: self.counters.totals(),
             users: &policy.users,
+            cluster: &self.cluster,
+            scripts: &self.scripts,
             clients: self,
         }
     }

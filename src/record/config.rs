@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::topic::TopicName;
+
 /// A `[[log.route]]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
@@ -29,6 +31,10 @@ pub struct RouteConfig {
     pub validate: Validate,
     /// How many records are taken; absent: as many as come.
     pub rate_limit: Option<RateLimit>,
+    /// Where records go that their topic does not take; absent: they are refused.
+    pub dead_letter_topic: Option<TopicName>,
+    /// What is added to records; absent: nothing, and not a byte is changed.
+    pub enrich: Option<EnrichConfig>,
 }
 
 /// How many records a route takes.
@@ -60,6 +66,45 @@ pub enum Accept {
     Stream,
     /// PUBLISH, SPUBLISH.
     Publish,
+    /// SET.
+    Set,
+    /// HSET, HMSET.
+    Hash,
+    /// ZADD.
+    SortedSet,
+}
+
+/// What is added to a route's records, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EnrichConfig {
+    /// How it is written.
+    pub form: EnrichAs,
+    /// An id that is the same however often the record arrives.
+    pub id: bool,
+    /// When it came.
+    pub received: bool,
+    /// The Redis key or channel.
+    pub key: bool,
+    /// The client's address, and what it calls itself.
+    pub client: bool,
+    /// As whom it logged in.
+    pub user: bool,
+    /// The node.
+    pub node: bool,
+    /// Namespace, name, owner and labels of the pod that sent it.
+    pub pod: bool,
+}
+
+/// How something is added to a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EnrichAs {
+    /// As Kafka headers.
+    #[default]
+    Headers,
+    /// As top-level fields of a JSON object.
+    Fields,
+    /// As GELF's additional fields, with what GELF needs beside.
+    Gelf,
 }
 
 /// Counts for a topic that Tidegate creates.

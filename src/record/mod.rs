@@ -2,10 +2,13 @@
 //! does I/O.
 
 pub mod config;
+pub mod dead_letter;
+pub mod enrich;
 pub mod headers;
 pub mod id;
 pub mod origin;
 pub mod partition;
+pub mod pods;
 pub mod route;
 pub mod sink;
 pub mod template;

@@ -115,6 +115,12 @@ impl Route {
         self.template.reads_record()
     }
 
+    /// True where records say which pod sent them.
+    #[inline]
+    pub fn wants_pod(&self) -> bool {
+        self.config.enrich.is_some_and(|enrich| enrich.pod)
+    }
+
     /// The topic for a record of `key`.
     ///
     /// # Errors
@@ -194,6 +200,8 @@ mod tests {
             max_record_size: 10,
             validate: Validate::None,
             rate_limit: None,
+            dead_letter_topic: None,
+            enrich: None,
         }
     }
 

@@ -15,7 +15,7 @@ pub const RECORD_OVERHEAD: usize = 320;
 
 /// What a byte of headers costs while its record is unacknowledged: librdkafka keeps each header in an allocation of its
 /// own, beside the encoded one here.
-const HEADER_COST: usize = 4;
+pub(super) const HEADER_COST: usize = 4;
 
 /// A record on its way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,12 @@ pub trait RecordSink {
     /// # Errors
     /// The bound on topics is reached.
     fn destination(&mut self, topic: &TopicName, route: &Arc<Route>) -> Result<Destination, TooManyTopics>;
+
+    /// The number of the topic that takes what `route`'s own topics do not, if it has one.
+    ///
+    /// # Errors
+    /// The bound on topics is reached.
+    fn dead_letters(&mut self, route: &Arc<Route>) -> Result<Option<Destination>, TooManyTopics>;
 
     /// Takes a copy of `record`. Records of one destination and partition keep the order in which they were appended. With
     /// a ticket, the outcome is reported exactly once.

@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::marks::Marks;
 use super::position::FrameId;
 use super::record::{put_varint, take_bytes, take_varint};
+use super::segment::HIGHEST_SEQUENCE;
 
 /// What a checkpoint says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Checkpoint> {
         return None;
     }
     let mut rest = content.strip_prefix(MAGIC)?;
-    let mut checkpoint = Checkpoint { highest: take_u64(&mut rest)?, lanes: Vec::new() };
+    let highest = take_u64(&mut rest).filter(|highest| *highest <= HIGHEST_SEQUENCE)?;
+    let mut checkpoint = Checkpoint { highest, lanes: Vec::new() };
     while !rest.is_empty() {
         let topic = std::str::from_utf8(take_bytes(&mut rest)?).ok()?.to_owned();
         let partition = i32::try_from(take_u64(&mut rest)?.checked_sub(1).map_or(-1, u64::cast_signed)).ok()?;

@@ -80,6 +80,7 @@ mod replay_frame;
 mod report;
 mod scan;
 mod segment;
+mod survey;
 mod writer;
 
 pub use config::{SpoolConfig, Tuning};
@@ -93,6 +94,7 @@ pub use record::Record;
 pub use replay::{Progress, ReadError, Replay};
 pub use replay_frame::{ReplayFrame, ReplayRecord};
 pub use report::{LaneReport, SpoolReport};
+pub use survey::{FrameSurvey, SegmentSurvey, Survey};
 pub use writer::{Full, Guard, Sequence, WriteError, Writer};
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub(super) const HEADER_BYTES: usize = 2 * COPY;
 /// The same, as an offset.
 pub(super) const FIRST_FRAME: u64 = HEADER_BYTES as u64;
 
+/// No spool ever comes to a sequence this high: a number beyond it is damage, and would leave none for new segments.
+pub(super) const HIGHEST_SEQUENCE: u64 = 1 << 60;
+
 const MAGIC: [u8; 8] = *b"TIDESEG1";
 const CRC: usize = COPY - 4;
 const SUFFIX: &str = ".seg";
@@ -65,7 +68,7 @@ pub(super) fn file_name(sequence: u64) -> String {
 pub(super) fn parse_name(name: &str) -> Option<u64> {
     let sequence = u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok()?;
     // One name a sequence: `+1` and upper case are none.
-    (file_name(sequence) == name).then_some(sequence)
+    (file_name(sequence) == name && sequence <= HIGHEST_SEQUENCE).then_some(sequence)
 }
 
 #[cfg(test)]
@@ -90,7 +93,9 @@ mod tests {
     #[test]
     fn a_file_name_stands_for_one_sequence() {
         assert_eq!(parse_name(&file_name(0xabc)), Some(0xabc));
-        for name in ["", "1.seg", "+000000000000001.seg", "000000000000000A.seg", "0000000000000001"] {
+        for name in
+            ["", "1.seg", "+000000000000001.seg", "000000000000000A.seg", "0000000000000001", "ffffffffffffffff.seg"]
+        {
             assert_eq!(parse_name(name), None, "{name}");
         }
     }

@@ -100,6 +100,16 @@ impl KafkaAccess {
     pub fn brokers(brokers: &[String]) -> Self {
         Self { brokers: brokers.join(","), properties: BTreeMap::new() }
     }
+
+    /// librdkafka's configuration so far: addresses and security.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
 }
 
 impl From<&KafkaConfig> for KafkaAccess {
@@ -113,12 +123,8 @@ impl From<&KafkaConfig> for KafkaAccess {
 impl Follower {
     /// Makes a follower. Kafka need not be there yet.
     pub fn new(kafka: &KafkaAccess, selection: Selection, start: Start) -> KafkaResult<Self> {
-        let mut config = ClientConfig::new();
-        for (name, value) in &kafka.properties {
-            config.set(name, value);
-        }
+        let mut config = kafka.client();
         config
-            .set("bootstrap.servers", &kafka.brokers)
             .set("group.id", "tidegate-tail")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")

@@ -3,7 +3,7 @@
 use redis_protocol::{resp2, resp3};
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// A reply, in RESP2 or RESP3.
@@ -88,20 +88,20 @@ impl RespClient {
         Self::over(TcpStream::connect(address)?)
     }
 
+    /// As [`RespClient::connect`], from this address of this machine.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let connect = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect(&address.into())?;
+            Self::over(socket.into())
+        };
+        connect().unwrap_or_else(|e: io::Error| panic!("{source} to {address}: {e}"))
+    }
+
     fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new(), start: 0, deadline: Duration::from_secs(10), resp3: false })
-    }
-
-    /// As [`RespClient::connect`], from an address of this machine's; port 0 is any.
-    pub fn connect_from(local: SocketAddr, address: SocketAddr) -> Self {
-        let bind = || -> io::Result<TcpStream> {
-            let socket = Socket::new(Domain::for_address(local), Type::STREAM, None)?;
-            socket.bind(&local.into())?;
-            socket.connect(&address.into())?;
-            Ok(socket.into())
-        };
-        Self::over(bind().unwrap_or_else(|e| panic!("{local} to {address}: {e}"))).expect("a TCP stream")
     }
 
     /// How long one reply may take from now on.
@@ -168,6 +168,13 @@ impl RespClient {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+
+    /// All bytes until the server closes, in order or by a reset.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let end = Instant::now() + self.deadline;
+        while matches!(self.fill(end), Ok(1..)) {}
+        self.buffer.split_off(self.start)
     }
 
     /// Panics if the server says anything for so long.

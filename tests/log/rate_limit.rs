@@ -2,7 +2,7 @@
 
 use crate::bed::{Reply, RespClient, unique, wait_until};
 use crate::support::{SOON, Setup, connect, consumed};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 fn limited(per_second: u32, burst: u32, per: &str) -> String {
@@ -48,7 +48,7 @@ fn a_route_that_closes_closes_at_its_limit() {
 fn each_client_address_has_a_limit_of_its_own() {
     let key = unique("each");
     let tidegate = Setup::shared().topic(&key, 1, &limited(1, 5, "client")).start();
-    let from = |host: [u8; 4]| RespClient::connect_from(SocketAddr::from((host, 0)), tidegate.redis_addr());
+    let from = |host: [u8; 4]| RespClient::connect_from(IpAddr::from(host), tidegate.redis_addr());
     let (mut one, mut same, mut other) = (from([127, 0, 0, 1]), from([127, 0, 0, 1]), from([127, 0, 0, 2]));
     let push = |client: &mut RespClient| client.command(["LPUSH", &key, "a", "b", "c", "d", "e"]);
     assert_eq!(push(&mut one), Reply::Integer(5));

@@ -1,5 +1,6 @@
 //! The [`RecordSink`] over Kafka: one for each worker.
 
+mod letters;
 mod settle;
 mod spooling;
 
@@ -28,7 +29,7 @@ use super::spare::Spare;
 use super::topic_state::TopicState;
 use super::topics::Directory;
 use crate::base::budget::Budget;
-use crate::record::config::Acknowledge;
+use crate::record::config::{Acknowledge, CreateTopic};
 use crate::record::partition::PartitionChoice;
 use crate::record::route::Route;
 use crate::record::sink::{Destination, Failure, Record, RecordSink, Ticket, TooManyTopics};
@@ -197,6 +198,34 @@ impl KafkaSink {
         self.unknown = unknown;
     }
 
+    /// The number of a topic that `route` writes.
+    fn number_of(
+        &mut self,
+        topic: &TopicName,
+        route: &Route,
+        create: Option<CreateTopic>,
+    ) -> Result<usize, TooManyTopics> {
+        let to = match self.by_name.get(topic) {
+            Some(&to) => to,
+            None if self.topics.len() >= MAX_TOPICS => return Err(TooManyTopics { limit: MAX_TOPICS }),
+            None => {
+                let shared = self.factory.directory.topic(topic, create);
+                let to = self.topics.len();
+                self.topics.push(TopicState::new(shared));
+                self.by_name.insert(topic.clone(), to);
+                self.metrics.topics.increment(1);
+                self.unknown.push(to);
+                self.meet_lanes(to);
+                self.learn_unknown();
+                to
+            }
+        };
+        if let Some(state) = self.topics.get_mut(to) {
+            state.serve(route);
+        }
+        Ok(to)
+    }
+
     #[inline]
     fn put(
         &mut self,
@@ -230,25 +259,24 @@ impl KafkaSink {
 
 impl RecordSink for KafkaSink {
     fn destination(&mut self, topic: &TopicName, route: &Arc<Route>) -> Result<Destination, TooManyTopics> {
-        let to = match self.by_name.get(topic) {
-            Some(&to) => to,
-            None if self.topics.len() >= MAX_TOPICS => return Err(TooManyTopics { limit: MAX_TOPICS }),
-            None => {
-                let shared = self.factory.directory.topic(topic, route.config.create_topic);
-                let to = self.topics.len();
-                self.topics.push(TopicState::new(shared));
-                self.by_name.insert(topic.clone(), to);
-                self.metrics.topics.increment(1);
-                self.unknown.push(to);
-                self.meet_lanes(to);
-                self.learn_unknown();
-                to
-            }
-        };
-        if let Some(state) = self.topics.get_mut(to) {
-            state.serve(route);
+        let to = self.number_of(topic, route, route.config.create_topic)?;
+        if let Some(letters) = self.dead_letters(route)?
+            && let Some(state) = self.topics.get_mut(to)
+            && state.letters.iter().all(|(pattern, _)| **pattern != *route.config.key)
+        {
+            state.letters.push((route.config.key.as_str().into(), letters));
         }
         Ok(destination(to, route.config.acknowledge == Acknowledge::Spool))
+    }
+
+    fn dead_letters(&mut self, route: &Arc<Route>) -> Result<Option<Destination>, TooManyTopics> {
+        let Some(topic) = &route.config.dead_letter_topic else { return Ok(None) };
+        let create = route.config.create_topic.map(|create| CreateTopic { partitions: 1, ..create });
+        let to = self.number_of(topic, route, create)?;
+        if let Some(state) = self.topics.get_mut(to) {
+            state.takes_letters = true;
+        }
+        Ok(Some(destination(to, route.config.acknowledge == Acknowledge::Spool)))
     }
 
     #[inline]
@@ -283,7 +311,7 @@ impl RecordSink for KafkaSink {
             let queue = |sink: &Self| {
                 let queue = sink.topics.get(topic)?.partitions.get(partition)?;
                 let open = sink.gates.get(queue.gate).is_none_or(Gate::is_open);
-                Some((queue.has_waiting(), if adaptive { open && queue.is_due() } else { queue.may_go() }))
+                Some((queue.has_waiting(), if adaptive { open && queue.is_due(now) } else { queue.may_go(now) }))
             };
             match queue(self) {
                 Some((true, true)) if self.may_send() => {
@@ -304,7 +332,7 @@ impl RecordSink for KafkaSink {
                 let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
                 queue.is_some_and(|queue| {
                     let open = self.gates.get(queue.gate).is_none_or(|gate| gate.would_open(self.now));
-                    if self.factory.adaptive { open && queue.is_due() } else { queue.may_go() }
+                    if self.factory.adaptive { open && queue.is_due(self.now) } else { queue.may_go(self.now) }
                 })
             });
         (can_send && self.may_send()) || self.failover.as_ref().is_some_and(Failover::has_unsubmitted)

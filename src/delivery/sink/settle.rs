@@ -1,16 +1,21 @@
 //! What becomes of records that leave the sink: delivered, failed, to be sent again, or expired.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaSink;
+use super::letters::Fate;
 use crate::delivery::batch::Batch;
 use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::health::Health;
 use crate::delivery::partition::PartitionQueue;
 use crate::delivery::producer::{Producer, Report};
 use crate::record::sink::{Failure, Ticket};
+
+/// Before records go again that the broker has just turned away.
+const REST: Duration = Duration::from_millis(200);
 
 // === impl KafkaSink ===
 
@@ -21,12 +26,16 @@ impl KafkaSink {
         if wrong.len() < batch.len() {
             self.answered();
         }
+        if self.topics.get(batch.place.0).is_some_and(|state| state.takes_letters) {
+            self.count_letters(&batch, &wrong);
+        }
         if self.failover.as_ref().is_some_and(|failover| failover.is_guarded(number)) {
             return self.settle_guarded(number, batch, &wrong, each);
         }
         let (topic, partition) = batch.place;
         let mut again: Vec<Batch> = Vec::new();
-        let mut failed = 0;
+        let (mut failed, mut buried) = (0, 0);
+        let mut rests = false;
         let splits = self.may_split(&batch, &wrong);
         if splits {
             again = split(&batch, wrong.iter().copied());
@@ -36,14 +45,27 @@ impl KafkaSink {
             let (Some(code), Some((key, record))) = (report.error, batch.record(report.entry)) else { continue };
             let ticket = batch.ticket(report.entry);
             let verdict = judge(code);
+            let waits = match self.fate(&batch, report.entry, code, ticket) {
+                Fate::Fails => false,
+                Fate::Waits => true,
+                Fate::Buried => {
+                    buried += 1;
+                    continue;
+                }
+                Fate::Cut(shorter) => {
+                    again.push(shorter);
+                    continue;
+                }
+            };
             if let (Verdict::Fail { failure, .. }, Some(state)) = (verdict, self.topics.get(topic)) {
                 state.shared.set_trouble(failure, code.to_string());
             }
             let is_retriable = matches!(verdict, Verdict::Again | Verdict::Fail { retriable: true, .. });
-            if verdict == Verdict::Again || (is_retriable && (ticket.is_none() || self.failover.is_some())) {
+            if waits || verdict == Verdict::Again || (is_retriable && (ticket.is_none() || self.failover.is_some())) {
                 self.broken |= Health::is_fatal(Some(code));
+                rests |= matches!(verdict, Verdict::Fail { .. });
                 resent += u64::from(report.possibly_written);
-                if again.is_empty() {
+                if again.last().is_none_or(|last| last.alone) {
                     again.push(Batch::new(batch.place, batch.born));
                 }
                 if let Some(again) = again.last_mut() {
@@ -51,7 +73,7 @@ impl KafkaSink {
                 }
                 // What Kafka refuses for now waits in the spool, where there is one.
                 if let (Verdict::Fail { .. }, true, Some(queue)) =
-                    (verdict, self.failover.is_some(), self.queue(topic, partition))
+                    (verdict, self.failover.is_some() && !waits, self.queue(topic, partition))
                 {
                     queue.is_refused = true;
                 }
@@ -66,7 +88,11 @@ impl KafkaSink {
         let kept: usize = again.iter().map(Batch::len).sum();
         let settled = batch.len() - kept;
         self.settled(topic, settled);
-        self.leave(batch, again, settled, failed);
+        let until = self.now + REST;
+        if let (true, Some(queue)) = (rests, self.queue(topic, partition)) {
+            queue.rest_until(until);
+        }
+        self.leave(batch, again, settled - failed - buried, failed);
     }
 
     /// Nobody waits for so many records of a topic any more.
@@ -77,18 +103,18 @@ impl KafkaSink {
         }
     }
 
-    /// A batch leaves librdkafka: `settled` of its records are done with, `failed` of these in vain, the others go again.
-    pub(super) fn leave(&mut self, batch: Batch, again: Vec<Batch>, settled: usize, failed: usize) {
+    /// A batch leaves librdkafka: so many of its records are delivered, so many have failed, and these go again.
+    pub(super) fn leave(&mut self, batch: Batch, again: Vec<Batch>, delivered: usize, failed: usize) {
         let (topic, partition) = batch.place;
         let kept_cost: usize = again.iter().map(Batch::cost).sum();
         self.in_flight -= 1;
         self.factory.budget.give_back(batch.cost() - kept_cost);
         self.factory.at_kafka.fetch_sub(batch.cost(), Ordering::Relaxed);
-        self.metrics.delivered.increment((settled - failed) as u64);
+        self.metrics.delivered.increment(delivered as u64);
         self.metrics.failed.increment(failed as u64);
         if let Some(state) = self.topics.get_mut(topic) {
             let counts = &state.shared.counts;
-            counts.delivered.fetch_add((settled - failed) as u64, Ordering::Relaxed);
+            counts.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
             counts.failed.fetch_add(failed as u64, Ordering::Relaxed);
             if let Some(queue) = state.partitions.get_mut(partition) {
                 let waited = queue.has_waiting();
@@ -113,10 +139,15 @@ impl KafkaSink {
     fn may_split(&self, batch: &Batch, wrong: &[Report]) -> bool {
         let too_large = |report: &Report| report.error == Some(RDKafkaErrorCode::MessageSizeTooLarge);
         let one = batch.alone && batch.len() == 1;
+        let (topic, partition) = batch.place;
+        let state = self.topics.get(topic);
+        if state.is_some_and(|state| state.takes_letters) {
+            // One dead letter is as good as another: they have no order to keep.
+            return !one && !wrong.is_empty() && wrong.iter().all(too_large);
+        }
         let first = wrong.first().map(|report| report.entry);
         let is_tail = first.is_some_and(|first| first + wrong.len() == batch.len());
-        let (topic, partition) = batch.place;
-        let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
+        let queue = state.and_then(|topic| topic.partitions.get(partition));
         !one && is_tail && wrong.iter().all(too_large) && queue.is_some_and(PartitionQueue::awaits_its_last)
     }
 
@@ -140,6 +171,7 @@ impl KafkaSink {
     }
 
     pub(super) fn expire(&mut self) {
+        self.bury_unplaced();
         for state in &mut self.topics {
             let (hold, failure) = (state.hold, state.shared.failure());
             // Before the reply's own deadline, so that the reply says why.

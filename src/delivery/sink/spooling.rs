@@ -331,7 +331,7 @@ impl KafkaSink {
             self.settled(topic, batch.len() - late);
         }
         let settled = batch.len() - undelivered.len();
-        self.leave(batch, Vec::new(), settled, refused);
+        self.leave(batch, Vec::new(), settled - refused, refused);
     }
 }
 

@@ -46,6 +46,8 @@ fn bed(acknowledge: Acknowledge, hold: Duration) -> Bed {
         max_record_size: 1000,
         validate: Validate::None,
         rate_limit: None,
+        dead_letter_topic: None,
+        enrich: None,
     };
     let routes = RouteTable::compile(vec![route]).unwrap();
     let budget = Budget::new(1 << 20);

@@ -21,7 +21,7 @@ fn settings(server: &ServerFacts<'_>) -> Vec<(&'static str, String)> {
         ("proto-max-bulk-len", limits.record_size.to_string()),
         ("slave-read-only", "yes".into()),
         ("replica-read-only", "yes".into()),
-        ("cluster-enabled", "no".into()),
+        ("cluster-enabled", if server.is_cluster() { "yes" } else { "no" }.into()),
         ("timeout", limits.idle_timeout.as_secs().to_string()),
     ]
 }

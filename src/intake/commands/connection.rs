@@ -60,7 +60,7 @@ fn try_hello(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> R
         (Reply::text("version"), Reply::text(REDIS_VERSION)),
         (Reply::text("proto"), Reply::Integer(protocol.number())),
         (Reply::text("id"), Reply::Integer(client.id.cast_signed())),
-        (Reply::text("mode"), Reply::text("standalone")),
+        (Reply::text("mode"), Reply::text(server.mode())),
         (Reply::text("role"), Reply::text("master")),
         (Reply::text("modules"), Reply::Array(Vec::new())),
     ]))

@@ -52,6 +52,20 @@ fn two_numbers(args: &[&[u8]]) -> Result<(), Reply> {
     args.iter().skip(2).try_for_each(|number| integer(number).map(|_| ()))
 }
 
+/// ZREMRANGEBYRANK key start stop.
+pub(super) fn zremrangebyrank(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
+    two_numbers(args).map_or_else(|error| error, |()| Reply::Integer(0))
+}
+
+/// ZREMRANGEBYSCORE key min max, each a number behind an optional parenthesis.
+pub(super) fn zremrangebyscore(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
+    let is_bound = |bound: &&[u8]| {
+        let text = std::str::from_utf8(bound.strip_prefix(b"(").unwrap_or(bound)).unwrap_or_default();
+        text.parse::<f64>().is_ok_and(|number| !number.is_nan())
+    };
+    if args.iter().skip(2).all(is_bound) { Reply::Integer(0) } else { Reply::error("ERR min or max is not a float") }
+}
+
 /// EXPIRE and its like, answered `:1`: appenders cap their list so after each push, and 0 reads as a failure.
 pub(super) fn expire(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
     let (mut exclusive, mut others, mut greater, mut less) = (false, false, false, false);

@@ -24,8 +24,11 @@ mod introspection;
 mod keyspace;
 mod operations;
 mod parse;
+pub mod scripts;
+mod sentinel;
 mod server;
 mod specs;
+pub mod store;
 pub mod table;
 pub mod xadd;
 
@@ -50,9 +53,16 @@ pub fn answer(spec: &'static Spec, args: &[&[u8]], client: &mut Client, server: 
             client.reset(server.users);
             Reply::simple("RESET")
         }
-        Kind::Push | Kind::Publish | Kind::XAdd | Kind::Multi | Kind::Exec | Kind::Discard | Kind::Container => {
-            Reply::error(format!("ERR '{}' cannot be answered here", spec.name))
-        }
+        Kind::Push
+        | Kind::Publish
+        | Kind::XAdd
+        | Kind::Set
+        | Kind::HSet
+        | Kind::ZAdd
+        | Kind::Multi
+        | Kind::Exec
+        | Kind::Discard
+        | Kind::Container => Reply::error(format!("ERR '{}' cannot be answered here", spec.name)),
     }
 }
 

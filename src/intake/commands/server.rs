@@ -16,7 +16,7 @@ const SECTIONS: [Section; 9] = [
     ("Persistence", persistence_section),
     ("Stats", stats_section),
     ("Replication", replication_section),
-    ("Cluster", |lines, _| lines.put("cluster_enabled", 0)),
+    ("Cluster", |lines, server| lines.put("cluster_enabled", u8::from(server.is_cluster()))),
     ("Keyspace", |_, _| {}),
     ("Tidegate", tidegate_section),
 ];
@@ -43,7 +43,7 @@ pub(super) fn info(args: &[&[u8]], _: &mut Client, server: &ServerFacts<'_>) -> 
 
 fn server_section(lines: &mut Lines, server: &ServerFacts<'_>) {
     lines.put("redis_version", REDIS_VERSION);
-    lines.put("redis_mode", "standalone");
+    lines.put("redis_mode", server.mode());
     lines.put("os", std::env::consts::OS);
     lines.put("arch_bits", usize::BITS);
     lines.put("process_id", server.process_id);

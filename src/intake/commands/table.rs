@@ -63,6 +63,12 @@ pub enum Kind {
     Publish,
     /// XADD, read by [`super::xadd::xadd`].
     XAdd,
+    /// SET, read by [`super::store::set`].
+    Set,
+    /// HSET and HMSET, read by [`super::store::hset`].
+    HSet,
+    /// ZADD, read by [`super::store::zadd`].
+    ZAdd,
     /// MULTI.
     Multi,
     /// EXEC.
@@ -282,7 +288,8 @@ mod tests {
     const GOLDEN: &str = include_str!("command_info.golden");
 
     /// Commands that the golden redis-server does not have, each with the reason why Tidegate does.
-    const NEWER: [(&str, &str); 2] = [
+    const NEWER: [(&str, &str); 3] = [
+        ("sentinel", "a command of sentinels, which Tidegate plays where it is configured to"),
         ("client|setinfo", "Redis 7.2, which Tidegate says it is: every current library sends it"),
         ("client|no-touch", "Redis 7.2, which Tidegate says it is"),
     ];
@@ -331,7 +338,7 @@ mod tests {
             assert_eq!(lookup(spec.name.as_bytes()).unwrap().id, spec.id);
             assert_eq!(lookup(spec.name.to_uppercase().as_bytes()).unwrap().id, spec.id);
         }
-        for unknown in [&b""[..], b"lpus", b"lpushy", b"\xff", b"client|id", b"sentinel"] {
+        for unknown in [&b""[..], b"lpus", b"lpushy", b"\xff", b"client|id", b"client id"] {
             assert!(lookup(unknown).is_none());
         }
     }

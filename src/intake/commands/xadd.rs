@@ -93,28 +93,33 @@ impl<'a> XAdd<'a> {
         if let [(_, value)] = self.fields.as_slice() {
             return Ok(Cow::Borrowed(value));
         }
-        let mut names = HashSet::with_capacity(self.fields.len());
-        let mut texts = Vec::with_capacity(self.fields.len());
-        for (field, value) in &self.fields {
-            let (Ok(name), Ok(text)) = (std::str::from_utf8(field), std::str::from_utf8(value)) else {
-                let field = shown(field, 128);
-                return Err(Reply::error(format!(
-                    "ERR an entry of several fields becomes one JSON object, and field '{field}' is not UTF-8; encode \
-                     it, or send it as the only field"
-                )));
-            };
-            if !names.insert(name) {
-                let field = shown(field, 128);
-                return Err(Reply::error(format!(
-                    "ERR an entry of several fields becomes one JSON object, and field '{field}' stands there twice; \
-                     give each a name of its own"
-                )));
-            }
-            texts.push((name, text));
-        }
-        let json = serde_json::to_vec(&Fields(texts));
-        json.map(Cow::Owned).map_err(|error| Reply::error(format!("ERR the entry cannot be written as JSON: {error}")))
+        object(&self.fields).map(Cow::Owned)
     }
+}
+
+/// Fields as one JSON object, a string for each, in their order.
+pub(super) fn object(fields: &[(&[u8], &[u8])]) -> Result<Vec<u8>, Reply> {
+    let mut names = HashSet::with_capacity(fields.len());
+    let mut texts = Vec::with_capacity(fields.len());
+    for (field, value) in fields {
+        let (Ok(name), Ok(text)) = (std::str::from_utf8(field), std::str::from_utf8(value)) else {
+            let field = shown(field, 128);
+            return Err(Reply::error(format!(
+                "ERR an entry of several fields becomes one JSON object, and field '{field}' is not UTF-8; encode it, or \
+                 send it as the only field"
+            )));
+        };
+        if !names.insert(name) {
+            let field = shown(field, 128);
+            return Err(Reply::error(format!(
+                "ERR an entry of several fields becomes one JSON object, and field '{field}' stands there twice; give \
+                 each a name of its own"
+            )));
+        }
+        texts.push((name, text));
+    }
+    let json = serde_json::to_vec(&Fields(texts));
+    json.map_err(|error| Reply::error(format!("ERR the entry cannot be written as JSON: {error}")))
 }
 
 /// Serialises as an object that keeps its order.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Bound, Done, Seat, Session, pushes};
 use crate::intake::client::{Client, ReplyMode};
 use crate::intake::commands;
+use crate::intake::commands::store;
 use crate::intake::commands::table::{Kind, Spec};
 use crate::intake::commands::xadd::xadd;
 use crate::intake::metrics::Closed;
@@ -12,6 +13,7 @@ use crate::intake::push::{Binding, Desk, NotTaken, Pusher, Size};
 use crate::intake::replies::Success;
 use crate::intake::shared::unix_micros;
 use crate::intake::transaction::Transaction;
+use crate::intake::whose::Whose;
 use crate::record::config::{Accept, OnRefusal};
 use crate::record::sink::RecordSink;
 use crate::resp::decode::Args;
@@ -29,8 +31,10 @@ struct Parcel<'a> {
 enum Values<'a> {
     /// In its arguments, from the third on.
     Args(Args<'a>),
-    /// Put together from its fields.
+    /// One, put together from its fields or picked out of them.
     Entry(Cow<'a, [u8]>),
+    /// Picked out of its arguments.
+    Members(Vec<&'a [u8]>),
 }
 
 // === impl Session ===
@@ -52,12 +56,18 @@ impl Session {
         desk: &mut Desk<'_, S>,
     ) -> Result<(), NotTaken> {
         let parcel = self.parcel(args, kind)?;
-        let who = self.seat.pusher(&self.client, false);
+        if self.whose.refresh(&desk.shared.surroundings, &self.client) {
+            self.bound = None;
+        }
+        let who = self.seat.pusher(&self.client, &self.whose, false);
         if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
             let binding = desk.bind(parcel.key, kind, &who)?;
             self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
         }
         let Some(bound) = &self.bound else { return Ok(()) };
+        if desk.awaits(&bound.binding, &self.whose) {
+            return Err(NotTaken::Awaits);
+        }
         parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
         self.client.takes_reply();
         Ok(())
@@ -66,20 +76,32 @@ impl Session {
     /// The records of a push.
     #[inline]
     fn parcel<'a>(&mut self, args: Args<'a>, kind: Accept) -> Result<Parcel<'a>, Reply> {
-        if kind != Accept::Stream {
-            let key = args.get(1).unwrap_or_default();
-            return Ok(Parcel { key, values: Values::Args(args), success: Success::Count });
-        }
-        let entry = xadd(&args.to_vec())?;
-        let record = entry.record()?;
-        let id = self.ids.next(entry.id, unix_micros(std::time::SystemTime::now()) / 1000);
-        Ok(Parcel { key: entry.key, values: Values::Entry(record), success: Success::Id(id.to_string().into()) })
+        let key = args.get(1).unwrap_or_default();
+        let (values, success) = match kind {
+            Accept::List | Accept::Publish => (Values::Args(args), Success::Count),
+            Accept::Stream => {
+                let entry = xadd(&args.to_vec())?;
+                let record = entry.record()?;
+                let id = self.ids.next(entry.id, unix_micros(std::time::SystemTime::now()) / 1000);
+                (Values::Entry(record), Success::Id(id.to_string().into()))
+            }
+            Accept::Set => (Values::Entry(store::set(&args.to_vec())?.into()), Success::Ok),
+            Accept::Hash => {
+                let (record, fields) = store::hset(&args.to_vec())?;
+                let hmset = args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"hmset"));
+                let fields = Success::Number(u32::try_from(fields).unwrap_or(u32::MAX));
+                (Values::Entry(record), if hmset { Success::Ok } else { fields })
+            }
+            Accept::SortedSet => (Values::Members(store::zadd(&args.to_vec())?), Success::Count),
+        };
+        Ok(Parcel { key, values, success })
     }
 
     fn not_taken(&mut self, why: NotTaken) -> Done {
         match why {
             NotTaken::Wrong(reply) | NotTaken::Refused(OnRefusal::Error, reply) => self.reply(&reply),
             NotTaken::NoRoom => Done::NoRoom,
+            NotTaken::Awaits => Done::Awaits,
             NotTaken::Refused(OnRefusal::Close, _) => Done::Close(Some(Closed::Refused)),
         }
     }
@@ -123,7 +145,7 @@ impl Session {
 
     fn rehearse<S: RecordSink>(&mut self, args: Args<'_>, kind: Accept, desk: &mut Desk<'_, S>) -> Result<(), Reply> {
         let parcel = self.parcel(args, kind)?;
-        let who = self.seat.pusher(&self.client, false);
+        let who = self.seat.pusher(&self.client, &self.whose, false);
         let binding = desk.bind(parcel.key, kind, &who)?;
         parcel.rehearse(&binding, desk, &who).map(|_| ())
     }
@@ -141,9 +163,9 @@ impl Session {
                 self.client.queued = None;
                 if close { Done::Close(None) } else { Done::Yes }
             }
-            Err(NotTaken::NoRoom) => {
+            Err(why @ (NotTaken::NoRoom | NotTaken::Awaits)) => {
                 self.transaction = Some(transaction);
-                Done::NoRoom
+                self.not_taken(why)
             }
             Err(why) => {
                 self.client.queued = None;
@@ -156,20 +178,24 @@ impl Session {
     fn try_exec<S: RecordSink>(&mut self, transaction: &Transaction, desk: &mut Desk<'_, S>) -> Result<bool, NotTaken> {
         let silent = self.client.reply_mode != ReplyMode::On;
         let mut plan = Vec::with_capacity(transaction.commands.len());
+        self.whose.refresh(&desk.shared.surroundings, &self.client);
         for (spec, args) in &transaction.commands {
             let push = match pushes(spec) {
                 None => None,
                 Some(kind) => {
                     let parcel = self.parcel(args.as_args(), kind)?;
-                    let who = self.seat.pusher(&self.client, silent);
+                    let who = self.seat.pusher(&self.client, &self.whose, silent);
                     let binding = desk.bind(parcel.key, kind, &who)?;
+                    if desk.awaits(&binding, &self.whose) {
+                        return Err(NotTaken::Awaits);
+                    }
                     let size = parcel.rehearse(&binding, desk, &who)?;
                     Some((parcel, binding, size))
                 }
             };
             plan.push((*spec, args.as_args(), push));
         }
-        let who = self.seat.pusher(&self.client, silent);
+        let who = self.seat.pusher(&self.client, &self.whose, silent);
         admit_all(plan.iter().filter_map(|(_, _, push)| push.as_ref()), desk, &who)?;
         self.client.takes_reply();
         if !silent {
@@ -179,7 +205,7 @@ impl Session {
         for (spec, args, push) in plan {
             match push {
                 Some((parcel, binding, size)) => {
-                    let who = self.seat.pusher(&self.client, silent);
+                    let who = self.seat.pusher(&self.client, &self.whose, silent);
                     parcel.submit(&binding, size, desk, &who, &mut self.replies);
                 }
                 None => {
@@ -199,7 +225,7 @@ impl Session {
 impl Seat {
     /// Who pushes, from the parts of a session that a push does not change.
     #[inline]
-    fn pusher(self, client: &Client, silent: bool) -> Pusher<'_> {
+    fn pusher<'a>(self, client: &'a Client, whose: &'a Whose, silent: bool) -> Pusher<'a> {
         Pusher {
             session: self.index,
             generation: self.generation,
@@ -207,6 +233,8 @@ impl Seat {
             database: client.database,
             user: client.user.as_ref().map_or("", |user| &user.name),
             address: &client.address,
+            client_name: &client.name,
+            pod: &whose.attribution,
             arrived: self.arrived,
             silent: silent || client.reply_mode != ReplyMode::On,
         }
@@ -271,6 +299,7 @@ impl Parcel<'_> {
     ) -> Result<Size, Reply> {
         match &self.values {
             Values::Args(args) => desk.inspect(binding, self.key, args.from(2), who),
+            Values::Members(members) => desk.inspect(binding, self.key, members.iter().copied(), who),
             Values::Entry(record) => desk.inspect(binding, self.key, std::iter::once(&**record), who),
         }
     }
@@ -286,8 +315,9 @@ impl Parcel<'_> {
     ) {
         let slot = desk.open(binding, size, self.success, who, replies);
         match &self.values {
-            Values::Args(args) => desk.submit(binding, self.key, args.from(2), slot, who),
-            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), slot, who),
+            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who),
+            Values::Members(members) => desk.submit(binding, self.key, members.iter().copied(), size, slot, who),
+            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who),
         }
     }
 }

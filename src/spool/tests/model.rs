@@ -38,6 +38,8 @@ struct Inode {
     durable: Vec<u8>,
     /// What was done since.
     unsynced: Vec<Change>,
+    /// What a sync failed to write: it is seen until the power cut, and no later sync writes it.
+    forgotten: Vec<Change>,
 }
 
 #[derive(Clone)]
@@ -143,8 +145,7 @@ impl ModelDisk {
         let Some(Entry::File(inode)) = state.names.get(path).copied() else { panic!("no file {}", path.display()) };
         let inode = &mut state.inodes[inode];
         change(&mut inode.now);
-        inode.durable = inode.now.clone();
-        inode.unsynced.clear();
+        *inode = Inode { durable: inode.now.clone(), now: std::mem::take(&mut inode.now), ..Inode::default() };
     }
 
     pub(super) fn files(&self, directory: &Path) -> Vec<PathBuf> {
@@ -302,7 +303,7 @@ impl Inode {
     /// The file after a power cut; `keeps` says how much of each unsynced change survives.
     fn survivor(&self, keeps: &mut impl FnMut(u64) -> u64) -> Self {
         let mut content = self.durable.clone();
-        for change in &self.unsynced {
+        for change in self.forgotten.iter().chain(&self.unsynced) {
             match change {
                 Change::Write(offset, bytes) => {
                     let kept = usize::try_from(keeps(bytes.len() as u64)).unwrap();
@@ -320,7 +321,7 @@ impl Inode {
                 Change::Truncate(_) => {}
             }
         }
-        Self { now: content.clone(), durable: content, unsynced: Vec::new() }
+        Self { now: content.clone(), durable: content, ..Self::default() }
     }
 }
 
@@ -372,15 +373,19 @@ impl DiskFile for ModelFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let outcome = self.disk.begin(&Changes::Something);
-        match outcome {
+        match self.disk.begin(&Changes::Something) {
             Ok(mut state) => {
                 let inode = &mut state.inodes[self.inode];
-                inode.durable = inode.now.clone();
-                inode.unsynced.clear();
+                for change in std::mem::take(&mut inode.unsynced) {
+                    apply(&mut inode.durable, &change);
+                }
                 Ok(())
             }
-            Err((_, error, _)) => Err(error),
+            Err((mut state, error, _)) => {
+                let inode = &mut state.inodes[self.inode];
+                inode.forgotten.append(&mut inode.unsynced);
+                Err(error)
+            }
         }
     }
 

@@ -8,19 +8,23 @@ mod keyspace;
 mod operations;
 pub(super) mod records;
 mod refused;
+mod scripts;
 mod server;
+mod store;
 
 /// All tables of commands; those of sub-commands hang on their containers.
-pub(super) static TABLES: [&[Spec]; 11] = [
+pub(super) static TABLES: [&[Spec]; 13] = [
     &records::RECORDS,
     &connection::CONNECTION,
     &server::SERVER,
     &keyspace::KEYSPACE,
     &operations::OPERATIONS,
     &cluster::CLUSTERING,
+    &cluster::SENTINELS,
     &refused::READS,
     &refused::STORES,
     &refused::SUBSCRIPTIONS,
-    &refused::SCRIPTS,
+    &scripts::SCRIPTS,
+    &store::STORED,
     &refused::ADMINISTRATION,
 ];

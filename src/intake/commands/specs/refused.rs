@@ -84,8 +84,6 @@ rows! {
 rows! {
     /// Keeping or changing values.
     pub(super) static STORES from 336;
-    "set" Refused(Store), arity -3 keys(1, 1, 1, "RW access update variable_flags") [WRITE DENYOOM] [STRING]
-        "string" "1.0.0" "Not served: Tidegate keeps no values";
     "setex" Refused(Store), arity 4 keys(1, 1, 1, "OW update") [WRITE DENYOOM] [STRING]
         "string" "2.0.0" "Not served: Tidegate keeps no values";
     "psetex" Refused(Store), arity 4 keys(1, 1, 1, "OW update") [WRITE DENYOOM] [STRING]
@@ -112,10 +110,6 @@ rows! {
         "string" "1.0.0" "Not served: Tidegate keeps no values";
     "setrange" Refused(Store), arity 4 keys(1, 1, 1, "RW update") [WRITE DENYOOM] [STRING]
         "string" "2.2.0" "Not served: Tidegate keeps no values";
-    "hset" Refused(Store), arity -4 keys(1, 1, 1, "RW update") [WRITE DENYOOM FAST] [HASH]
-        "hash" "2.0.0" "Not served: Tidegate keeps no values";
-    "hmset" Refused(Store), arity -4 keys(1, 1, 1, "RW update") [WRITE DENYOOM FAST] [HASH]
-        "hash" "2.0.0" "Not served: Tidegate keeps no values";
     "hsetnx" Refused(Store), arity 4 keys(1, 1, 1, "RW insert") [WRITE DENYOOM FAST] [HASH]
         "hash" "2.0.0" "Not served: Tidegate keeps no values";
     "hincrby" Refused(Store), arity 4 keys(1, 1, 1, "RW access update") [WRITE DENYOOM FAST] [HASH]
@@ -126,16 +120,10 @@ rows! {
         "set" "1.0.0" "Not served: Tidegate keeps no values";
     "srem" Refused(Store), arity -3 keys(1, 1, 1, "RW delete") [WRITE FAST] [SET]
         "set" "1.0.0" "Not served: Tidegate keeps no values";
-    "zadd" Refused(Store), arity -4 keys(1, 1, 1, "RW update") [WRITE DENYOOM FAST] [SORTEDSET]
-        "sorted-set" "1.2.0" "Not served: Tidegate keeps no values";
     "zincrby" Refused(Store), arity 4 keys(1, 1, 1, "RW access update") [WRITE DENYOOM FAST] [SORTEDSET]
         "sorted-set" "1.2.0" "Not served: Tidegate keeps no values";
     "zrem" Refused(Store), arity -3 keys(1, 1, 1, "RW delete") [WRITE FAST] [SORTEDSET]
         "sorted-set" "1.2.0" "Not served: Tidegate keeps no values";
-    "zremrangebyscore" Refused(Store), arity 4 keys(1, 1, 1, "RW delete") [WRITE] [SORTEDSET]
-        "sorted-set" "1.2.0" "Not served: Tidegate keeps no values";
-    "zremrangebyrank" Refused(Store), arity 4 keys(1, 1, 1, "RW delete") [WRITE] [SORTEDSET]
-        "sorted-set" "2.0.0" "Not served: Tidegate keeps no values";
     "lset" Refused(Store), arity 4 keys(1, 1, 1, "RW update") [WRITE DENYOOM] [LIST]
         "list" "1.0.0" "Not served: Tidegate keeps no values";
     "lrem" Refused(Store), arity 4 keys(1, 1, 1, "RW delete") [WRITE] [LIST]
@@ -171,21 +159,6 @@ rows! {
         "pubsub" "7.0.0" "Not served: records are followed in Kafka";
     "monitor" Refused(Subscribe), arity 1 [ADMIN NOSCRIPT LOADING STALE] []
         "server" "1.0.0" "Not served: records are followed in Kafka";
-}
-
-rows! {
-    /// Code on the server.
-    pub(super) static SCRIPTS from 400;
-    "eval" Refused(Script), arity -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS MOVABLEKEYS] [SCRIPTING]
-        "scripting" "2.6.0" "Not served: Tidegate runs no scripts";
-    "evalsha" Refused(Script), arity -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS MOVABLEKEYS] [SCRIPTING]
-        "scripting" "2.6.0" "Not served: Tidegate runs no scripts";
-    "script" Refused(Script), arity -2 [] []
-        "scripting" "2.6.0" "Not served: Tidegate runs no scripts";
-    "fcall" Refused(Script), arity -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS MOVABLEKEYS] [SCRIPTING]
-        "scripting" "7.0.0" "Not served: Tidegate runs no scripts";
-    "function" Refused(Script), arity -2 [] []
-        "scripting" "7.0.0" "Not served: Tidegate runs no scripts";
 }
 
 rows! {

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use crate::intake::client::{ClientLine, ClientLines, Totals};
-use crate::intake::config::{Limits, UserConfig};
+use crate::intake::cluster::ClusterConfig;
+use crate::intake::config::{Limits, Login, UserConfig};
 use crate::intake::users::Users;
 use crate::resp::encode::encode;
 
 use super::*;
 
+mod cluster;
 mod connection;
 mod keyspace;
 mod server;
@@ -27,6 +29,8 @@ struct Bench {
     users: Users,
     client: Client,
     limits: Limits,
+    cluster: ClusterConfig,
+    scripts: scripts::Scripts,
 }
 
 impl Bench {
@@ -42,7 +46,8 @@ impl Bench {
             connections: 20_000,
             idle_timeout: Duration::from_secs(30),
         };
-        Self { users, client, limits }
+        let (cluster, scripts) = (ClusterConfig::default(), scripts::Scripts::default());
+        Self { users, client, limits, cluster, scripts }
     }
 
     fn open() -> Self {
@@ -66,6 +71,8 @@ impl Bench {
             connected_clients: 2,
             totals: Totals { records_received: 5, ..Totals::default() },
             users: &self.users,
+            cluster: &self.cluster,
+            scripts: &self.scripts,
             clients: &Others,
         };
         let reply = match table::lookup(args[0]) {
@@ -89,7 +96,8 @@ impl Bench {
 
 fn user(name: &str, password: Option<&str>, keys: &[&str], commands: &[&str]) -> UserConfig {
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    UserConfig { name: name.into(), password: password.map(Into::into), keys: owned(keys), commands: owned(commands) }
+    let login = password.map_or(Login::Free, |password| Login::Password(password.into()));
+    UserConfig { name: name.into(), login, keys: owned(keys), commands: owned(commands) }
 }
 
 const ASK_AUTH: &str = "-NOAUTH Authentication required.";
