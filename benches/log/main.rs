@@ -24,6 +24,7 @@ mod histogram;
 mod mock;
 mod parts;
 mod report;
+mod spool;
 mod subject;
 mod system;
 mod wire;
@@ -66,7 +67,7 @@ enum Part {
     Core,
     /// Connections × pipeline, and 8 connections on 2 threads.
     Table,
-    /// 50 connections by way of the spool into the mock cluster.
+    /// By way of the spool, beside redis-server with an append-only file; failover; replay.
     Spool,
     /// 50 connections into real Kafka.
     Kafka,
@@ -126,7 +127,7 @@ fn run(options: &Options) {
         parts::table(options, pinning);
     }
     if wants(Part::Spool) {
-        parts::spool(options, pinning);
+        spool::spool(options, pinning);
     }
     if wants(Part::Kafka) {
         parts::kafka(options, pinning);

@@ -5,21 +5,19 @@ use crate::bed::{Kafka, Tidegate};
 use crate::client::Load;
 use crate::mock::Mock;
 use crate::report::{heading, row, target, title};
-use crate::subject::{Figures, ROUTES, Subject, alternate, offsets, redis, tidegate, tidegate_with_spool};
+use crate::subject::{Figures, ROUTES, Subject, alternate, offsets, redis, tidegate};
 use crate::system::{self, Pinning};
 use std::time::Instant;
 
 /// Most of Tidegate's processor time a record, as a part of redis-server's.
 pub(crate) const RATIOS: [(usize, f64); 3] = [(64, 0.6), (16, 0.75), (1, 1.0)];
-/// The same by way of the spool, at pipeline 64.
-const SPOOL_RATIO: f64 = 1.2;
 /// The 99th percentile at half of the greatest load, in ms.
 const HALF_LOAD_P99: f64 = 15.0;
 /// The median of one connection that waits for each reply, in ms.
 const LONE_P50: f64 = 0.5;
 /// Resident memory in MB: idle, and under load: the default budget of 256 MiB and 64 MB.
 const IDLE_MEMORY: f64 = 25.0;
-const PEAK_MEMORY: f64 = 332.4;
+pub(crate) const PEAK_MEMORY: f64 = 332.4;
 /// Connections of the table.
 const CONNECTIONS: [usize; 4] = [1, 10, 50, 1000];
 /// The dearest of 1 … 1000 connections over the cheapest, at one pipeline depth.
@@ -92,31 +90,6 @@ pub(crate) fn core(options: &Options, pinning: Pinning) {
     println!("start-up, to a 200 of /readyz/log   {:.0} ms", start_up.as_secs_f64() * 1e3);
     println!("resident memory, idle               {idle:.1} MB  {}", target(idle, IDLE_MEMORY));
     println!("resident memory, peak of this part  {peak:.1} MB  {}", target(peak, PEAK_MEMORY));
-}
-
-/// By way of the spool: a reply once the record is on disk, Kafka after that. The cost is of both ways together.
-pub(crate) fn spool(options: &Options, pinning: Pinning) {
-    let mock = mock();
-    let kafka = offsets(mock.bootstrap());
-    let mut redis = redis(pinning);
-    let with_spool = tidegate_with_spool(mock.bootstrap(), pinning);
-    let subjects = [
-        Subject::redis(&mut redis),
-        Subject::tidegate("tidegate, spool, 1 partition", &with_spool, &kafka, 3),
-        Subject::tidegate("tidegate, spool, 4 partitions", &with_spool, &kafka, 4),
-        Subject::tidegate("tidegate, kafka beside a spool", &with_spool, &kafka, 0),
-    ];
-    warm_up(&subjects);
-    for (pipeline, _) in RATIOS.into_iter().filter(|(pipeline, _)| options.wants(*pipeline)) {
-        title(format!("acknowledge = \"spool\", mock cluster, 50 connections, pipeline {pipeline}"));
-        let figures = alternate(&subjects, load(50, pipeline, options), options.rounds());
-        comparison(&subjects, &figures, |index, ratio| match (index, pipeline) {
-            (1 | 2, 64) => target(ratio, SPOOL_RATIO),
-            _ => String::new(),
-        });
-    }
-    let (_, peak) = system::memory(with_spool.pid());
-    println!("\nresident memory, peak of this part  {peak:.1} MB  {}", target(peak, PEAK_MEMORY));
 }
 
 /// Real Kafka. Broker, its disk and client share a core, so that throughput says little; the cost is ours.
@@ -217,7 +190,7 @@ fn few_connections(options: &Options, one: &Tidegate, two: &Tidegate, kafka: &rd
 }
 
 /// One pipeline depth: all subjects beside the first.
-fn comparison(subjects: &[Subject<'_>], figures: &[Figures], remark: impl Fn(usize, f64) -> String) {
+pub(crate) fn comparison(subjects: &[Subject<'_>], figures: &[Figures], remark: impl Fn(usize, f64) -> String) {
     heading("");
     for (index, (subject, figures_of)) in subjects.iter().zip(figures).enumerate() {
         let reference = figures[0].cpu;

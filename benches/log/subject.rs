@@ -32,7 +32,7 @@ pub(crate) fn tidegate(bootstrap: &str, compression: &str, threads: usize, pinni
 
 /// As [`tidegate`], with a spool in its own directory.
 pub(crate) fn tidegate_with_spool(bootstrap: &str, pinning: Pinning) -> Tidegate {
-    tidegate_with(bootstrap, "none", 1, pinning, "", "[log.spool]\ndirectory = \"spool\"\n")
+    tidegate_with(bootstrap, "none", 1, pinning, "", SPOOL)
 }
 
 /// As [`tidegate`], with further lines of `[log]`, and sections.
@@ -44,6 +44,19 @@ pub(crate) fn tidegate_with(
     lines: &str,
     sections: &str,
 ) -> Tidegate {
+    let tidegate = Tidegate::start(&config(bootstrap, compression, threads, lines, sections));
+    pinning.place(tidegate.pid(), threads > 1);
+    tidegate
+}
+
+/// A configuration with a spool, for a Kafka that may be away.
+pub(crate) fn config_with_spool(bootstrap: &str) -> String {
+    config(bootstrap, "none", 1, "", SPOOL)
+}
+
+const SPOOL: &str = "[log.spool]\ndirectory = \"spool\"\n";
+
+fn config(bootstrap: &str, compression: &str, threads: usize, lines: &str, sections: &str) -> String {
     let routes: String = ROUTES
         .iter()
         .filter(|route| route.acknowledge != "spool" || sections.contains("[log.spool]"))
@@ -52,14 +65,12 @@ pub(crate) fn tidegate_with(
         })
         .collect();
     let brokers = bootstrap.replace(',', "\", \"");
-    let tidegate = Tidegate::start(&format!(
+    format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n[log]\nlisten = [\"127.0.0.1:{}\"]\nthreads = {threads}\n{lines}\n\
          [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{sections}{routes}",
         free_port(),
         free_port(),
-    ));
-    pinning.place(tidegate.pid(), threads > 1);
-    tidegate
+    )
 }
 
 /// Starts redis-server, pinned, without persistence.
@@ -112,6 +123,15 @@ pub(crate) fn offsets(bootstrap: &str) -> BaseConsumer {
     ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap()
 }
 
+/// How many records have come to a topic.
+pub(crate) fn topic_end(kafka: &BaseConsumer, topic: &str, partitions: i32) -> u64 {
+    let end = |partition| {
+        let (_, end) = kafka.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap();
+        u64::try_from(end).unwrap()
+    };
+    (0..partitions).map(end).sum()
+}
+
 // === impl Subject ===
 
 impl<'a> Subject<'a> {
@@ -119,6 +139,11 @@ impl<'a> Subject<'a> {
         let (address, pid) = (redis.address(), redis.process().id());
         let (name, access) = ("redis-server".to_owned(), Access::default());
         Self { name, address, load_address: address, access, pid, key: ROUTES[0].topic, place: Place::List }
+    }
+
+    /// As [`Subject::redis`], by another name.
+    pub(crate) fn redis_as(name: &str, redis: &mut RedisServer) -> Self {
+        Self { name: name.to_owned(), ..Self::redis(redis) }
     }
 
     /// Tidegate into the topic of `ROUTES[route]`.
@@ -182,12 +207,7 @@ impl<'a> Subject<'a> {
             Place::List => {
                 u64::try_from(RespClient::connect(self.address).command(["LLEN", self.key]).integer()).unwrap()
             }
-            Place::Topic { kafka, route, .. } => (0..route.partitions)
-                .map(|partition| {
-                    let (_, end) = kafka.fetch_watermarks(route.topic, partition, Duration::from_secs(10)).unwrap();
-                    u64::try_from(end).unwrap()
-                })
-                .sum(),
+            Place::Topic { kafka, route, .. } => topic_end(kafka, route.topic, route.partitions),
         }
     }
 

@@ -29,6 +29,7 @@ mod disk;
 mod fault;
 mod history;
 mod lone;
+mod outage;
 mod random;
 mod record;
 mod scenario;

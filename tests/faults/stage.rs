@@ -24,8 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     /// What clients were told.
     pub(crate) history: History,
-    /// Where Tidegate's log is, if it was kept.
-    pub(crate) tidegate: Tidegate,
+    /// The files of its directory stay if whoever has this panics.
+    _tidegate: Tidegate,
 }
 
 /// Plays it. Panics where the bed fails; what Tidegate does wrong is in the verdict.
@@ -245,7 +245,7 @@ impl<'a> Stage<'a> {
         if peak > limit {
             verdict.problems.push(format!("{} MiB were resident, more than {}", peak >> 20, limit >> 20));
         }
-        Outcome { verdict, history, tidegate }
+        Outcome { verdict, history, _tidegate: tidegate }
     }
 
     /// What the topics hold now.
