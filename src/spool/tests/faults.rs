@@ -181,8 +181,8 @@ fn a_checkpoint_without_its_segments_makes_nothing_new_pass_for_done() {
     let mut spool = open(&disk).unwrap();
     let lane = spool.lane("a", Some(0));
     spool.write(&lane, 30..33);
-    spool.close();
-    let mut spool = open(&disk).unwrap();
+    // Before there is a new checkpoint.
+    let mut spool = open(&disk.after_crash(Luck::Nothing)).unwrap();
     let lane = spool.lane("a", Some(0));
     assert_eq!(ids(&spool.read()), one(&lane, 30..33));
 }
