@@ -125,11 +125,14 @@ impl Replay {
             let Some(start) = start else {
                 return Ok(if waiting { Progress::Held } else { Progress::Tail });
             };
-            let read = self.go_forward(start, runnable, out, max_bytes);
+            let read = self.go_forward(start, runnable, out, max_bytes.max(1));
             if out.len() > before {
                 return Ok(Progress::Read);
             }
-            read?;
+            if !read? {
+                // What the account says is there is not: never a reason to search for ever.
+                return Ok(Progress::Held);
+            }
         }
     }
 
@@ -192,21 +195,22 @@ impl Replay {
         (Some(start), waiting)
     }
 
-    /// Reads forward from a place until there is enough.
+    /// Reads forward from a place until there is enough; whether there was anything to read.
     fn go_forward(
         &mut self,
         start: FrameId,
         runnable: &mut dyn FnMut(&Lane) -> bool,
         out: &mut Vec<ReplayFrame>,
         max_bytes: usize,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let mut place = start;
         let mut found = Vec::new();
-        let mut outcome = Ok(());
+        let mut outcome = Ok(false);
         let mut left = max_bytes;
         while let Some(stretch) = self.stretch(place) {
             let (at, read) = self.read_stretch(&stretch, runnable, &mut found, &mut left);
             place = FrameId::new(stretch.sequence, at);
+            outcome = Ok(true);
             if let Err(cause) = read {
                 outcome = Err(ReadError { at: place, cause });
                 break;

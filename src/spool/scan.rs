@@ -180,3 +180,26 @@ pub(super) fn is_sound(header: &Header<'_>, body: &[u8]) -> bool {
     let mut records = frame::records(body, header.first_timestamp_ms);
     records.by_ref().count() == header.count as usize && records.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spool::disk::{Disk, RealDisk, write_full};
+
+    #[test]
+    fn nothing_is_kept_of_what_stands_behind_the_durable_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&directory.path().join(Path::new("file"))).unwrap();
+        write_full(&*file, b"01234.....", 0).unwrap();
+        let mut window = Window::new(0);
+        assert_eq!(window.get(&*file, 0, 8, 5).unwrap(), b"01234");
+        write_full(&*file, b"56789", 5).unwrap();
+        assert_eq!(window.get(&*file, 2, 6, 10).unwrap(), b"234567");
+        let mut large = vec![0; 8];
+        assert!(window.copy(&*file, 1, &mut large, 10).unwrap());
+        assert_eq!(large, b"12345678");
+        assert!(!window.copy(&*file, 5, &mut large, 10).unwrap(), "there are five");
+    }
+}

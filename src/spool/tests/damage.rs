@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -13,6 +14,11 @@ use crate::spool::replay::Progress;
 
 /// A disk with two lives on it, not all of it delivered.
 fn written() -> (ModelDisk, History) {
+    static WRITTEN: LazyLock<(ModelDisk, History)> = LazyLock::new(write);
+    (WRITTEN.0.after_crash(Luck::Nothing), WRITTEN.1.clone())
+}
+
+fn write() -> (ModelDisk, History) {
     let disk = ModelDisk::new(Path::new(ROOT));
     let mut history = lives(&disk);
     let mut spool = open(&disk).unwrap();

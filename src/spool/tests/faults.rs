@@ -165,6 +165,47 @@ fn a_full_disk_gets_room_from_what_is_delivered() {
 }
 
 #[test]
+fn a_checkpoint_without_its_segments_makes_nothing_new_pass_for_done() {
+    let disk = disk();
+    let mut spool = open(&disk).unwrap();
+    let lane = spool.lane("a", Some(0));
+    for id in 0..30 {
+        spool.write(&lane, id..id + 1);
+    }
+    let frames = spool.read();
+    spool.done(&frames);
+    spool.close();
+    for path in disk.files(&Path::new(ROOT).join("segments")) {
+        disk.remove(&path).unwrap();
+    }
+    let mut spool = open(&disk).unwrap();
+    let lane = spool.lane("a", Some(0));
+    spool.write(&lane, 30..33);
+    // Before there is a new checkpoint.
+    let mut spool = open(&disk.after_crash(Luck::Nothing)).unwrap();
+    let lane = spool.lane("a", Some(0));
+    assert_eq!(ids(&spool.read()), one(&lane, 30..33));
+}
+
+#[test]
+fn without_a_checkpoint_no_sequence_is_used_again_either() {
+    let disk = disk();
+    let mut spool = open(&disk).unwrap();
+    let lane = spool.lane("a", Some(0));
+    spool.write(&lane, 0..3);
+    let frames = spool.read();
+    spool.done(&frames);
+    spool.close();
+    let first = disk.files(&Path::new(ROOT).join("segments"));
+    assert_eq!(first.len(), 1, "the last segment stays, though it is done");
+    disk.remove(&Path::new(ROOT).join("checkpoint")).unwrap();
+    let mut spool = open(&disk).unwrap();
+    let lane = spool.lane("a", Some(0));
+    spool.write(&lane, 3..4);
+    assert!(disk.files(&Path::new(ROOT).join("segments")).last() > first.last());
+}
+
+#[test]
 fn at_max_size_appending_is_refused_until_something_is_delivered() {
     let disk = disk();
     let config = SpoolConfig { max_size: 4_000, ..config(Path::new(ROOT)) };

@@ -167,11 +167,11 @@ impl ModelDisk {
             Plan::Nothing => None,
             Plan::Crash(at) => (operation >= at).then(|| (io::Error::other("crashed"), operation == at)),
             Plan::Fail { from, count, kind } => {
-                (from..from + count).contains(&operation).then(|| (kind.into(), operation % 2 == 0))
+                (from..from + count).contains(&operation).then(|| (kind.into(), operation.is_multiple_of(2)))
             }
             Plan::FailWrites { from, count, kind } => {
                 let hit = (from..from + count).contains(&operation) && *changes != Changes::Nothing;
-                hit.then(|| (kind.into(), operation % 2 == 0))
+                hit.then(|| (kind.into(), operation.is_multiple_of(2)))
             }
             Plan::Unreadable => (*changes == Changes::Nothing).then(|| (io::Error::other("input/output error"), false)),
             Plan::Full => (*changes == Changes::Length).then(|| (io::ErrorKind::StorageFull.into(), false)),

@@ -161,7 +161,8 @@ fn check(frames: &[ReplayFrame]) {
 fn damage(files: &mut Files, change: [u8; CHANGE], more: &[u8]) -> bool {
     let [file, kind, place @ .., length, byte] = change;
     let paths: Vec<PathBuf> = files.keys().filter(|path| is_content(path)).cloned().collect();
-    let path = &paths[usize::from(file) % paths.len()];
+    // All files may be gone.
+    let Some(path) = usize::from(file).checked_rem(paths.len()).map(|at| &paths[at]) else { return false };
     let is_segment = path.extension().is_some_and(|extension| extension == "seg");
     let Some(bytes) = files.get_mut(path) else { return false };
     let at = usize::from(u16::from_le_bytes(place)) % (bytes.len() + 1);
