@@ -147,6 +147,7 @@ impl Running {
     pub fn address_lines(&self) -> Vec<String> {
         let redis = self.redis_addresses.iter().map(|address| match address {
             ListenAddress::Tcp(address) => format!("redis  redis://{address}"),
+            ListenAddress::Tls(address) => format!("redis  rediss://{address}"),
             ListenAddress::Unix(path) => format!("redis  unix:{}", path.display()),
         });
         let admin = self.admin_address.map(|address| format!("admin  http://{address}"));

@@ -121,7 +121,7 @@ fn paste_lines(redis: &[ListenAddress], admin: Option<SocketAddr>) -> Vec<String
         ListenAddress::Tcp(address) => {
             Some(format!("redis-cli -p {} LPUSH app-demo '{{\"msg\":\"hello\"}}'", address.port()))
         }
-        ListenAddress::Unix(_) => None,
+        ListenAddress::Tls(_) | ListenAddress::Unix(_) => None,
     });
     let admin = admin.map(|address| format!("curl http://{address}/readyz"));
     redis.into_iter().chain(admin).collect()

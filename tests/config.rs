@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tidegate::config::{self, ConfigError, Loaded};
+use tidegate::intake::config::Login;
 
 /// A file that is good, to be made bad in one place.
 const GOOD: &str = r#"[log]
@@ -81,7 +82,7 @@ fn secrets_come_from_files_and_are_never_shown() {
     let Loaded { config, effective, .. } = parse(&text).unwrap();
     let log = config.log.as_ref().unwrap();
     assert_eq!(config.admin.as_ref().unwrap().tokens[0].secret, "geheim1");
-    assert_eq!(log.intake.users[0].password.as_deref(), Some("geheim2"));
+    assert!(log.intake.users[0].login == Login::Password("geheim2".into()));
     assert_eq!(log.kafka.properties["sasl.password"], "geheim3");
     assert!(!effective.contains("geheim"), "{effective}");
     assert_eq!(parse(&effective).unwrap().effective, effective);
@@ -118,6 +119,10 @@ fn every_configuration_in_the_repository_is_good() {
     fs::write(secrets.join("app-password"), "password\n").unwrap();
     fs::write(secrets.join("sasl-password"), "password\n").unwrap();
     fs::write(secrets.join("kubeconfig"), "apiVersion: v1\n").unwrap();
+    let certified = rcgen::generate_simple_self_signed(vec!["tidegate".to_owned()]).unwrap();
+    fs::write(secrets.join("tls.crt"), certified.cert.pem()).unwrap();
+    fs::write(secrets.join("tls.key"), certified.signing_key.serialize_pem()).unwrap();
+    fs::write(secrets.join("ca.crt"), certified.cert.pem()).unwrap();
     let mut files: Vec<_> = fs::read_dir(root.join("config")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.push(root.join("deploy/kubernetes/log-plane.yaml"));
     assert!(files.len() >= 3, "{files:?}");

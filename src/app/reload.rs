@@ -142,10 +142,11 @@ impl Reload {
         if let (Some(reloader), Some(started)) = (&mut self.log, &self.started.config.log) {
             let log = loaded.config.log.as_ref().ok_or(ReloadError::NoLog)?;
             // The file was checked with its own listeners, which may not be those that are open.
-            if let Some(address) = started.intake.open_to_all(&log.intake.users, log.intake.anonymous) {
+            if let Some(address) = log.intake.opens(&started.intake.listen) {
                 return Err(ReloadError::Open(address.to_string()));
             }
-            reloader.reload(&log.intake.users, RouteTable::compile(log.routes.clone())?)?;
+            let routes = RouteTable::compile(log.routes.clone())?;
+            reloader.reload(&log.intake.users, routes, log.intake.tls.clone())?;
         }
         Ok(config::needing_restart(&self.started, loaded))
     }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::Loaded;
 
 /// What a reload brings about, by the beginnings of the keys. `anonymous` and a user's or a route's keys among them.
-const RELOADED: [&str; 3] = ["log.anonymous", "log.route", "log.user"];
+const RELOADED: [&str; 4] = ["log.anonymous", "log.route", "log.tls", "log.user"];
 
 /// The keys by which `now` differs from `started` and which a reload leaves as they are: listeners, threads, limits,
 /// Kafka and whatever else is set up once.
@@ -18,8 +18,11 @@ pub fn needing_restart(started: &Loaded, now: &Loaded) -> Vec<String> {
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differing = keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).map(String::as_str);
     let differing = differing.chain(now.files.changed_since(&started.files));
-    let fixed: BTreeSet<String> =
-        differing.filter(|key| !key.is_empty() && !is_reloaded(key)).map(str::to_owned).collect();
+    let fixed = differing.filter(|key| !key.is_empty() && !is_reloaded(key));
+    // Whether a listener speaks TLS is settled when it is bound.
+    let has_tls = |keys: &BTreeMap<String, Value>| keys.keys().any(|key| key.starts_with("log.tls."));
+    let tls = Some("log.tls").filter(|_| has_tls(&before) != has_tls(&after));
+    let fixed: BTreeSet<String> = fixed.chain(tls).map(str::to_owned).collect();
     fixed.into_iter().collect()
 }
 

@@ -8,9 +8,10 @@ use globset::Glob;
 use toml::Value;
 
 use super::section::{Item, Section};
-use super::{LogConfig, cluster, kafka, pods, route, spool};
+use super::{LogConfig, cluster, kafka, pods, route, spool, tls};
 use crate::base::units::ByteSize;
-use crate::intake::config::{IntakeConfig, Limits, ListenAddress, UserConfig, beyond_loopback};
+use crate::intake::config::{IntakeConfig, Limits, ListenAddress, Login, UserConfig, unguarded};
+use crate::net::tls::Clients;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -22,8 +23,8 @@ const FRAME_OVERHEAD: u64 = KIB;
 const RECORD_OVERHEAD: u64 = 4 * KIB;
 
 pub(super) fn read(mut section: Section<'_>) -> LogConfig {
-    section.later("tls");
-    let listen = read_listen(&mut section);
+    let tls = tls::read(&mut section);
+    let listen = read_listen(&mut section, tls.is_some());
     let threads = read_threads(&mut section);
     let limits = read_limits(&mut section);
     let idle_timeout = Duration::from_secs(section.number("idle_timeout_seconds", 0..=31_536_000, 0));
@@ -31,8 +32,10 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     let anonymous = section.flag("anonymous", false);
     section.choice("llen", ("zero", ()), [], &["lag"]);
     let cluster = cluster::read(&mut section);
-    let open = if anonymous { None } else { beyond_loopback(&listen) };
-    let users = read_users(&mut section, open);
+    let config = tls.as_ref().and_then(Option::as_ref);
+    let open = if anonymous { None } else { unguarded(&listen, config) };
+    let users = read_users(&mut section, open, config.is_some_and(|tls| tls.clients() != Clients::Unasked));
+    let tls = tls.flatten();
 
     let (kafka, linger) = match section.table("kafka") {
         Some(table) => kafka::read(table),
@@ -58,7 +61,7 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     section.finish();
     let limits = Limits { idle_timeout, ..limits };
     LogConfig {
-        intake: IntakeConfig { listen, threads, limits, anonymous, users, cluster, shutdown_timeout },
+        intake: IntakeConfig { listen, threads, limits, tls, anonymous, users, cluster, shutdown_timeout },
         kafka,
         spool,
         routes,
@@ -66,18 +69,19 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     }
 }
 
-fn read_listen(section: &mut Section<'_>) -> Vec<ListenAddress> {
+/// `secure`: TCP addresses speak TLS where nothing else is said.
+fn read_listen(section: &mut Section<'_>, secure: bool) -> Vec<ListenAddress> {
     let default = SocketAddr::from(([127, 0, 0, 1], 6379));
     let Some(items) = section.texts("listen") else {
         section.show("listen", vec![default.to_string()]);
-        return vec![ListenAddress::Tcp(default)];
+        return vec![if secure { ListenAddress::Tls(default) } else { ListenAddress::Tcp(default) }];
     };
     if items.is_empty() {
         section.problem("listen", "is empty: name at least one address, as [\"127.0.0.1:6379\"]");
     }
     let mut addresses = Vec::new();
     for item in &items {
-        match parse_listen(item.text) {
+        match parse_listen(item.text, secure) {
             Ok(address) if addresses.contains(&address) && !is_any_port(&address) => {
                 section.item_problem(item, format!("{} stands here twice: remove one", item.text));
             }
@@ -89,7 +93,11 @@ fn read_listen(section: &mut Section<'_>) -> Vec<ListenAddress> {
     addresses
 }
 
-fn parse_listen(text: &str) -> Result<ListenAddress, String> {
+fn parse_listen(text: &str, secure: bool) -> Result<ListenAddress, String> {
+    let (plain, text) = text.strip_prefix("plain:").map_or((false, text), |address| (true, address));
+    if plain && !secure {
+        return Err("every TCP listener is plain without log.tls: write IP:PORT".to_owned());
+    }
     if let Some(path) = text.strip_prefix("unix:") {
         // The kernel's limit on a socket's path, its closing zero included, is 108.
         return match path.len() {
@@ -98,12 +106,13 @@ fn parse_listen(text: &str) -> Result<ListenAddress, String> {
             _ => Err("the socket's path is longer than the system's 107 bytes: choose a shorter one".to_owned()),
         };
     }
-    let address = text.parse().map(ListenAddress::Tcp);
+    let kind = if secure && !plain { ListenAddress::Tls } else { ListenAddress::Tcp };
+    let address = text.parse().map(kind);
     address.map_err(|_| format!("{text:?} is no address: write IP:PORT, as \"127.0.0.1:6379\", or unix:/PATH"))
 }
 
 fn is_any_port(address: &ListenAddress) -> bool {
-    matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
+    matches!(address, ListenAddress::Tcp(address) | ListenAddress::Tls(address) if address.port() == 0)
 }
 
 fn read_threads(section: &mut Section<'_>) -> usize {
@@ -169,18 +178,19 @@ fn read_limits(section: &mut Section<'_>) -> Limits {
 }
 
 /// As Redis's protected mode: on an `open` listener, users have passwords, or the file says by name that nobody needs one.
-fn read_users(section: &mut Section<'_>, open: Option<SocketAddr>) -> Vec<UserConfig> {
+/// Where clients show certificates, a user without a password is who shows one with the name.
+fn read_users(section: &mut Section<'_>, open: Option<SocketAddr>, certificates: bool) -> Vec<UserConfig> {
     const REMEDY: &str = "or set log.anonymous = true if whoever reaches the port may write";
     let mut users: Vec<UserConfig> = Vec::new();
     for mut table in section.tables("user") {
-        let user = read_user(&mut table);
+        let user = read_user(&mut table, certificates);
         if users.iter().any(|other| other.name == user.name && !user.name.is_empty()) {
             table.problem(
                 "name",
                 format!("{:?} stands here twice: give each [[log.user]] a name of its own", user.name),
             );
         }
-        if let (Some(address), None) = (open, &user.password) {
+        if let (Some(address), Login::Free) = (open, &user.login) {
             let fault = format!(
                 "missing, while {address} is not on loopback: give every [[log.user]] a password_file, {REMEDY}"
             );
@@ -196,7 +206,7 @@ fn read_users(section: &mut Section<'_>, open: Option<SocketAddr>) -> Vec<UserCo
     users
 }
 
-fn read_user(section: &mut Section<'_>) -> UserConfig {
+fn read_user(section: &mut Section<'_>, certificates: bool) -> UserConfig {
     let name = section.text("name").unwrap_or_default().to_owned();
     if name.is_empty() || name.chars().any(char::is_whitespace) {
         section.problem("name", "missing, empty or with a blank: give the name that AUTH sends");
@@ -228,7 +238,12 @@ fn read_user(section: &mut Section<'_>) -> UserConfig {
     }
     section.show("commands", texts(&commands));
     let owned = |items: &[Item<'_>]| items.iter().map(|item| item.text.to_owned()).collect();
-    UserConfig { name, password, keys: owned(&keys), commands: owned(&commands) }
+    let login = match password {
+        Some(password) => Login::Password(password),
+        None if certificates => Login::Certificate,
+        None => Login::Free,
+    };
+    UserConfig { name, login, keys: owned(&keys), commands: owned(&commands) }
 }
 
 /// Redis's categories of commands (`ACL CAT`).

@@ -20,6 +20,7 @@ mod secret;
 mod section;
 mod spool;
 mod template;
+mod tls;
 
 use std::path::{Path, PathBuf};
 

@@ -44,6 +44,8 @@ pub struct Client {
     pub database: u32,
     /// Who it is; `None`: it has to say so first.
     pub user: Option<Arc<User>>,
+    /// The names in the certificate that it showed.
+    pub certificate: Vec<String>,
     /// Wrong passwords on this connection.
     pub failed_logins: u32,
     /// Whether replies are sent.
@@ -174,6 +176,7 @@ impl Client {
             library_version: String::new(),
             database: 0,
             user: users.default_user(),
+            certificate: Vec::new(),
             failed_logins: 0,
             reply_mode: ReplyMode::On,
             tracking: None,
@@ -187,10 +190,21 @@ impl Client {
         self.protocol = Protocol::Resp2;
         self.name.clear();
         self.database = 0;
-        self.user = users.default_user();
+        self.user = self.who_it_was(users);
         self.reply_mode = ReplyMode::On;
         self.tracking = None;
         self.queued = None;
+    }
+
+    /// The client showed a certificate with these names, and is the user of one of them.
+    pub fn identify(&mut self, names: Vec<String>, users: &Users) {
+        self.certificate = names;
+        self.user = self.who_it_was(users);
+    }
+
+    /// Who it is without AUTH.
+    fn who_it_was(&self, users: &Users) -> Option<Arc<User>> {
+        users.certified(&self.certificate).or_else(|| users.default_user())
     }
 
     /// After a reload: the same user with the rights of now. Nobody, where there is no such user any more, or where a
@@ -198,7 +212,7 @@ impl Client {
     /// of those who come: who is there stays, as in Redis.
     pub fn follow(&mut self, users: &Users) {
         self.user = match &self.user {
-            None => users.default_user(),
+            None => self.who_it_was(users),
             Some(was) => {
                 let is = users.get(&was.name).filter(|is| was.needs_password() || !is.needs_password());
                 is.cloned()
@@ -285,7 +299,7 @@ impl ServerFacts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::config::UserConfig;
+    use crate::intake::config::{Login, UserConfig};
 
     #[test]
     fn skip_hides_its_own_reply_and_the_next_one() {
@@ -304,7 +318,7 @@ mod tests {
                 .iter()
                 .map(|(name, password)| UserConfig {
                     name: (*name).into(),
-                    password: password.map(Into::into),
+                    login: password.map_or(Login::Free, |password| Login::Password(password.into())),
                     keys: vec![],
                     commands: vec!["+ping".into()],
                 })

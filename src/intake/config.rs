@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster::ClusterConfig;
+use crate::net::tls::{Clients, TlsConfig};
 
 /// The `[log]` section without its sub-sections.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct IntakeConfig {
     pub threads: usize,
     /// Limits of a session and of all of them.
     pub limits: Limits,
+    /// What listeners with TLS show and ask for; there is one where [`ListenAddress::Tls`] is listened on.
+    pub tls: Option<TlsConfig>,
     /// True: no AUTH needed although a listener is not on loopback.
     pub anonymous: bool,
     /// Who may connect; empty: everybody (on loopback, or with `anonymous`).
@@ -28,19 +31,23 @@ pub struct IntakeConfig {
 // === impl IntakeConfig ===
 
 impl IntakeConfig {
-    /// A listener that others than this machine reach and that would let somebody in without a password, with these
-    /// users: as Redis's protected mode, that needs the word `anonymous`.
-    pub fn open_to_all(&self, users: &[UserConfig], anonymous: bool) -> Option<SocketAddr> {
-        let asked = !users.is_empty() && users.iter().all(|user| user.password.is_some());
-        if anonymous || asked { None } else { beyond_loopback(&self.listen) }
+    /// Which of these listeners others than this machine reach and would let somebody in without a password or a
+    /// certificate: as Redis's protected mode, that needs the word `anonymous`.
+    pub fn opens(&self, listen: &[ListenAddress]) -> Option<SocketAddr> {
+        let asked = !self.users.is_empty() && self.users.iter().all(|user| user.login != Login::Free);
+        if self.anonymous || asked { None } else { unguarded(listen, self.tls.as_ref()) }
     }
 }
 
-/// The first listener that others than this machine can reach.
-pub fn beyond_loopback(listen: &[ListenAddress]) -> Option<SocketAddr> {
+/// The first listener that others than this machine reach without a certificate.
+pub fn unguarded(listen: &[ListenAddress], tls: Option<&TlsConfig>) -> Option<SocketAddr> {
+    let guarded = tls.is_some_and(|tls| tls.clients() == Clients::Required);
     listen.iter().find_map(|address| match address {
-        ListenAddress::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
-        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
+        ListenAddress::Tls(_) if guarded => None,
+        ListenAddress::Tcp(address) | ListenAddress::Tls(address) => {
+            Some(*address).filter(|address| !address.ip().to_canonical().is_loopback())
+        }
+        ListenAddress::Unix(_) => None,
     })
 }
 
@@ -49,6 +56,8 @@ pub fn beyond_loopback(listen: &[ListenAddress]) -> Option<SocketAddr> {
 pub enum ListenAddress {
     /// TCP; port 0 is any free one.
     Tcp(SocketAddr),
+    /// TCP with TLS; port 0 is any free one.
+    Tls(SocketAddr),
     /// A Unix socket's path, `unix:/path.sock` in the file.
     Unix(PathBuf),
 }
@@ -72,13 +81,24 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
+/// How one becomes a user. Whoever shows a client certificate with a user's name is that user in any case.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// Whoever gives the name.
+    Free,
+    /// Whoever gives the password.
+    Password(String),
+    /// Nobody else than who shows the certificate.
+    Certificate,
+}
+
 /// A `[[log.user]]` section, its password already read from the file.
 #[derive(Clone)]
 pub struct UserConfig {
     /// The name in AUTH; `default` is who AUTH with one argument means.
     pub name: String,
-    /// The password; `None`: no password is asked of this user.
-    pub password: Option<String>,
+    /// How one becomes this user.
+    pub login: Login,
     /// Globs over keys and channels that the user may write; empty: all.
     pub keys: Vec<String>,
     /// Redis ACL rules (`+@write`, `-info`, `+ping`), applied in order to nothing; empty: all commands.
@@ -105,16 +125,13 @@ mod tests {
 
     #[test]
     fn what_others_reach_is_not_open_without_a_password_or_the_word() {
-        let user = |password: Option<&str>| UserConfig {
-            name: "u".into(),
-            password: password.map(Into::into),
-            keys: vec![],
-            commands: vec![],
-        };
-        let (asked, free) = ([user(Some("p"))], [user(Some("p")), user(None)]);
-        let config = |listen: &str| IntakeConfig {
-            listen: vec![ListenAddress::Unix("/s".into()), ListenAddress::Tcp(listen.parse().unwrap())],
+        let user = |login| UserConfig { name: "u".into(), login, keys: vec![], commands: vec![] };
+        let asked = [user(Login::Password("p".into())), user(Login::Certificate)];
+        let free = [user(Login::Certificate), user(Login::Free)];
+        let config = |users: &[UserConfig], anonymous| IntakeConfig {
+            listen: vec![],
             threads: 1,
+            tls: None,
             limits: Limits {
                 memory: 0,
                 record_size: 0,
@@ -125,11 +142,14 @@ mod tests {
                 idle_timeout: Duration::ZERO,
             },
             cluster: ClusterConfig { mode: ClusterMode::Off, sentinel_masters: vec![] },
-            anonymous: false,
-            users: vec![],
+            anonymous,
+            users: users.to_vec(),
             shutdown_timeout: Duration::ZERO,
         };
-        let open = |listen, users: &[UserConfig], word| config(listen).open_to_all(users, word).is_some();
+        let open = |listen: &str, users: &[UserConfig], word| {
+            let listen = [ListenAddress::Unix("/s".into()), ListenAddress::Tcp(listen.parse().unwrap())];
+            config(users, word).opens(&listen).is_some()
+        };
         assert!(open("10.0.0.1:1", &[], false) && open("[::]:1", &free, false));
         assert!(
             !open("10.0.0.1:1", &asked, false) && !open("10.0.0.1:1", &[], true) && !open("127.0.0.1:1", &[], false)

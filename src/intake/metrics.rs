@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use super::policy::Policy;
 use super::shared::Shared;
+use crate::net::tls::TlsConfig;
 
 /// Why a record was not taken or not confirmed: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) enum Closed {
     Idle,
     /// A route closes in place of an error.
     Refused,
+    /// TLS was broken or not agreed upon, in time or at all.
+    Tls,
 }
 
 /// Handles for all workers.
@@ -52,10 +55,11 @@ pub(super) struct IntakeMetrics {
     not_enriched: Counter,
     pod_unknown: Counter,
     refused: [Counter; 8],
-    closed: [Counter; 4],
+    closed: [Counter; 5],
     pub(super) connections: Counter,
     pub(super) connections_rejected: Counter,
     pub(super) connected: Gauge,
+    pub(super) failed_logins: Counter,
     pub(super) in_flight_bytes: Gauge,
 }
 
@@ -98,6 +102,7 @@ impl IntakeMetrics {
         describe_counter!("tidegate_log_connections_total", "Connections accepted");
         describe_counter!("tidegate_log_connections_rejected_total", "Connections turned away at max_connections");
         describe_counter!("tidegate_log_connections_closed_total", "Connections closed from this side, by reason");
+        describe_counter!("tidegate_log_logins_failed_total", "Logins with a wrong name or password");
         describe_gauge!("tidegate_log_connections", "Connections now");
         describe_gauge!("tidegate_log_in_flight_bytes", "Bytes of the memory limit in use");
         let refused = |reason: &'static str| counter!("tidegate_log_records_refused_total", "reason" => reason);
@@ -111,11 +116,24 @@ impl IntakeMetrics {
             pod_unknown: counter!("tidegate_log_records_pod_unknown_total"),
             refused: ["no_route", "too_large", "invalid", "memory", "timed_out", "kafka", "stopping", "rate_limit"]
                 .map(refused),
-            closed: ["protocol", "output", "idle", "refused"].map(closed),
+            closed: ["protocol", "output", "idle", "refused", "tls"].map(closed),
             connections: counter!("tidegate_log_connections_total"),
             connections_rejected: counter!("tidegate_log_connections_rejected_total"),
+            failed_logins: counter!("tidegate_log_logins_failed_total"),
             connected: gauge!("tidegate_log_connections"),
             in_flight_bytes: gauge!("tidegate_log_in_flight_bytes"),
+        }
+    }
+
+    /// Says until when the certificate of listeners with TLS is valid.
+    pub(super) fn certificate(&self, tls: Option<&TlsConfig>) {
+        if let Some(tls) = tls {
+            describe_gauge!(
+                "tidegate_log_certificate_expires_timestamp_seconds",
+                "Until when the certificate of listeners with TLS is valid"
+            );
+            #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
+            gauge!("tidegate_log_certificate_expires_timestamp_seconds").set(tls.expires_at() as f64);
         }
     }
 

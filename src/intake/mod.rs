@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 mod linger;
+mod logins;
 mod metrics;
 mod plane;
 mod policy;

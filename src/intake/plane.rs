@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -85,7 +86,8 @@ impl Intake {
         let users = Users::from_config(&config.users)?;
         let listeners: Vec<Listener> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
         let port = listeners.iter().find_map(Listener::port).unwrap_or(0);
-        let shared = Arc::new(Shared::new(config, Policy::new(users, routes), budget, surroundings, port));
+        let policy = Policy::new(users, routes, config.tls.clone());
+        let shared = Arc::new(Shared::new(config, policy, budget, surroundings, port));
         let mut desks = Vec::with_capacity(config.threads);
         let mut threads = Vec::with_capacity(config.threads);
         for number in 0..config.threads {
@@ -124,7 +126,7 @@ impl Intake {
         }
     }
 
-    /// What a reload of the configuration goes through.
+    /// What a reload of the configuration goes through; there is to be one.
     pub fn reloader(&self) -> Reloader {
         Reloader::new(self.shared.clone())
     }
@@ -149,8 +151,9 @@ impl Intake {
 
 fn bind(address: &ListenAddress) -> Result<Listener, StartError> {
     match address {
-        ListenAddress::Tcp(tcp) => {
-            Listener::tcp(*tcp).map_err(|error| StartError::Bind { address: tcp.to_string(), error })
+        ListenAddress::Tcp(tcp) | ListenAddress::Tls(tcp) => {
+            let secure = matches!(address, ListenAddress::Tls(_));
+            Listener::tcp(*tcp, secure).map_err(|error| StartError::Bind { address: tcp.to_string(), error })
         }
         ListenAddress::Unix(path) => {
             let named = |error| StartError::Bind { address: format!("unix:{}", path.display()), error };
@@ -160,10 +163,10 @@ fn bind(address: &ListenAddress) -> Result<Listener, StartError> {
 }
 
 fn bound_address(asked: &ListenAddress, bound: &Listener) -> ListenAddress {
+    let named = |address: &SocketAddr| (address.ip(), bound.port().unwrap_or(address.port())).into();
     match asked {
-        ListenAddress::Tcp(address) => {
-            ListenAddress::Tcp((address.ip(), bound.port().unwrap_or(address.port())).into())
-        }
+        ListenAddress::Tcp(address) => ListenAddress::Tcp(named(address)),
+        ListenAddress::Tls(address) => ListenAddress::Tls(named(address)),
         ListenAddress::Unix(path) => ListenAddress::Unix(path.clone()),
     }
 }
@@ -223,8 +226,10 @@ async fn accept(listener: Listener, shared: Arc<Shared>, desks: Arc<[Door]>) {
             shared.counters.connected.fetch_sub(1, Ordering::Relaxed);
             shared.counters.connections_rejected.fetch_add(1, Ordering::Relaxed);
             shared.metrics.connections_rejected.increment(1);
-            // Redis's own words; a fresh socket takes them, and one that does not is lost anyway.
-            _ = accepted.stream.write(b"-ERR max number of clients reached\r\n");
+            if !accepted.secure {
+                // Redis's own words; a fresh socket takes them, and one that does not is lost anyway.
+                _ = accepted.stream.write(b"-ERR max number of clients reached\r\n");
+            }
             continue;
         }
         shared.counters.connections.fetch_add(1, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use super::rate_limit::RouteLimit;
 use super::route_counts::RouteCounts;
 use super::shared::Shared;
 use super::users::{Users, UsersError};
+use crate::net::tls::TlsConfig;
 use crate::record::route::RouteTable;
 
 /// What holds from one reload to the next.
@@ -21,6 +22,8 @@ pub(super) struct Policy {
     pub(super) version: u64,
     /// Who may connect.
     pub(super) users: Users,
+    /// What listeners with TLS show and ask for.
+    pub(super) tls: Option<TlsConfig>,
     /// Where records go.
     pub(super) routes: RouteTable,
     /// What is kept of each route, by its place in the table.
@@ -46,18 +49,26 @@ pub struct Reloader {
 // === impl Policy ===
 
 impl Policy {
-    pub(super) fn new(users: Users, routes: RouteTable) -> Self {
-        Self::over(users, routes, 0, HashMap::new())
+    pub(super) fn new(users: Users, routes: RouteTable, tls: Option<TlsConfig>) -> Self {
+        Self::over(users, routes, tls, 0, HashMap::new())
     }
 
     /// The policy after this one. A route whose key stood there before goes on counting.
-    fn next(&self, users: Users, routes: RouteTable) -> Self {
+    fn next(&self, users: Users, routes: RouteTable, tls: Option<TlsConfig>) -> Self {
         let before = self.routes.routes().iter().zip(&self.states);
         let before = before.map(|(route, state)| (route.config.key.as_str(), state)).collect();
-        Self::over(users, routes, self.version + 1, before)
+        // A listener that speaks TLS goes on doing so.
+        let tls = tls.or_else(|| self.tls.clone());
+        Self::over(users, routes, tls, self.version + 1, before)
     }
 
-    fn over(users: Users, routes: RouteTable, version: u64, before: HashMap<&str, &RouteState>) -> Self {
+    fn over(
+        users: Users,
+        routes: RouteTable,
+        tls: Option<TlsConfig>,
+        version: u64,
+        before: HashMap<&str, &RouteState>,
+    ) -> Self {
         let states = routes.routes().iter().map(|route| {
             let before = before.get(route.config.key.as_str());
             let limit = route.config.rate_limit.as_ref().map(|config| {
@@ -68,7 +79,7 @@ impl Policy {
         });
         let states = states.collect();
         let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
-        Self { version, users, routes, states, longest_hold }
+        Self { version, users, tls, routes, states, longest_hold }
     }
 }
 
@@ -79,14 +90,20 @@ impl Reloader {
         Self { shared }
     }
 
-    /// From the next turn of each worker on these users and routes hold, for connections that are open as well: a user
-    /// who is no longer there has to log in again, the others have their new rights.
+    /// From the next turn of each worker on these users, routes and certificates hold. Open connections go on: their
+    /// users have the rights of now, one who is gone has to log in again, and keys that were agreed upon stay.
     ///
     /// # Errors
     /// A user is configured wrongly; what was goes on.
-    pub fn reload(&mut self, users: &[UserConfig], routes: RouteTable) -> Result<(), UsersError> {
+    pub fn reload(
+        &mut self,
+        users: &[UserConfig],
+        routes: RouteTable,
+        tls: Option<TlsConfig>,
+    ) -> Result<(), UsersError> {
         let users = Users::from_config(users)?;
-        let next = self.shared.policy.load().next(users, routes);
+        let next = self.shared.policy.load().next(users, routes, tls);
+        self.shared.metrics.certificate(next.tls.as_ref());
         self.shared.policy.store(Arc::new(next));
         Ok(())
     }

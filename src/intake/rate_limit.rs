@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::net::listener::host;
 use crate::record::config::{RateLimit, RatePer};
 
 /// Client addresses of one route that have a bucket of their own; those beyond share one.
@@ -47,9 +48,8 @@ impl RouteLimit {
 
     /// The bucket that records from this peer (`host:port`, or a Unix socket's path) are taken from.
     pub(super) fn bucket(&self, peer: &str, now: u64) -> Arc<Bucket> {
-        let host = peer.rsplit_once(':').map(|(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
-        match (self.config.per, host.and_then(|host| host.parse::<IpAddr>().ok())) {
-            (RatePer::Client, Some(address)) => self.of_client(address.to_canonical(), now),
+        match (self.config.per, host(peer)) {
+            (RatePer::Client, Some(address)) => self.of_client(address, now),
             // Whoever comes by a Unix socket is this machine.
             (RatePer::Client, None) | (RatePer::Route, _) => self.common.clone(),
         }

@@ -11,6 +11,7 @@ use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
 use super::cluster::ClusterConfig;
 use super::commands::scripts::Scripts;
 use super::config::{IntakeConfig, Limits};
+use super::logins::FailedLogins;
 use super::metrics::IntakeMetrics;
 use super::policy::Policy;
 use super::whose::Surroundings;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub reserve: Budget,
     /// What surrounds the process.
     pub surroundings: Surroundings,
+    /// Who failed to log in of late.
+    pub logins: FailedLogins,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -72,6 +75,8 @@ impl Shared {
         tcp_port: u16,
     ) -> Self {
         let started_at = SystemTime::now();
+        let metrics = IntakeMetrics::register();
+        metrics.certificate(policy.tls.as_ref());
         Self {
             limits: config.limits.clone(),
             cluster: config.cluster.clone(),
@@ -80,7 +85,8 @@ impl Shared {
             budget,
             reserve: Budget::new(RESERVE),
             surroundings,
-            metrics: IntakeMetrics::register(),
+            logins: FailedLogins::default(),
+            metrics,
             counters: Counters::default(),
             run_id: run_id(started_at),
             tcp_port,

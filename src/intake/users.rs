@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::commands::glob;
 use super::commands::table::{self, ID_LIMIT, Spec, category};
-use super::config::UserConfig;
+use super::config::{Login, UserConfig};
 
 /// The user whom AUTH with one argument means, and who a connection is before AUTH if no password is asked.
 pub const DEFAULT_USER: &str = "default";
@@ -21,7 +21,7 @@ pub const PASSWORD_LIMIT: usize = 512;
 /// All users.
 #[derive(Debug)]
 pub struct Users {
-    by_name: BTreeMap<String, (Option<Password>, Arc<User>)>,
+    by_name: BTreeMap<String, (Door, Arc<User>)>,
 }
 
 /// One user's rights.
@@ -34,6 +34,7 @@ pub struct User {
     /// The rules as configured, for ACL LIST; empty: all commands.
     rules: Vec<String>,
     runs: SpecSet,
+    /// AUTH with the name alone does not do.
     needs_password: bool,
 }
 
@@ -71,6 +72,17 @@ pub enum UsersError {
 #[derive(Clone, Debug)]
 struct SpecSet([u64; ID_LIMIT / 64]);
 
+/// How one becomes a user by AUTH.
+#[derive(Debug)]
+enum Door {
+    /// By any password.
+    Open,
+    /// By this one.
+    Password(Box<Password>),
+    /// Not at all.
+    Shut,
+}
+
 /// Padded, so that comparing tells nothing of length or place of a difference.
 struct Password {
     padded: [u8; PASSWORD_LIMIT],
@@ -91,19 +103,20 @@ impl Users {
             if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 return Err(UsersError::BadName(name));
             }
-            let password = match config.password.as_deref().map(str::as_bytes) {
-                None => None,
-                Some([]) => return Err(UsersError::EmptyPassword(name)),
-                Some(text) if text.len() > PASSWORD_LIMIT => return Err(UsersError::LongPassword(name)),
-                Some(text) => Some(Password::new(text)),
+            let door = match &config.login {
+                Login::Free => Door::Open,
+                Login::Certificate => Door::Shut,
+                Login::Password(text) if text.is_empty() => return Err(UsersError::EmptyPassword(name)),
+                Login::Password(text) if text.len() > PASSWORD_LIMIT => return Err(UsersError::LongPassword(name)),
+                Login::Password(text) => Door::Password(Box::new(Password::new(text.as_bytes()))),
             };
-            let user = User::new(config, password.is_some())?;
-            if by_name.insert(name.clone(), (password, Arc::new(user))).is_some() {
+            let user = User::new(config, !matches!(door, Door::Open))?;
+            if by_name.insert(name.clone(), (door, Arc::new(user))).is_some() {
                 return Err(UsersError::Twice(name));
             }
         }
         if by_name.is_empty() {
-            by_name.insert(DEFAULT_USER.to_owned(), (None, Arc::new(User::everything())));
+            by_name.insert(DEFAULT_USER.to_owned(), (Door::Open, Arc::new(User::everything())));
         }
         Ok(Self { by_name })
     }
@@ -113,10 +126,18 @@ impl Users {
         let given = Password::new(password);
         let known = std::str::from_utf8(name).ok().and_then(|name| self.by_name.get(name));
         let nobody = Password::nobody();
-        let expected = known.and_then(|(expected, _)| expected.as_ref()).unwrap_or(&nobody);
+        let expected = match known {
+            Some((Door::Password(expected), _)) => &**expected,
+            _ => &nobody,
+        };
         let equal = expected.equals(&given);
-        let (expected, user) = known?;
-        (equal || expected.is_none()).then(|| user.clone())
+        let (door, user) = known?;
+        (equal || matches!(door, Door::Open)).then(|| user.clone())
+    }
+
+    /// Who shows a certificate with these names: the user of the first name that is one.
+    pub fn certified(&self, names: &[String]) -> Option<Arc<User>> {
+        names.iter().find_map(|name| self.get(name)).cloned()
     }
 
     /// Who a new connection is: the default user, if there is one without a password.
@@ -280,7 +301,7 @@ mod tests {
     fn user(name: &str, password: Option<&str>, commands: &[&str]) -> UserConfig {
         UserConfig {
             name: name.into(),
-            password: password.map(Into::into),
+            login: password.map_or(Login::Free, |password| Login::Password(password.into())),
             keys: vec!["app-*".into()],
             commands: commands.iter().map(|rule| (*rule).to_owned()).collect(),
         }
@@ -317,6 +338,20 @@ mod tests {
             assert!(users.authenticate(b"nobody", wrong).is_none());
             assert!(users.authenticate(b"open", wrong).is_some(), "no password is asked of this one");
         }
+    }
+
+    #[test]
+    fn who_has_a_certificate_alone_is_no_one_by_password() {
+        let certified = UserConfig { login: Login::Certificate, ..user("node", None, &[]) };
+        let users = Users::from_config(&[certified, user("app", Some("pw"), &[])]).unwrap();
+        for password in [&b""[..], b"pw", &[0; PASSWORD_LIMIT]] {
+            assert!(users.authenticate(b"node", password).is_none());
+        }
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let found = |given: &[&str]| users.certified(&names(given)).map(|user| user.name.clone());
+        assert_eq!(found(&["other", "app", "node"]).as_deref(), Some("app"));
+        assert_eq!(found(&["other"]), None);
+        assert!(users.get("node").unwrap().needs_password());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Listening and accepting. Each accepted connection goes to whoever takes it; what that means is the caller's.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A bound address.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
+    /// TCP; its connections speak TLS where the flag is set.
+    Tcp(TcpListener, bool),
     /// A Unix socket, whose file goes with the listener.
     Unix(UnixListener, SocketFile),
 }
@@ -33,6 +33,8 @@ pub struct Accepted {
     pub peer: String,
     /// Our side.
     pub local: String,
+    /// TLS is to be spoken on it.
+    pub secure: bool,
 }
 
 /// Removes a Unix socket's file when dropped.
@@ -42,18 +44,18 @@ pub struct SocketFile(PathBuf);
 // === impl Listener ===
 
 impl Listener {
-    /// Binds a TCP address; port 0 is any free one.
+    /// Binds a TCP address; port 0 is any free one. With `secure`, whoever takes a connection is told to speak TLS.
     ///
     /// # Errors
     /// The address is taken, or is none of this machine's.
-    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+    pub fn tcp(address: SocketAddr, secure: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for connections of the process before.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+        Ok(Self::Tcp(TcpListener::from_std(socket.into())?, secure))
     }
 
     /// Binds a Unix socket. A file left by a process that is gone is replaced.
@@ -70,7 +72,7 @@ impl Listener {
     /// The port, if it has one.
     pub fn port(&self) -> Option<u16> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+            Self::Tcp(listener, _) => listener.local_addr().ok().map(|address| address.port()),
             Self::Unix(..) => None,
         }
     }
@@ -78,7 +80,7 @@ impl Listener {
     /// The address as a client names it.
     pub fn address(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "?".into(), |address| address.to_string()),
+            Self::Tcp(listener, _) => listener.local_addr().map_or_else(|_| "?".into(), |address| address.to_string()),
             Self::Unix(_, file) => format!("unix:{}", file.0.display()),
         }
     }
@@ -99,19 +101,19 @@ impl Listener {
 
     async fn try_accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, secure) => {
                 let (stream, peer) = listener.accept().await?;
                 // Replies are written whole: nothing is gained by waiting for more.
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr()?.to_string();
                 let stream = Stream::Tcp(mio::net::TcpStream::from_std(stream.into_std()?));
-                Ok(Accepted { stream, peer: peer.to_string(), local })
+                Ok(Accepted { stream, peer: peer.to_string(), local, secure: *secure })
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let local = format!("{}:0", file.0.display());
                 let stream = Stream::Unix(mio::net::UnixStream::from_std(stream.into_std()?));
-                Ok(Accepted { stream, peer: local.clone(), local })
+                Ok(Accepted { stream, peer: local.clone(), local, secure: false })
             }
         }
     }
@@ -124,6 +126,13 @@ impl Drop for SocketFile {
         // It may be gone already, which is as well.
         _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// The address in an [`Accepted::peer`]; none for a Unix socket. An IPv4 address within IPv6 is itself.
+pub fn host(peer: &str) -> Option<IpAddr> {
+    let (host, _) = peer.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {

@@ -1,4 +1,5 @@
-//! Sockets: listening, accepting, and the streams that workers read.
+//! Sockets: listening, accepting, TLS, and the streams that workers read.
 
 pub mod listener;
 pub mod stream;
+pub mod tls;

@@ -14,6 +14,7 @@
 )]
 
 pub mod admin;
+pub mod certificates;
 pub mod consume;
 pub mod driver;
 pub mod http;

@@ -170,6 +170,13 @@ impl RespClient {
         }
     }
 
+    /// All bytes until the server closes, in order or by a reset.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let end = Instant::now() + self.deadline;
+        while matches!(self.fill(end), Ok(1..)) {}
+        self.buffer.split_off(self.start)
+    }
+
     /// Panics if the server says anything for so long.
     pub fn expect_silence(&mut self, duration: Duration) {
         match self.fill(Instant::now() + duration) {

@@ -1,5 +1,6 @@
 //! One connection: bytes to commands, commands to records and replies, in order.
 
+mod access;
 mod records;
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::net::stream::Stream;
 use crate::record::config::Accept;
 use crate::record::route::connection_hash;
 use crate::record::sink::RecordSink;
-use crate::resp::decode::{Args, Decoder, Limits, OwnedArgs};
+use crate::resp::decode::{Args, Decoder, Limits};
 use crate::resp::encode::encode;
 use crate::resp::reply::Reply;
 
@@ -43,6 +44,8 @@ pub(super) enum Flow {
     Awaiting,
     /// It waits for replies to be settled, or read.
     Full,
+    /// It waits for the answer to a login that failed.
+    Slowed,
     /// It closes once its replies are out.
     Closing,
 }
@@ -62,6 +65,8 @@ pub(super) struct Session {
     pub(super) touched: bool,
     /// The peer sends no more.
     pub(super) ended: bool,
+    /// The connection is of no use any more, whatever is left to say.
+    lost: bool,
     /// Since when written bytes are not taken.
     pub(super) stalled_since: Option<Instant>,
     /// When it must be gone: all is said, and the peer need only read it.
@@ -78,6 +83,8 @@ pub(super) struct Session {
     decoded: Option<usize>,
     transaction: Option<Transaction>,
     bound: Option<Bound>,
+    /// When a failed login is answered.
+    slow_until: Option<Instant>,
     /// The version of the policy under which user and route were found.
     policy: u64,
     ids: StreamIds,
@@ -139,6 +146,7 @@ impl Session {
             listed: false,
             touched: false,
             ended: false,
+            lost: false,
             stalled_since: None,
             close_by: None,
             last_active: seat.arrived,
@@ -150,6 +158,7 @@ impl Session {
             decoded: None,
             transaction: None,
             bound: None,
+            slow_until: None,
             policy,
             ids: StreamIds::default(),
         }
@@ -234,7 +243,13 @@ impl Session {
                     }
                 },
             };
-            match self.command(decoder.args(frame), desk) {
+            let failed_logins = self.client.failed_logins;
+            let done = self.command(decoder.args(frame), desk);
+            if self.client.failed_logins != failed_logins {
+                self.slow_down(failed_logins, desk);
+                self.flow = Flow::Slowed;
+            }
+            match done {
                 Done::Yes => {}
                 Done::NoRoom => {
                     self.decoded = Some(length);
@@ -257,22 +272,6 @@ impl Session {
         self.decoder = decoder;
         // What comes after the end is not read.
         if self.flow == Flow::Closing { bytes.len() } else { at }
-    }
-
-    /// Follows a reload: its route is looked up anew, its user has the rights of now, and a transaction with a command
-    /// that is no longer allowed cannot be carried out.
-    #[cold]
-    fn look_again<S>(&mut self, desk: &Desk<'_, S>) {
-        self.policy = desk.policy.version;
-        self.bound = None;
-        self.client.follow(&desk.policy.users);
-        if let Some(transaction) = &mut self.transaction {
-            let allowed = |(spec, args): &(&'static Spec, OwnedArgs)| {
-                commands::check(spec, &args.as_args().to_vec(), &self.client).is_ok()
-            };
-            transaction.failed |= !transaction.commands.iter().all(allowed);
-        }
-        desk.shared.enlist(&self.client);
     }
 
     fn limits(&self, shared: &Shared) -> Limits {
@@ -374,11 +373,17 @@ impl Session {
         self.replies.answer(|out| encode(reply, protocol, out));
     }
 
+    /// True where the socket was full and has to take more.
+    pub(super) fn has_to_write(&self) -> bool {
+        !self.replies.unwritten().is_empty() || self.stream.wants_write()
+    }
+
     /// Nothing more can be said or heard: it is over as soon as the worker looks.
     pub(super) fn abandon(&mut self) {
         self.replies.abandon();
         self.flow = Flow::Closing;
         self.ended = true;
+        self.lost = true;
     }
 
     /// All was written: where the session is closing, the peer is told that no more comes, and gets `time` to read it.
@@ -392,7 +397,8 @@ impl Session {
 
     /// True once nothing is left to read, carry out, or write. A peer that has finished sending gets its replies first.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let said = self.replies.waiting() == 0 && self.replies.unwritten().is_empty();
+        let said = self.lost
+            || (self.replies.waiting() == 0 && self.replies.unwritten().is_empty() && !self.stream.wants_write());
         let heard = matches!(self.flow, Flow::Hungry | Flow::Closing) && self.ended;
         said && (heard || self.close_by.is_some_and(|by| now >= by))
     }

@@ -5,6 +5,7 @@
 //! answered, the worker waits for that answer alone (fewer, larger turns, no latency lost), and while connections that
 //! were just replied to have not spoken, it naps (see [`super::linger`]). mio is the reactor beneath tokio.
 
+mod chores;
 mod transfer;
 
 use std::io::{self, ErrorKind};
@@ -18,28 +19,22 @@ use slab::Slab;
 
 use super::client::Client;
 use super::linger::Linger;
-use super::metrics::{Closed, Tally};
+use super::metrics::Tally;
 use super::push::Aids;
 use super::session::{Flow, Seat, Session};
 use super::shared::{Shared, unix_micros};
 use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
 use crate::record::sink::RecordSink;
-use transfer::{Back, read_one, write_one};
+use transfer::{Back, Buffers, read_one, write_one};
 
-/// Read at once from one connection, in bytes: a pipeline of a hundred log lines.
-const READ: usize = 64 << 10;
 /// The longest wait for outcomes with no socket read.
 const OUTCOMES: Duration = Duration::from_millis(2);
 /// Between looks at deadlines while something is on its way, and while nothing is.
 const TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_secs(1);
-/// Between looks for replies that are due.
-const DEADLINES: Duration = Duration::from_millis(100);
-/// Between looks for idle, stalled and closing connections.
-const SWEEP: Duration = Duration::from_millis(250);
-/// A client that takes no byte of its replies for this long is cut off.
-const STALL: Duration = Duration::from_secs(60);
+/// Steps of handshakes in one turn: each costs as much as some hundred records, and whoever is connected waits for them.
+const HANDSHAKES: usize = 8;
 /// What is still received after the word to stop came.
 const LAST_READ: Duration = Duration::from_millis(500);
 
@@ -55,11 +50,11 @@ pub(super) struct Worker<S> {
     load: Arc<AtomicU64>,
     /// Without it a batch goes every turn.
     adaptive: bool,
-    buffer: Box<[u8]>,
+    buffers: Buffers,
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
-    /// Sessions that wait to be known: looked at again at every tick.
+    /// Sessions that wait for something that no event tells of: looked at again at every tick.
     awaiting: Vec<usize>,
     generation: u32,
     /// Room was given back since records found none.
@@ -112,7 +107,7 @@ impl<S: RecordSink> Worker<S> {
             },
             load: parts.load,
             adaptive: parts.adaptive,
-            buffer: vec![0; READ].into_boxed_slice(),
+            buffers: Buffers::default(),
             to_read: Vec::new(),
             to_write: Vec::new(),
             awaiting: Vec::new(),
@@ -195,7 +190,7 @@ impl<S: RecordSink> Worker<S> {
                         session.readable = true;
                         list(session, index, &mut self.to_read);
                     }
-                    if event.is_writable() && !session.replies.unwritten().is_empty() {
+                    if event.is_writable() && session.has_to_write() {
                         touch(session, index, &mut self.to_write);
                     }
                 }
@@ -218,24 +213,31 @@ impl<S: RecordSink> Worker<S> {
     }
 
     fn adopt(&mut self, accepted: Accepted, now: Instant) {
-        let shared = &self.back.shared;
+        let Back { shared, policy, .. } = &self.back;
+        let Accepted { stream, peer, local, secure } = accepted;
+        let stream = match &policy.tls {
+            Some(tls) if secure => stream.secured(tls),
+            _ => Ok(stream),
+        };
         let entry = self.sessions.vacant_entry();
         let index = entry.key();
         self.generation = self.generation.wrapping_add(1);
         let millis = unix_micros(SystemTime::now()) / 1000;
-        let id = shared.next_client_id();
-        let client = Client::new(id, accepted.peer, accepted.local, millis, &self.back.policy.users);
+        let client = Client::new(shared.next_client_id(), peer, local, millis, &policy.users);
         // The limit on connections is far below what u32 counts.
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let seat = Seat::new(number, self.generation, &client.address, now);
-        let mut session = Session::new(accepted.stream, client, seat, self.back.policy.version);
-        match session.stream.register(self.poll.registry(), Token(index)) {
-            Ok(()) => {
+        let session = stream.map_err(io::Error::other).and_then(|stream| {
+            let mut session = Session::new(stream, client, seat, policy.version);
+            session.stream.register(self.poll.registry(), Token(index)).map(|()| session)
+        });
+        match session {
+            Ok(session) => {
                 shared.enlist(&session.client);
                 entry.insert(session);
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be polled");
+                tracing::warn!(%error, "a connection cannot be served");
                 shared.left(&self.load);
             }
         }
@@ -247,6 +249,7 @@ impl<S: RecordSink> Worker<S> {
         let waited = self.back.starved_since.map(|since| now.duration_since(since));
         let mut blocked = !self.retry && waited.is_some_and(|waited| waited < self.back.policy.longest_hold);
         self.retry = false;
+        let mut handshakes = HANDSHAKES;
         for index in std::mem::take(&mut self.to_read) {
             if blocked {
                 // No room for records: what is in the sockets stays there.
@@ -254,8 +257,15 @@ impl<S: RecordSink> Worker<S> {
                 continue;
             }
             let Some(session) = self.sessions.get_mut(index) else { continue };
+            if session.stream.is_handshaking() {
+                if handshakes == 0 {
+                    self.to_read.push(index);
+                    continue;
+                }
+                handshakes -= 1;
+            }
             session.listed = false;
-            read_one(session, &mut self.back, &mut self.buffer, now);
+            read_one(session, &mut self.back, &mut self.buffers, now);
             blocked = session.flow == Flow::Parked;
             if let Some(since) = self.stopping_since
                 && session.flow == Flow::Hungry
@@ -263,14 +273,18 @@ impl<S: RecordSink> Worker<S> {
             {
                 session.flow = Flow::Closing;
             }
-            if session.flow == Flow::Awaiting {
+            if matches!(session.flow, Flow::Awaiting | Flow::Slowed) {
                 // Not on the other list meanwhile, whatever its socket tells.
                 session.listed = true;
                 self.awaiting.push(index);
             } else if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
                 list(session, index, &mut self.to_read);
             }
-            if session.replies.has_news() || session.ended || session.flow == Flow::Closing {
+            if session.replies.has_news()
+                || session.stream.wants_write()
+                || session.ended
+                || session.flow == Flow::Closing
+            {
                 touch(session, index, &mut self.to_write);
             }
         }
@@ -346,82 +360,6 @@ impl<S: RecordSink> Worker<S> {
         session.release_budget(&self.back.shared);
         self.back.shared.strike_off(session.client.id);
         self.back.shared.left(&self.load);
-    }
-
-    // --- time
-
-    fn tick(&mut self, now: Instant) {
-        if now.duration_since(self.ticked) < TICK {
-            return;
-        }
-        self.ticked = now;
-        self.back.sink.tick(now);
-        self.to_read.append(&mut self.awaiting);
-        #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
-        self.back.shared.metrics.in_flight_bytes.set(self.back.shared.budget.used() as f64);
-        if self.back.shared.budget.used() <= self.back.shared.budget.limit() / 2 {
-            // The drought is over, even if nobody has pushed since: the next one is waited out from its own start.
-            self.back.starved_since = None;
-        }
-        // Others may have given room back, and failures were found by the tick.
-        self.retry |= self.back.starved_since.is_some();
-        self.outcomes = true;
-        if now.duration_since(self.looked) >= DEADLINES {
-            self.looked = now;
-            let millis = self.back.shared.millis(now);
-            for (index, session) in &mut self.sessions {
-                if session.replies.expire(millis) {
-                    touch(session, index, &mut self.to_write);
-                }
-            }
-        }
-        if now.duration_since(self.swept) >= SWEEP {
-            self.swept = now;
-            self.sweep(now);
-        }
-        self.write(now);
-    }
-
-    /// Ends what is idle, stalled, or closing for too long.
-    fn sweep(&mut self, now: Instant) {
-        let idle = self.back.shared.limits.idle_timeout;
-        for (index, session) in &mut self.sessions {
-            if session.stalled_since.is_some_and(|since| now.duration_since(since) >= STALL) {
-                self.back.shared.metrics.closed(Closed::Output);
-                session.abandon();
-            } else if !idle.is_zero()
-                && session.flow == Flow::Hungry
-                && session.replies.waiting() == 0
-                && now.duration_since(session.last_active) >= idle
-            {
-                self.back.shared.metrics.closed(Closed::Idle);
-                session.flow = Flow::Closing;
-            } else if session.close_by.is_none_or(|by| now < by) {
-                continue;
-            }
-            touch(session, index, &mut self.to_write);
-        }
-    }
-
-    /// True once told to stop and nothing is left to do, or the time for it is over.
-    fn is_finished(&mut self) -> bool {
-        let Some(since) = self.stopping_since else { return false };
-        let unsettled = self.back.sink.unsettled();
-        if self.sessions.is_empty() && unsettled == 0 {
-            return true;
-        }
-        if since.elapsed() < self.shutdown_timeout {
-            return false;
-        }
-        let now = Instant::now();
-        let connections = self.sessions.len();
-        tracing::warn!(connections, unsettled, "the time to stop is over: what Kafka has not confirmed is refused");
-        for (_, session) in &mut self.sessions {
-            session.replies.stop();
-            write_one(session, &mut self.back, now);
-        }
-        self.back.tell();
-        true
     }
 }
 

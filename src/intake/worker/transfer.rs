@@ -1,6 +1,6 @@
 //! Between one session and its socket: bytes in, replies out.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::intake::session::{Flow, Session};
 use crate::intake::shared::Shared;
 use crate::record::sink::{Failure, RecordSink};
 
+/// Read at once from one connection, in bytes: a pipeline of a hundred log lines.
+const READ: usize = 64 << 10;
 /// What a closing connection gets to read its last replies.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -29,6 +31,21 @@ pub(super) struct Back<S> {
     pub(super) allowance: Allowance,
     pub(super) starved_since: Option<Instant>,
     pub(super) aids: Aids,
+}
+
+/// Room for one read.
+pub(super) struct Buffers {
+    plain: Box<[u8]>,
+    /// For what is encrypted.
+    wire: Box<[u8]>,
+}
+
+// === impl Buffers ===
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { plain: vec![0; READ].into_boxed_slice(), wire: vec![0; READ / 2].into_boxed_slice() }
+    }
 }
 
 // === impl Back ===
@@ -64,30 +81,37 @@ impl<S> Back<S> {
 }
 
 /// Goes on with a session's backlog, then reads once from its socket.
-pub(super) fn read_one<S: RecordSink>(session: &mut Session, back: &mut Back<S>, buffer: &mut [u8], now: Instant) {
+pub(super) fn read_one<S: RecordSink>(session: &mut Session, back: &mut Back<S>, buffers: &mut Buffers, now: Instant) {
+    if session.is_slowed(now) {
+        return;
+    }
     if matches!(session.flow, Flow::Parked | Flow::Full | Flow::Awaiting) {
         session.resume(&mut back.desk(now));
     }
-    if !session.readable || matches!(session.flow, Flow::Parked | Flow::Full | Flow::Awaiting) {
+    if !session.readable || matches!(session.flow, Flow::Parked | Flow::Full | Flow::Awaiting | Flow::Slowed) {
         return;
     }
-    match session.stream.read(buffer) {
-        Ok(0) => {
-            session.readable = false;
-            session.ended = true;
-        }
-        Ok(count) => {
-            // A short read has emptied the socket: the next bytes make the next event.
-            session.readable = count == buffer.len();
-            if session.flow == Flow::Hungry {
-                back.tally.bytes_in += count as u64;
+    let greets = session.stream.is_handshaking();
+    match session.stream.receive(&mut buffers.plain, &mut buffers.wire) {
+        Ok(received) => {
+            session.readable = received.more && !received.end;
+            session.ended |= received.end;
+            if greets && !session.stream.is_handshaking() {
+                session.identify(&back.policy, &back.shared);
+            }
+            if session.flow == Flow::Hungry && received.count > 0 {
+                back.tally.bytes_in += received.count as u64;
                 back.linger.spoke(&mut session.mark, now);
-                session.take(buffer.get(..count).unwrap_or_default(), &mut back.desk(now));
+                session.take(buffers.plain.get(..received.count).unwrap_or_default(), &mut back.desk(now));
             }
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => session.readable = false,
         Err(error) if error.kind() == ErrorKind::Interrupted => {}
-        Err(_) => {
+        Err(error) => {
+            if error.kind() == ErrorKind::InvalidData {
+                tracing::debug!(peer = session.client.address, %error, "TLS failed");
+                back.shared.metrics.closed(Closed::Tls);
+            }
             session.readable = false;
             session.abandon();
         }
@@ -96,6 +120,9 @@ pub(super) fn read_one<S: RecordSink>(session: &mut Session, back: &mut Back<S>,
 
 /// Writes what is finished, as far as the socket takes it.
 pub(super) fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Instant) {
+    if session.is_slowed(now) {
+        return;
+    }
     let released = session.replies.release();
     back.tally.acknowledged += released.acknowledged;
     if let Some(failure) = released.failure {
@@ -125,6 +152,14 @@ pub(super) fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Insta
             }
             Err(_) => return session.abandon(),
         }
+    }
+    match session.stream.flush() {
+        Ok(()) => session.stalled_since = None,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            session.stalled_since.get_or_insert(now);
+            return;
+        }
+        Err(_) => return session.abandon(),
     }
     session.say_farewell(now, FAREWELL);
 }

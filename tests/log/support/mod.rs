@@ -7,6 +7,7 @@
 )]
 
 pub mod load;
+pub mod tls;
 
 use crate::bed::{Consumed, Kafka, RespClient, Tidegate, consume_at_least, free_port};
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// A configuration in the making; every value that a test does not set is Tidegate's default.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    listen: SocketAddr,
+    listen: String,
     admin: SocketAddr,
     brokers: String,
     log: String,
@@ -34,7 +35,7 @@ impl Setup {
         let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let brokers: Vec<String> = bootstrap.split(',').map(|broker| format!("{broker:?}")).collect();
         Self {
-            listen: address(),
+            listen: format!("\"{}\"", address()),
             admin: address(),
             brokers: brokers.join(", "),
             log: String::new(),
@@ -46,6 +47,12 @@ impl Setup {
     /// Over the broker that tests share.
     pub fn shared() -> Self {
         Self::new(&Kafka::shared().bootstrap())
+    }
+
+    /// Listens on these in place of a free port: the items of the list.
+    pub fn listen(mut self, listen: &str) -> Self {
+        listen.clone_into(&mut self.listen);
+        self
     }
 
     /// A line of `[log]`.
@@ -91,7 +98,7 @@ impl Setup {
     pub fn text(&self) -> String {
         let Self { listen, admin, brokers, log, kafka, routes } = self;
         format!(
-            "[admin]\nlisten = \"{admin}\"\n[log]\nlisten = [\"{listen}\"]\n{log}\
+            "[admin]\nlisten = \"{admin}\"\n[log]\nlisten = [{listen}]\n{log}\
              [log.kafka]\nbrokers = [{brokers}]\n{kafka}{routes}"
         )
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::intake::client::{ClientLine, ClientLines, Totals};
 use crate::intake::cluster::ClusterConfig;
-use crate::intake::config::{Limits, UserConfig};
+use crate::intake::config::{Limits, Login, UserConfig};
 use crate::intake::users::Users;
 use crate::resp::encode::encode;
 
@@ -96,7 +96,8 @@ impl Bench {
 
 fn user(name: &str, password: Option<&str>, keys: &[&str], commands: &[&str]) -> UserConfig {
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    UserConfig { name: name.into(), password: password.map(Into::into), keys: owned(keys), commands: owned(commands) }
+    let login = password.map_or(Login::Free, |password| Login::Password(password.into()));
+    UserConfig { name: name.into(), login, keys: owned(keys), commands: owned(commands) }
 }
 
 const ASK_AUTH: &str = "-NOAUTH Authentication required.";
