@@ -8,7 +8,7 @@
 //! rate it counts from the moment at which the pipeline was due, so that a server which stalls cannot hide it.
 
 use crate::histogram::Histogram;
-use mio::net::TcpStream;
+use crate::wire::{Access, Wire};
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -44,13 +44,19 @@ pub(crate) struct Outcome {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     /// Since when its pipeline is under way.
     since: Instant,
     /// Which commands are still to be sent.
     unsent: Range<usize>,
     /// Replies that are still to come.
     awaited: usize,
+}
+
+impl Connection {
+    fn has_to_send(&self) -> bool {
+        !self.unsent.is_empty() || self.stream.wants_write()
+    }
 }
 
 /// Connections that are ready for a load.
@@ -69,18 +75,12 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects, and hears from the server on each connection, so that accepting is over before anything is measured.
-    pub(crate) fn connect(address: SocketAddr, key: &str, load: Load) -> io::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr, access: &Access, key: &str, load: Load) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(load.connections);
         for index in 0..load.connections {
-            let mut stream = std::net::TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            stream.write_all(b"PING\r\n")?;
-            stream.read_exact(&mut [0; 7])?;
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+            let mut stream = Wire::connect(address, access)?;
+            poll.registry().register(&mut stream.socket, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             connections.push(Connection { stream, since: Instant::now(), unsent: 0..0, awaited: 0 });
         }
         Ok(Self {
@@ -111,7 +111,7 @@ impl Client {
             }
             for event in &events {
                 let index = event.token().0;
-                if event.is_writable() && !self.connections[index].unsent.is_empty() {
+                if event.is_writable() && self.connections[index].has_to_send() {
                     self.send(index)?;
                 }
                 if event.is_readable() && self.receive(index, &mut now)? {
@@ -169,7 +169,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        connection.stream.flush()
     }
 
     /// Reads until nothing is there, and says whether the pipeline was answered.

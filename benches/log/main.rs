@@ -18,6 +18,7 @@
 #[path = "../../tests/bed/mod.rs"]
 mod bed;
 
+mod access;
 mod client;
 mod histogram;
 mod mock;
@@ -25,6 +26,7 @@ mod parts;
 mod report;
 mod subject;
 mod system;
+mod wire;
 
 use clap::{Parser, ValueEnum};
 use std::process::Command;
@@ -68,6 +70,10 @@ enum Part {
     Spool,
     /// 50 connections into real Kafka.
     Kafka,
+    /// With TLS, beside redis-server with TLS.
+    Tls,
+    /// As a user with a password and rules, beside redis-server with the same one.
+    Auth,
     All,
 }
 
@@ -124,6 +130,12 @@ fn run(options: &Options) {
     }
     if wants(Part::Kafka) {
         parts::kafka(options, pinning);
+    }
+    if wants(Part::Tls) {
+        access::tls(options, pinning);
+    }
+    if wants(Part::Auth) {
+        access::auth(options, pinning);
     }
     println!("\nevery record arrived; targets missed: {}; {:.0} s", report::missed(), start.elapsed().as_secs_f64());
 }

@@ -10,7 +10,7 @@ use crate::system::{self, Pinning};
 use std::time::Instant;
 
 /// Most of Tidegate's processor time a record, as a part of redis-server's.
-const RATIOS: [(usize, f64); 3] = [(64, 0.6), (16, 0.75), (1, 1.0)];
+pub(crate) const RATIOS: [(usize, f64); 3] = [(64, 0.6), (16, 0.75), (1, 1.0)];
 /// The same by way of the spool, at pipeline 64.
 const SPOOL_RATIO: f64 = 1.2;
 /// The 99th percentile at half of the greatest load, in ms.
@@ -26,7 +26,7 @@ const CONNECTIONS: [usize; 4] = [1, 10, 50, 1000];
 const SPREAD: f64 = 1.2;
 
 /// Records of a run: enough for most of a second at the usual speeds, and not more than redis-server's list may hold.
-fn load(connections: usize, pipeline: usize, options: &Options) -> Load {
+pub(crate) fn load(connections: usize, pipeline: usize, options: &Options) -> Load {
     let records = match (connections, pipeline) {
         (1, 1) => 8_000,
         (1, _) => 4_000 * pipeline,
@@ -39,12 +39,12 @@ fn load(connections: usize, pipeline: usize, options: &Options) -> Load {
     Load { connections, pipeline, records, rate: None }
 }
 
-fn mock() -> Mock {
+pub(crate) fn mock() -> Mock {
     Mock::start(&ROUTES.map(|route| (route.topic, route.partitions)))
 }
 
 /// Fresh processes pay once for memory and for finding their leaders.
-fn warm_up(subjects: &[Subject<'_>]) {
+pub(crate) fn warm_up(subjects: &[Subject<'_>]) {
     let load = Load { connections: 50, pipeline: 16, records: 20_000, rate: None };
     for subject in subjects {
         subject.measure(load);

@@ -3,6 +3,7 @@
 use crate::bed::{RedisServer, RespClient, Tidegate, free_port, poll};
 use crate::client::{Client, Load, Outcome};
 use crate::system::{self, Pinning};
+use crate::wire::Access;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use std::net::SocketAddr;
@@ -26,26 +27,34 @@ pub(crate) const ROUTES: [Route; 5] = [
 
 /// Starts Tidegate, pinned, over this Kafka.
 pub(crate) fn tidegate(bootstrap: &str, compression: &str, threads: usize, pinning: Pinning) -> Tidegate {
-    start(bootstrap, compression, threads, "", pinning)
+    tidegate_with(bootstrap, compression, threads, pinning, "", "")
 }
 
 /// As [`tidegate`], with a spool in its own directory.
 pub(crate) fn tidegate_with_spool(bootstrap: &str, pinning: Pinning) -> Tidegate {
-    start(bootstrap, "none", 1, "[log.spool]\ndirectory = \"spool\"\n", pinning)
+    tidegate_with(bootstrap, "none", 1, pinning, "", "[log.spool]\ndirectory = \"spool\"\n")
 }
 
-fn start(bootstrap: &str, compression: &str, threads: usize, spool: &str, pinning: Pinning) -> Tidegate {
+/// As [`tidegate`], with further lines of `[log]`, and sections.
+pub(crate) fn tidegate_with(
+    bootstrap: &str,
+    compression: &str,
+    threads: usize,
+    pinning: Pinning,
+    lines: &str,
+    sections: &str,
+) -> Tidegate {
     let routes: String = ROUTES
         .iter()
-        .filter(|route| route.acknowledge != "spool" || !spool.is_empty())
+        .filter(|route| route.acknowledge != "spool" || sections.contains("[log.spool]"))
         .map(|Route { topic, acknowledge, .. }| {
             format!("[[log.route]]\nkey = \"{topic}\"\ntopic = \"{topic}\"\nacknowledge = \"{acknowledge}\"\n")
         })
         .collect();
     let brokers = bootstrap.replace(',', "\", \"");
     let tidegate = Tidegate::start(&format!(
-        "[admin]\nlisten = \"127.0.0.1:{}\"\n[log]\nlisten = [\"127.0.0.1:{}\"]\nthreads = {threads}\n\
-         [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{spool}{routes}",
+        "[admin]\nlisten = \"127.0.0.1:{}\"\n[log]\nlisten = [\"127.0.0.1:{}\"]\nthreads = {threads}\n{lines}\n\
+         [log.kafka]\nbrokers = [\"{brokers}\"]\ncompression = \"{compression}\"\n{sections}{routes}",
         free_port(),
         free_port(),
     ));
@@ -55,7 +64,12 @@ fn start(bootstrap: &str, compression: &str, threads: usize, spool: &str, pinnin
 
 /// Starts redis-server, pinned, without persistence.
 pub(crate) fn redis(pinning: Pinning) -> RedisServer {
-    let mut redis = RedisServer::start();
+    redis_with(pinning, &[])
+}
+
+/// As [`redis`], with further arguments.
+pub(crate) fn redis_with(pinning: Pinning, args: &[&str]) -> RedisServer {
+    let mut redis = RedisServer::start_with(args);
     pinning.place(redis.process().id(), false);
     redis
 }
@@ -63,7 +77,10 @@ pub(crate) fn redis(pinning: Pinning) -> RedisServer {
 /// What is measured: a process, and a key that is pushed to.
 pub(crate) struct Subject<'a> {
     pub(crate) name: String,
+    /// Where it is asked, and where the load goes.
     address: SocketAddr,
+    load_address: SocketAddr,
+    access: Access,
     pid: u32,
     key: &'static str,
     place: Place<'a>,
@@ -100,7 +117,8 @@ pub(crate) fn offsets(bootstrap: &str) -> BaseConsumer {
 impl<'a> Subject<'a> {
     pub(crate) fn redis(redis: &mut RedisServer) -> Self {
         let (address, pid) = (redis.address(), redis.process().id());
-        Self { name: "redis-server".to_owned(), address, pid, key: ROUTES[0].topic, place: Place::List }
+        let (name, access) = ("redis-server".to_owned(), Access::default());
+        Self { name, address, load_address: address, access, pid, key: ROUTES[0].topic, place: Place::List }
     }
 
     /// Tidegate into the topic of `ROUTES[route]`.
@@ -109,15 +127,25 @@ impl<'a> Subject<'a> {
         Self {
             name: name.to_owned(),
             address: tidegate.redis_addr(),
+            load_address: tidegate.redis_addr(),
+            access: Access::default(),
             pid: tidegate.pid(),
             key: route.topic,
             place: Place::Topic { tidegate, kafka, route },
         }
     }
 
+    /// The load of this subject comes in here and like this.
+    pub(crate) fn by(mut self, name: &str, address: SocketAddr, access: Access) -> Self {
+        name.clone_into(&mut self.name);
+        (self.load_address, self.access) = (address, access);
+        self
+    }
+
     /// One run. Ends the bench if a reply is an error or a record has not arrived.
     pub(crate) fn measure(&self, load: Load) -> Figures {
-        let client = Client::connect(self.address, self.key, load).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let client = Client::connect(self.load_address, &self.access, self.key, load);
+        let client = client.unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let (stored, [delivered, batched, batches]) = (self.stored(), self.counters());
         let cpu = system::cpu_time(self.pid);
         let Outcome { records, elapsed, latencies } = client.run().unwrap_or_else(|e| panic!("{}: {e}", self.name));

@@ -155,6 +155,21 @@ fn a_handshake_left_open_holds_up_nobody_and_ends() {
 }
 
 #[test]
+fn a_client_that_reads_late_gets_every_byte_of_its_replies() {
+    let authority = Authority::new();
+    let server = authority.issue("server");
+    let tidegate = Setup::shared().log("threads = 1").log(&lines(&server, "")).route("key = \"*\"").start();
+    let mut client = TlsClient::connect(tidegate.redis_addr(), &authority.path(), None);
+    assert_eq!(client.command(["PING"]), "+PONG");
+    // More than the sockets between the two hold.
+    let text = |n: usize| format!("{n:03}").repeat(20_000);
+    (0..100).for_each(|n| client.send(["ECHO", &text(n)]));
+    for n in 0..100 {
+        assert_eq!(client.reply(), text(n), "reply {n}");
+    }
+}
+
+#[test]
 fn a_new_certificate_is_shown_to_those_who_come_and_nobody_is_cut_off() {
     let authority = Authority::new();
     let (old, new) = (authority.issue("old"), authority.issue("new"));

@@ -45,6 +45,21 @@ impl TlsClient {
     pub fn try_command<A: AsRef<[u8]>>(&mut self, args: impl IntoIterator<Item = A>) -> io::Result<String> {
         self.0.write_all(&encode(args))?;
         self.0.flush()?;
+        self.try_reply()
+    }
+
+    /// Sends one command.
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: impl IntoIterator<Item = A>) {
+        self.0.write_all(&encode(args)).expect("the server reads");
+        self.0.flush().expect("the server reads");
+    }
+
+    /// The next reply's text.
+    pub fn reply(&mut self) -> String {
+        self.try_reply().unwrap_or_else(|error| panic!("no reply: {error}"))
+    }
+
+    fn try_reply(&mut self) -> io::Result<String> {
         let line = self.line()?;
         if line.starts_with('$') && line != "$-1" { self.line() } else { Ok(line) }
     }
