@@ -25,7 +25,6 @@ impl<S: RecordSink> Worker<S> {
             return;
         }
         self.ticked = now;
-        self.release_slowed(now);
         self.back.sink.tick(now);
         self.to_read.append(&mut self.awaiting);
         #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
@@ -51,20 +50,6 @@ impl<S: RecordSink> Worker<S> {
             self.sweep(now);
         }
         self.write(now);
-    }
-
-    /// Answers logins that failed, when they have waited for it.
-    fn release_slowed(&mut self, now: Instant) {
-        let Self { slowed, sessions, to_read, to_write, .. } = self;
-        slowed.retain(|&index| {
-            let Some(session) = sessions.get_mut(index) else { return false };
-            let waits = session.is_slowed(now);
-            if !waits {
-                list(session, index, to_read);
-                touch(session, index, to_write);
-            }
-            waits
-        });
     }
 
     /// Ends what is idle, stalled, or closing for too long.

@@ -54,10 +54,8 @@ pub(super) struct Worker<S> {
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
-    /// Sessions that wait to be known: looked at again at every tick.
+    /// Sessions that wait for something that no event tells of: looked at again at every tick.
     awaiting: Vec<usize>,
-    /// Sessions that wait for the answer to a failed login.
-    slowed: Vec<usize>,
     generation: u32,
     /// Room was given back since records found none.
     retry: bool,
@@ -113,7 +111,6 @@ impl<S: RecordSink> Worker<S> {
             to_read: Vec::new(),
             to_write: Vec::new(),
             awaiting: Vec::new(),
-            slowed: Vec::new(),
             generation: 0,
             retry: false,
             outcomes: false,
@@ -175,7 +172,6 @@ impl<S: RecordSink> Worker<S> {
             || self.stopping_since.is_some()
             || self.back.sink.unsettled() > 0
             || !self.awaiting.is_empty()
-            || !self.slowed.is_empty()
         {
             TICK
         } else {
@@ -269,7 +265,6 @@ impl<S: RecordSink> Worker<S> {
                 handshakes -= 1;
             }
             session.listed = false;
-            let slowed = session.flow == Flow::Slowed;
             read_one(session, &mut self.back, &mut self.buffers, now);
             blocked = session.flow == Flow::Parked;
             if let Some(since) = self.stopping_since
@@ -278,14 +273,10 @@ impl<S: RecordSink> Worker<S> {
             {
                 session.flow = Flow::Closing;
             }
-            if session.flow == Flow::Awaiting {
+            if matches!(session.flow, Flow::Awaiting | Flow::Slowed) {
                 // Not on the other list meanwhile, whatever its socket tells.
                 session.listed = true;
                 self.awaiting.push(index);
-            } else if session.flow == Flow::Slowed {
-                if !slowed {
-                    self.slowed.push(index);
-                }
             } else if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
                 list(session, index, &mut self.to_read);
             }
