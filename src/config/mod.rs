@@ -8,6 +8,7 @@
 
 mod admin;
 mod enrich;
+mod join;
 mod kafka;
 mod log;
 mod pods;

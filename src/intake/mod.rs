@@ -8,6 +8,7 @@
 pub mod client;
 pub mod commands;
 pub mod config;
+mod join;
 mod linger;
 mod metrics;
 mod plane;

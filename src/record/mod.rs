@@ -5,6 +5,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod enrich;
 pub mod headers;
+pub mod join;
 pub mod origin;
 pub mod partition;
 pub mod pods;

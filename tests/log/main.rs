@@ -20,6 +20,7 @@ mod delivery;
 mod dev;
 mod enrich;
 mod headers;
+mod join;
 mod misbehave;
 mod outage;
 mod security;

@@ -47,6 +47,7 @@ fn bed(acknowledge: Acknowledge, hold: Duration) -> Bed {
         validate: Validate::None,
         dead_letter_topic: None,
         enrich: None,
+        join_lines: None,
     };
     let routes = RouteTable::compile(vec![route]).unwrap();
     let budget = Budget::new(1 << 20);

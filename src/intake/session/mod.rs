@@ -8,6 +8,7 @@ use super::client::Client;
 use super::commands;
 use super::commands::table::{Kind, Spec, lookup};
 use super::commands::xadd::StreamIds;
+use super::join::Joins;
 use super::linger::Mark;
 use super::metrics::Closed;
 use super::push::{Binding, Desk};
@@ -58,6 +59,8 @@ pub(super) struct Session {
     pub(super) readable: bool,
     /// It is on the worker's list of those to read from.
     pub(super) listed: bool,
+    /// It is on the worker's list of those with lines that wait for the next.
+    pub(super) joining: bool,
     /// It is on the worker's list of those to write to.
     pub(super) touched: bool,
     /// The peer sends no more.
@@ -82,6 +85,7 @@ pub(super) struct Session {
     bound: Option<Bound>,
     ids: StreamIds,
     whose: Whose,
+    joins: Joins,
     arrived: Instant,
 }
 
@@ -110,12 +114,14 @@ impl Session {
             stream,
             hash: connection_hash(&client.address),
             whose: Whose::new(&client, now),
+            joins: Joins::default(),
             client,
             mark: Mark::default(),
             replies: Replies::default(),
             flow: Flow::Hungry,
             readable: false,
             listed: false,
+            joining: false,
             touched: false,
             ended: false,
             stalled_since: None,

@@ -7,9 +7,10 @@ use crate::intake::client::{Client, ReplyMode};
 use crate::intake::commands;
 use crate::intake::commands::table::{Kind, Spec};
 use crate::intake::commands::xadd::xadd;
+use crate::intake::join::Joins;
 use crate::intake::metrics::Closed;
 use crate::intake::push::{Binding, Desk, NotTaken, Pusher, Size};
-use crate::intake::replies::Success;
+use crate::intake::replies::{Replies, Success};
 use crate::intake::shared::unix_micros;
 use crate::intake::transaction::Transaction;
 use crate::intake::whose::Whose;
@@ -65,7 +66,7 @@ impl Session {
         if desk.awaits(&bound.binding, &self.whose) {
             return Err(NotTaken::Awaits);
         }
-        parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
+        parcel.take(&bound.binding, desk, &who, &mut self.joins, &mut self.replies)?;
         self.client.takes_reply();
         Ok(())
     }
@@ -90,6 +91,19 @@ impl Session {
             NotTaken::Awaits => Done::Awaits,
             NotTaken::Refused(OnRefusal::Close, _) => Done::Close(Some(Closed::Refused)),
         }
+    }
+
+    /// Completes records that were joined from lines: those that no line has come for in time, or all.
+    pub(in crate::intake) fn finish_joins<S: RecordSink>(&mut self, all: bool, desk: &mut Desk<'_, S>) {
+        if !self.joins.is_empty() {
+            let who = pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, false);
+            desk.finish_joins(all, &who, &mut self.joins, &mut self.replies);
+        }
+    }
+
+    /// True while lines wait for the next one.
+    pub(in crate::intake) fn is_joining(&self) -> bool {
+        !self.joins.is_empty()
     }
 
     pub(super) fn multi<S>(&mut self, desk: &Desk<'_, S>) -> Done {
@@ -200,7 +214,7 @@ impl Session {
                 Some((parcel, binding, size)) => {
                     let who =
                         pusher(&self.client, &self.whose, self.index, self.generation, self.hash, self.arrived, silent);
-                    parcel.submit(&binding, size, desk, &who, &mut self.replies);
+                    parcel.submit(&binding, size, desk, &who, &mut self.joins, &mut self.replies);
                 }
                 None => {
                     let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.shared.facts());
@@ -247,11 +261,12 @@ impl Parcel<'_> {
         binding: &Binding,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
-        replies: &mut crate::intake::replies::Replies,
+        joins: &mut Joins,
+        replies: &mut Replies,
     ) -> Result<(), NotTaken> {
         let size = self.rehearse(binding, desk, who)?;
         desk.reserve(size, &binding.route, who)?;
-        self.submit(binding, size, desk, who, replies);
+        self.submit(binding, size, desk, who, joins, replies);
         Ok(())
     }
 
@@ -276,12 +291,15 @@ impl Parcel<'_> {
         size: Size,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
-        replies: &mut crate::intake::replies::Replies,
+        joins: &mut Joins,
+        replies: &mut Replies,
     ) {
         let slot = desk.open(binding, size, self.success, who, replies);
         match &self.values {
-            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who),
-            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who),
+            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who, joins, replies),
+            Values::Entry(record) => {
+                desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who, joins, replies)
+            }
         }
     }
 }

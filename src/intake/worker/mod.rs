@@ -6,6 +6,7 @@
 //! were just replied to have not spoken, it naps (see [`super::linger`]). mio is the reactor beneath tokio.
 
 mod transfer;
+mod waiting;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
 use crate::record::sink::RecordSink;
 use transfer::{Back, read_one, write_one};
+use waiting::Waiting;
 
 /// Read at once from one connection, in bytes: a pipeline of a hundred log lines.
 const READ: usize = 64 << 10;
@@ -59,8 +61,7 @@ pub(super) struct Worker<S> {
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
-    /// Sessions that wait to be known: looked at again at every tick.
-    awaiting: Vec<usize>,
+    waiting: Waiting,
     generation: u32,
     /// Room was given back since records found none.
     retry: bool,
@@ -113,7 +114,7 @@ impl<S: RecordSink> Worker<S> {
             buffer: vec![0; READ].into_boxed_slice(),
             to_read: Vec::new(),
             to_write: Vec::new(),
-            awaiting: Vec::new(),
+            waiting: Waiting::default(),
             generation: 0,
             retry: false,
             outcomes: false,
@@ -170,10 +171,7 @@ impl<S: RecordSink> Worker<S> {
         let blocked = self.back.starved_since.is_some() && !self.retry;
         if self.back.sink.can_flush() || (!blocked && !self.to_read.is_empty()) {
             Duration::ZERO
-        } else if blocked
-            || self.stopping_since.is_some()
-            || self.back.sink.unsettled() > 0
-            || !self.awaiting.is_empty()
+        } else if blocked || self.stopping_since.is_some() || self.back.sink.unsettled() > 0 || !self.waiting.is_empty()
         {
             TICK
         } else {
@@ -259,11 +257,10 @@ impl<S: RecordSink> Worker<S> {
             {
                 session.flow = Flow::Closing;
             }
-            if session.flow == Flow::Awaiting {
-                // Not on the other list meanwhile, whatever its socket tells.
-                session.listed = true;
-                self.awaiting.push(index);
-            } else if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
+            self.waiting.note(session, index, &mut self.back, now);
+            if session.flow == Flow::Parked
+                || (session.readable && !matches!(session.flow, Flow::Full | Flow::Awaiting))
+            {
                 list(session, index, &mut self.to_read);
             }
             if session.replies.has_news() || session.ended || session.flow == Flow::Closing {
@@ -336,6 +333,7 @@ impl<S: RecordSink> Worker<S> {
 
     fn remove(&mut self, index: usize) {
         let Some(mut session) = self.sessions.try_remove(index) else { return };
+        session.finish_joins(true, &mut self.back.desk(Instant::now()));
         // Closing the descriptor would do as well; this keeps mio's books.
         _ = session.stream.deregister(self.poll.registry());
         self.back.linger.forget(&mut session.mark);
@@ -352,7 +350,7 @@ impl<S: RecordSink> Worker<S> {
         }
         self.ticked = now;
         self.back.sink.tick(now);
-        self.to_read.append(&mut self.awaiting);
+        self.waiting.tick(&mut self.sessions, &mut self.to_read, &mut self.back, now);
         #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
         self.back.shared.metrics.in_flight_bytes.set(self.back.shared.budget.used() as f64);
         if self.back.shared.budget.used() <= self.back.shared.budget.limit() / 2 {

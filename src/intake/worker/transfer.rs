@@ -29,7 +29,7 @@ pub(super) struct Back<S> {
 // === impl Back ===
 
 impl<S> Back<S> {
-    fn desk(&mut self, now: Instant) -> Desk<'_, S> {
+    pub(super) fn desk(&mut self, now: Instant) -> Desk<'_, S> {
         Desk {
             sink: &mut self.sink,
             shared: &self.shared,
