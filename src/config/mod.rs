@@ -11,6 +11,7 @@ mod changes;
 mod cluster;
 mod enrich;
 mod files;
+mod join;
 mod kafka;
 mod log;
 mod pods;

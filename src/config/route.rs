@@ -5,9 +5,9 @@ use std::time::Duration;
 use globset::Glob;
 use toml::Value;
 
-use super::enrich;
 use super::section::Section;
 use super::template::{check_pointer, check_topic, count_wildcards};
+use super::{enrich, join};
 use crate::base::units::ByteSize;
 use crate::record::config::{
     Accept, Acknowledge, CreateTopic, OnRefusal, PartitionBy, RateLimit, RatePer, RouteConfig, Validate,
@@ -47,6 +47,7 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
     let mut routes: Vec<RouteConfig> = Vec::new();
     for mut section in log.tables("route") {
         let route = read(&mut section, bounds);
+        join::check(&mut section, &route);
         let earlier = routes.iter().position(|other| other.key == "*" || other.key == route.key);
         if let (Some(index), false) = (earlier, route.key.is_empty()) {
             let fault = format!("can never match: the first match wins, and log.route[{index}] takes every such key");
@@ -65,7 +66,6 @@ pub(super) fn read_all(log: &mut Section<'_>, bounds: Bounds) -> Vec<RouteConfig
 }
 
 fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
-    section.later("join_lines");
     let key = read_key(section);
     let accept = read_accept(section);
     let (topic, allow) = read_topic(section, &key);
@@ -82,6 +82,7 @@ fn read(section: &mut Section<'_>, bounds: Bounds) -> RouteConfig {
         rate_limit: read_rate_limit(section),
         dead_letter_topic: read_dead_letter_topic(section, &topic),
         enrich: enrich::read(section),
+        join_lines: join::read(section),
         topic,
         key,
     }

@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod commands;
 pub mod config;
+mod join;
 mod linger;
 mod logins;
 mod metrics;

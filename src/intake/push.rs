@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::client::ServerFacts;
+use super::join::Joins;
 use super::metrics::{Refusal, Tally};
 use super::policy::Policy;
 use super::rate_limit::Bucket;
@@ -16,7 +17,7 @@ use crate::base::budget::Allowance;
 use crate::record::config::{Accept, Acknowledge, OnRefusal, RatePer};
 use crate::record::dead_letter::{self, Reason};
 use crate::record::enrich::{Enrichment, Facts, Scratch};
-use crate::record::headers::HeadersBuf;
+use crate::record::headers::{Headers, HeadersBuf};
 use crate::record::origin::Origin;
 use crate::record::pods::Attribution;
 use crate::record::route::{NoRoute, RecordError, Route};
@@ -117,6 +118,23 @@ impl AddAssign for Size {
     }
 }
 
+// === impl Binding ===
+
+impl Binding {
+    /// What its records carry.
+    #[inline]
+    pub(super) fn headers(&self) -> Headers<'_> {
+        self.headers.as_headers()
+    }
+
+    /// What is taken from the budget for a record.
+    #[inline]
+    pub(super) fn reserved(&self, value: &[u8]) -> usize {
+        let record = Record { headers: self.headers(), ..Record::plain(value) };
+        record.cost() + self.enrichment.as_ref().map_or(0, |enrichment| enrichment.cost())
+    }
+}
+
 // === impl NotTaken ===
 
 impl From<Reply> for NotTaken {
@@ -194,9 +212,7 @@ impl<S: RecordSink> Desk<'_, S> {
     ) -> Result<Size, Reply> {
         let mut size = Size::default();
         for value in values.clone() {
-            let record = Record { headers: binding.headers.as_headers(), ..Record::plain(value) };
-            let more = binding.enrichment.as_ref().map_or(0, |enrichment| enrichment.cost());
-            size += Size { records: 1, letters: 0, bytes: value.len(), cost: record.cost() + more };
+            size += Size { records: 1, letters: 0, bytes: value.len(), cost: binding.reserved(value) };
             match binding.route.check(value) {
                 Ok(()) => {}
                 Err(RecordError::NotJson) if binding.letters.is_some() => {
@@ -309,6 +325,7 @@ impl<S: RecordSink> Desk<'_, S> {
 
     /// Hands the records of a push to the sink, and gives back what they took from the budget beyond their cost.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "a push, and where its lines and its reply stand")]
     pub(super) fn submit<'v>(
         &mut self,
         binding: &Binding,
@@ -317,12 +334,16 @@ impl<S: RecordSink> Desk<'_, S> {
         size: Size,
         ticket: Option<Ticket>,
         who: &Pusher<'_>,
+        joins: &mut Joins,
+        replies: &mut Replies,
     ) {
         let route = &*binding.route;
-        let headers = binding.headers.as_headers();
+        if let (Some(rule), Some(to)) = (route.join_rule(), binding.to) {
+            return self.join(rule, binding, to, key, values, size, ticket, who, joins, replies);
+        }
         let mut cost = 0;
         for value in values {
-            let record = Record { headers, ..Record::plain(value) };
+            let record = Record { headers: binding.headers(), ..Record::plain(value) };
             if size.letters > 0 && route.check(value).is_err() {
                 cost += self.bury(binding, key, &record, ticket, who);
                 continue;
@@ -335,24 +356,44 @@ impl<S: RecordSink> Desk<'_, S> {
                     Err(_) => continue,
                 },
             };
-            let record = match &binding.enrichment {
-                None => record,
-                Some(enrichment) => {
-                    let (moment, scratch) = (self.aids.stamps.next(), &mut self.aids.scratch);
-                    let (record, done) = enrichment.apply(value, headers, &moment, scratch);
-                    self.tally.not_enriched += u64::from(!done);
-                    self.tally.pod_unknown += u64::from(route.wants_pod() && *who.pod == Attribution::Unknown);
-                    record
-                }
-            };
-            cost += record.cost();
-            route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, record, ticket));
+            cost += self.hand_over(binding, to, key, record, ticket, who);
         }
-        // What was reserved for enriched records is an estimate.
-        if cost > size.cost {
-            self.shared.budget.take(cost - size.cost);
+        self.settle_cost(size.cost, cost);
+    }
+
+    /// Hands one record to the sink, with what its route adds to it; gives what it cost.
+    #[inline]
+    pub(super) fn hand_over(
+        &mut self,
+        binding: &Binding,
+        to: Destination,
+        key: &[u8],
+        record: Record<'_>,
+        ticket: Option<Ticket>,
+        who: &Pusher<'_>,
+    ) -> usize {
+        let (route, value) = (&*binding.route, record.value);
+        let record = match &binding.enrichment {
+            None => record,
+            Some(enrichment) => {
+                let (moment, scratch) = (self.aids.stamps.next(), &mut self.aids.scratch);
+                let (record, done) = enrichment.apply(value, record.headers, &moment, scratch);
+                self.tally.not_enriched += u64::from(!done);
+                self.tally.pod_unknown += u64::from(route.wants_pod() && *who.pod == Attribution::Unknown);
+                record
+            }
+        };
+        route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, record, ticket));
+        record.cost()
+    }
+
+    /// Gives back what was reserved and not spent. For enriched records it is an estimate, which may be too low.
+    #[inline]
+    pub(super) fn settle_cost(&self, reserved: usize, spent: usize) {
+        if spent > reserved {
+            self.shared.budget.take(spent - reserved);
         } else {
-            self.shared.budget.give_back(size.cost - cost);
+            self.shared.budget.give_back(reserved - spent);
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) enum Success {
     Ok,
     /// A stream entry's id.
     Id(Box<str>),
+    /// Nothing: the slot is a joined record's, and hands its outcome on to these, each so many times.
+    Joined(Box<[(u32, u32)]>),
 }
 
 #[derive(Debug)]
@@ -100,6 +102,20 @@ impl Replies {
         number
     }
 
+    /// Opens a slot of its own for a record that was joined from lines of commands before it: `lines` are their slots, each
+    /// with how many. It answers nothing itself.
+    pub(super) fn open_joined(&mut self, lines: Vec<(u32, u32)>, deadline: u64) -> u32 {
+        self.open(Pending {
+            total: 0,
+            left: 1,
+            failed: None,
+            success: Success::Joined(lines.into()),
+            silent: true,
+            closes: false,
+            deadline,
+        })
+    }
+
     /// Takes the outcome of one record. True where the slot at the front can be released now; false also for one that
     /// was given up.
     #[inline]
@@ -110,7 +126,14 @@ impl Replies {
         if let Err(failure) = outcome {
             pending.failed.get_or_insert((0, failure)).0 += 1;
         }
-        pending.left == 0 && place == 0
+        let can_release = pending.left == 0 && place == 0;
+        if let Success::Joined(lines) = &mut pending.success {
+            let lines = std::mem::take(lines);
+            return lines.iter().fold(can_release, |can_release, &(slot, count)| {
+                (0..count).fold(can_release, |can_release, _| self.settle(slot, outcome) || can_release)
+            });
+        }
+        can_release
     }
 
     /// Moves the replies of finished commands at the front to the output.
@@ -230,6 +253,7 @@ impl Pending {
             Success::Count => out.extend_from_slice(format!(":{}\r\n", self.total).as_bytes()),
             Success::Number(number) => out.extend_from_slice(format!(":{number}\r\n").as_bytes()),
             Success::Ok => out.extend_from_slice(b"+OK\r\n"),
+            Success::Joined(_) => {}
             Success::Id(id) => out.extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes()),
         }
     }
@@ -333,6 +357,25 @@ mod tests {
         replies.expire(100);
         assert!(replies.release().close);
         assert_eq!(written(&mut replies), "");
+    }
+
+    #[test]
+    fn lines_are_answered_when_the_record_that_they_made_is_settled() {
+        let mut replies = Replies::default();
+        let first = replies.open(pending(1));
+        let second = replies.open(pending(3));
+        let made = replies.open_joined(vec![(first, 1), (second, 2)], 100);
+        replies.answer(|out| out.extend_from_slice(b"+PONG\r\n"));
+        let rest = replies.open_joined(vec![(second, 1)], 100);
+        assert!(replies.settle(made, Ok(())));
+        assert_eq!(replies.release().acknowledged, 1);
+        assert_eq!(written(&mut replies), ":1\r\n");
+        assert!(replies.settle(rest, Err(Failure::TimedOut)));
+        let released = replies.release();
+        assert_eq!((released.acknowledged, released.refused), (0, 3));
+        let text = written(&mut replies);
+        assert!(text.starts_with("-ERR 2 of 3 records are in Kafka") && text.ends_with("+PONG\r\n"), "{text}");
+        assert_eq!(replies.waiting(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -26,6 +26,27 @@ pub(super) struct Letter {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Vec<u8>,
     pub(super) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// What the group has committed. Who keeps that is not known at once in a young cluster, nor after a broker went.
+fn committed(consumer: &BaseConsumer, asked: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let since = Instant::now();
+    loop {
+        match consumer.committed_offsets(asked.clone(), ANSWER) {
+            Err(error)
+                if since.elapsed() < ANSWER
+                    && matches!(
+                        error.rdkafka_error_code(),
+                        Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
+                    ) =>
+            {
+                // Nothing is assigned yet: this is a pause in which the client finds out.
+                drop(consumer.poll(TURN));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Reads a topic to its end.
@@ -81,7 +102,7 @@ impl Reader {
             asked.add_partition(topic, *partition);
         }
         let mut done = BTreeMap::new();
-        for committed in consumer.committed_offsets(asked, ANSWER)?.elements() {
+        for committed in committed(&consumer, &asked)?.elements() {
             let before = committed.offset().to_raw().unwrap_or_default();
             done.insert(committed.partition(), Done::parse(before, committed.metadata()));
         }

@@ -35,6 +35,8 @@ pub struct RouteConfig {
     pub dead_letter_topic: Option<TopicName>,
     /// What is added to records; absent: nothing, and not a byte is changed.
     pub enrich: Option<EnrichConfig>,
+    /// How lines make one record; absent: each is its own.
+    pub join_lines: Option<JoinConfig>,
 }
 
 /// How many records a route takes.
@@ -72,6 +74,17 @@ pub enum Accept {
     Hash,
     /// ZADD.
     SortedSet,
+}
+
+/// How lines that are pushed one by one make one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinConfig {
+    /// A regular expression: what a record's first line matches, and no other does.
+    pub start: String,
+    /// The most lines of a record.
+    pub max_lines: usize,
+    /// How long a record waits for its next line.
+    pub max_wait: Duration,
 }
 
 /// What is added to a route's records, and how.

@@ -6,6 +6,7 @@ pub mod dead_letter;
 pub mod enrich;
 pub mod headers;
 pub mod id;
+pub mod join;
 pub mod origin;
 pub mod partition;
 pub mod pods;

@@ -9,6 +9,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::de::IgnoredAny;
 
 use super::config::{Accept, PartitionBy, RouteConfig, Validate};
+use super::join::JoinRule;
 use super::partition::{PartitionChoice, murmur2};
 use super::template::{ResolveError, Source, TemplateError, TopicTemplate, scalar};
 use super::topic::TopicName;
@@ -21,6 +22,7 @@ pub struct Route {
     /// What was configured.
     pub config: RouteConfig,
     template: TopicTemplate,
+    join: Option<JoinRule>,
 }
 
 /// All routes, in the order of the configuration.
@@ -36,6 +38,9 @@ pub enum RouteError {
     /// The key's pattern is no glob.
     #[error("'{0}' is no glob: {1}")]
     Glob(String, #[source] globset::Error),
+    /// A line's beginning is no regular expression.
+    #[error("join_lines.start: {0}")]
+    Join(#[from] regex::Error),
     /// The topic's template is none.
     #[error("'{0}' is no topic template: {1}")]
     Template(String, #[source] TemplateError),
@@ -81,7 +86,8 @@ impl RouteTable {
             globs.add(glob.map_err(|error| RouteError::Glob(config.key.clone(), error))?);
             let template = TopicTemplate::parse(&config.topic, &config.key)
                 .map_err(|error| RouteError::Template(config.topic.clone(), error))?;
-            routes.push(Arc::new(Route { index, config, template }));
+            let join = config.join_lines.as_ref().map(JoinRule::compile).transpose()?;
+            routes.push(Arc::new(Route { index, config, template, join }));
         }
         let globs = globs.build().map_err(|error| RouteError::Glob("the patterns together".into(), error))?;
         Ok(Self { routes, globs })
@@ -113,6 +119,12 @@ impl Route {
     /// True where each record may name another topic.
     pub fn reads_record(&self) -> bool {
         self.template.reads_record()
+    }
+
+    /// How its lines make records; `None`: each is its own.
+    #[inline]
+    pub fn join_rule(&self) -> Option<&JoinRule> {
+        self.join.as_ref()
     }
 
     /// True where records say which pod sent them.
@@ -202,6 +214,7 @@ mod tests {
             rate_limit: None,
             dead_letter_topic: None,
             enrich: None,
+            join_lines: None,
         }
     }
 

@@ -21,6 +21,7 @@ mod dev;
 mod enrich;
 mod headers;
 mod identity;
+mod join;
 mod misbehave;
 mod outage;
 mod rate_limit;

@@ -48,6 +48,7 @@ fn bed(acknowledge: Acknowledge, hold: Duration) -> Bed {
         rate_limit: None,
         dead_letter_topic: None,
         enrich: None,
+        join_lines: None,
     };
     let routes = RouteTable::compile(vec![route]).unwrap();
     let budget = Budget::new(1 << 20);

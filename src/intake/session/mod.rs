@@ -9,6 +9,7 @@ use super::client::Client;
 use super::commands;
 use super::commands::table::{Kind, Spec, lookup};
 use super::commands::xadd::StreamIds;
+use super::join::Joins;
 use super::linger::Mark;
 use super::metrics::Closed;
 use super::push::{Binding, Desk};
@@ -61,6 +62,8 @@ pub(super) struct Session {
     pub(super) readable: bool,
     /// It is on the worker's list of those to read from.
     pub(super) listed: bool,
+    /// It is on the worker's list of those with lines that wait for the next.
+    pub(super) joining: bool,
     /// It is on the worker's list of those to write to.
     pub(super) touched: bool,
     /// The peer sends no more.
@@ -89,6 +92,7 @@ pub(super) struct Session {
     policy: u64,
     ids: StreamIds,
     whose: Whose,
+    joins: Joins,
 }
 
 /// What tells a session from others.
@@ -138,12 +142,14 @@ impl Session {
         Self {
             stream,
             whose: Whose::new(&client, seat.arrived),
+            joins: Joins::default(),
             client,
             mark: Mark::default(),
             replies: Replies::default(),
             flow: Flow::Hungry,
             readable: false,
             listed: false,
+            joining: false,
             touched: false,
             ended: false,
             lost: false,

@@ -8,9 +8,10 @@ use crate::intake::commands;
 use crate::intake::commands::store;
 use crate::intake::commands::table::{Kind, Spec};
 use crate::intake::commands::xadd::xadd;
+use crate::intake::join::Joins;
 use crate::intake::metrics::Closed;
 use crate::intake::push::{Binding, Desk, NotTaken, Pusher, Size};
-use crate::intake::replies::Success;
+use crate::intake::replies::{Replies, Success};
 use crate::intake::shared::unix_micros;
 use crate::intake::transaction::Transaction;
 use crate::intake::whose::Whose;
@@ -68,7 +69,7 @@ impl Session {
         if desk.awaits(&bound.binding, &self.whose) {
             return Err(NotTaken::Awaits);
         }
-        parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
+        parcel.take(&bound.binding, desk, &who, &mut self.joins, &mut self.replies)?;
         self.client.takes_reply();
         Ok(())
     }
@@ -104,6 +105,19 @@ impl Session {
             NotTaken::Awaits => Done::Awaits,
             NotTaken::Refused(OnRefusal::Close, _) => Done::Close(Some(Closed::Refused)),
         }
+    }
+
+    /// Completes records that were joined from lines: those that no line has come for in time, or all.
+    pub(in crate::intake) fn finish_joins<S: RecordSink>(&mut self, all: bool, desk: &mut Desk<'_, S>) {
+        if !self.joins.is_empty() {
+            let who = self.seat.pusher(&self.client, &self.whose, false);
+            desk.finish_joins(all, &who, &mut self.joins, &mut self.replies);
+        }
+    }
+
+    /// True while lines wait for the next one.
+    pub(in crate::intake) fn is_joining(&self) -> bool {
+        !self.joins.is_empty()
     }
 
     pub(super) fn multi<S>(&mut self, desk: &Desk<'_, S>) -> Done {
@@ -206,7 +220,7 @@ impl Session {
             match push {
                 Some((parcel, binding, size)) => {
                     let who = self.seat.pusher(&self.client, &self.whose, silent);
-                    parcel.submit(&binding, size, desk, &who, &mut self.replies);
+                    parcel.submit(&binding, size, desk, &who, &mut self.joins, &mut self.replies);
                 }
                 None => {
                     let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());
@@ -277,7 +291,8 @@ impl Parcel<'_> {
         binding: &Binding,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
-        replies: &mut crate::intake::replies::Replies,
+        joins: &mut Joins,
+        replies: &mut Replies,
     ) -> Result<(), NotTaken> {
         let size = self.rehearse(binding, desk, who)?;
         desk.admit(binding, size, self.key)?;
@@ -285,7 +300,7 @@ impl Parcel<'_> {
             desk.readmit(binding, size);
             return Err(not_taken);
         }
-        self.submit(binding, size, desk, who, replies);
+        self.submit(binding, size, desk, who, joins, replies);
         Ok(())
     }
 
@@ -311,13 +326,18 @@ impl Parcel<'_> {
         size: Size,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
-        replies: &mut crate::intake::replies::Replies,
+        joins: &mut Joins,
+        replies: &mut Replies,
     ) {
         let slot = desk.open(binding, size, self.success, who, replies);
         match &self.values {
-            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who),
-            Values::Members(members) => desk.submit(binding, self.key, members.iter().copied(), size, slot, who),
-            Values::Entry(record) => desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who),
+            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who, joins, replies),
+            Values::Members(members) => {
+                desk.submit(binding, self.key, members.iter().copied(), size, slot, who, joins, replies)
+            }
+            Values::Entry(record) => {
+                desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who, joins, replies)
+            }
         }
     }
 }

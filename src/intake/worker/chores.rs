@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::transfer::write_one;
-use super::{TICK, Worker, list, touch};
+use super::{TICK, Worker, touch};
 use crate::intake::metrics::Closed;
 use crate::intake::session::Flow;
 use crate::record::sink::RecordSink;
@@ -26,7 +26,7 @@ impl<S: RecordSink> Worker<S> {
         }
         self.ticked = now;
         self.back.sink.tick(now);
-        self.to_read.append(&mut self.awaiting);
+        self.waiting.tick(&mut self.sessions, &mut self.to_read, &mut self.back, now);
         #[expect(clippy::cast_precision_loss, reason = "a byte budget is far below 2^52")]
         self.back.shared.metrics.in_flight_bytes.set(self.back.shared.budget.used() as f64);
         if self.back.shared.budget.used() <= self.back.shared.budget.limit() / 2 {

@@ -7,6 +7,7 @@
 
 mod chores;
 mod transfer;
+mod waiting;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
 use crate::record::sink::RecordSink;
 use transfer::{Back, Buffers, read_one, write_one};
+use waiting::Waiting;
 
 /// The longest wait for outcomes with no socket read.
 const OUTCOMES: Duration = Duration::from_millis(2);
@@ -54,8 +56,7 @@ pub(super) struct Worker<S> {
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
-    /// Sessions that wait for something that no event tells of: looked at again at every tick.
-    awaiting: Vec<usize>,
+    waiting: Waiting,
     generation: u32,
     /// Room was given back since records found none.
     retry: bool,
@@ -110,7 +111,7 @@ impl<S: RecordSink> Worker<S> {
             buffers: Buffers::default(),
             to_read: Vec::new(),
             to_write: Vec::new(),
-            awaiting: Vec::new(),
+            waiting: Waiting::default(),
             generation: 0,
             retry: false,
             outcomes: false,
@@ -168,10 +169,7 @@ impl<S: RecordSink> Worker<S> {
         let blocked = self.back.starved_since.is_some() && !self.retry;
         if self.back.sink.can_flush() || (!blocked && !self.to_read.is_empty()) {
             Duration::ZERO
-        } else if blocked
-            || self.stopping_since.is_some()
-            || self.back.sink.unsettled() > 0
-            || !self.awaiting.is_empty()
+        } else if blocked || self.stopping_since.is_some() || self.back.sink.unsettled() > 0 || !self.waiting.is_empty()
         {
             TICK
         } else {
@@ -273,11 +271,10 @@ impl<S: RecordSink> Worker<S> {
             {
                 session.flow = Flow::Closing;
             }
-            if matches!(session.flow, Flow::Awaiting | Flow::Slowed) {
-                // Not on the other list meanwhile, whatever its socket tells.
-                session.listed = true;
-                self.awaiting.push(index);
-            } else if session.flow == Flow::Parked || (session.readable && session.flow != Flow::Full) {
+            self.waiting.note(session, index, &mut self.back, now);
+            if session.flow == Flow::Parked
+                || (session.readable && !matches!(session.flow, Flow::Full | Flow::Awaiting | Flow::Slowed))
+            {
                 list(session, index, &mut self.to_read);
             }
             if session.replies.has_news()
@@ -354,6 +351,7 @@ impl<S: RecordSink> Worker<S> {
 
     fn remove(&mut self, index: usize) {
         let Some(mut session) = self.sessions.try_remove(index) else { return };
+        session.finish_joins(true, &mut self.back.desk(Instant::now()));
         // Closing the descriptor would do as well; this keeps mio's books.
         _ = session.stream.deregister(self.poll.registry());
         self.back.linger.forget(&mut session.mark);

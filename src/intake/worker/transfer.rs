@@ -65,7 +65,7 @@ impl<S> Back<S> {
         self.tally.tell(&self.shared, &self.policy);
     }
 
-    fn desk(&mut self, now: Instant) -> Desk<'_, S> {
+    pub(super) fn desk(&mut self, now: Instant) -> Desk<'_, S> {
         Desk {
             sink: &mut self.sink,
             shared: &self.shared,

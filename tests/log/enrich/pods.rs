@@ -146,10 +146,13 @@ fn a_new_pod_at_an_old_address_is_never_taken_for_the_old_one() {
     let before = consumed_now(&bed);
     let mut of_old = bed.client("127.1.0.3");
     bed.push(&mut of_old, "old");
+    let second = now();
     bed.api.delete("old");
     wait_until_forgotten(&bed, "127.1.0.3");
     let mut of_nobody = bed.client("127.1.0.3");
     bed.push(&mut of_nobody, "between");
+    // A pod's start is known to the second: within one, it is nobody's.
+    wait_until(SOON, "the next second", || now() != second);
     bed.api.put(pod("new", "127.1.0.3", &now(), &[]));
     bed.wait_until_known("127.1.0.3", "new-pod");
     bed.push(&mut bed.client("127.1.0.3"), "new");
