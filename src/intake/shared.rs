@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
-use super::cluster::ClusterConfig;
+use super::cluster::{ClusterConfig, ClusterMode};
 use super::commands::scripts::Scripts;
+use super::commands::table::{Kind, Spec};
 use super::config::{IntakeConfig, Limits};
 use super::metrics::IntakeMetrics;
 use super::route_counts::RouteCounts;
@@ -120,6 +121,12 @@ impl Shared {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the command exists here: SENTINEL does only where it is configured.
+    #[inline]
+    pub(super) fn knows(&self, spec: &Spec) -> bool {
+        !matches!(spec.kind, Kind::Sentinel) || self.cluster.mode != ClusterMode::Off
     }
 
     /// Connections now.

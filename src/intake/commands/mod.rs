@@ -45,6 +45,7 @@ pub fn answer(spec: &'static Spec, args: &[&[u8]], client: &mut Client, server: 
         Kind::Answered(answer) => answer(args, client, server),
         Kind::Refused(refusal) => refused(spec, refusal),
         Kind::Watch | Kind::Unwatch => Reply::OK,
+        Kind::Sentinel => sentinel::sentinel(args, client, server),
         Kind::Quit => {
             client.close_after_reply = true;
             Reply::OK

@@ -83,6 +83,8 @@ pub enum Kind {
     Quit,
     /// RESET.
     Reset,
+    /// SENTINEL: unknown unless `cluster` is configured.
+    Sentinel,
     /// A name that only means something with a sub-command.
     Container,
     /// Answered from what the connection and the server know.
