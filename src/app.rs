@@ -12,7 +12,7 @@ use log_state::LogState;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{AdminServer, DebugDump, Sources};
+use crate::admin::{AdminServer, DebugDump, Sources, Tails};
 use crate::base::budget::Budget;
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
@@ -61,10 +61,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let readiness = Readiness::new();
     let admin = Drain::new();
     let mut running = Running { log: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
-    let mut dump: Option<DebugDump> = None;
+    let (mut dump, mut tails): (Option<DebugDump>, Option<Tails>) = (None, None);
     if let Some(config) = config.log {
         let (intake, state) = start_log(config, &readiness)?;
         running.redis_addresses = intake.addresses().to_vec();
+        tails = Some(Tails::new(intake.hub(), admin.clone()));
         running.log = Some(intake);
         tokio::spawn(every(SAMPLE, admin.clone(), {
             let state = state.clone();
@@ -75,7 +76,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
         running.admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: dump };
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));

@@ -19,12 +19,14 @@
 mod bed;
 
 mod client;
+mod follow;
 mod histogram;
 mod mock;
 mod parts;
 mod report;
 mod subject;
 mod system;
+mod tail;
 
 use clap::{Parser, ValueEnum};
 use std::process::Command;
@@ -66,6 +68,8 @@ enum Part {
     Table,
     /// 50 connections into real Kafka.
     Kafka,
+    /// A thousand who follow live, beside those who push.
+    Tail,
     All,
 }
 
@@ -116,6 +120,9 @@ fn run(options: &Options) {
     }
     if wants(Part::Table) {
         parts::table(options, pinning);
+    }
+    if wants(Part::Tail) {
+        tail::tail(options, pinning);
     }
     if wants(Part::Kafka) {
         parts::kafka(options, pinning);

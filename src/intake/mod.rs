@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listener → worker → session → commands ┬→ push → RecordSink
+//!                                        │    └→ live, for those who follow
 //!                                        └→ replies ← outcomes
 //! ```
 
@@ -10,6 +11,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 mod linger;
+pub mod live;
 mod metrics;
 mod plane;
 mod push;

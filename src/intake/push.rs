@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::live::Tap;
 use super::metrics::{Refusal, Tally};
 use super::replies::{Pending, Replies, Success};
 use super::shared::Shared;
@@ -19,6 +20,7 @@ pub(super) struct Desk<'a, S> {
     pub(super) shared: &'a Shared,
     pub(super) tally: &'a mut Tally,
     pub(super) allowance: &'a mut Allowance,
+    pub(super) tap: &'a mut Tap,
     pub(super) now: Instant,
     /// `now` in milliseconds since the start.
     pub(super) millis: u64,
@@ -46,6 +48,8 @@ pub(super) struct Binding {
     pub(super) route: Arc<Route>,
     /// Nothing where each record names its topic.
     to: Option<Destination>,
+    /// Somebody follows the key.
+    watched: Option<u32>,
 }
 
 /// Number of records, and what they take from the budget.
@@ -101,7 +105,7 @@ impl<S: RecordSink> Desk<'_, S> {
             }
         };
         let to = if route.reads_record() { None } else { Some(self.named(&route, key, b"", who)?) };
-        Ok(Binding { route, to })
+        Ok(Binding { route, to, watched: self.tap.watch(key) })
     }
 
     /// Checks every record of a push and gives their number and what they take from the budget.
@@ -204,6 +208,9 @@ impl<S: RecordSink> Desk<'_, S> {
                 },
             };
             route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, value, ticket));
+            if let Some(place) = binding.watched {
+                self.tap.take(place, value);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
@@ -10,6 +10,7 @@ use super::cluster::{ClusterConfig, ClusterMode};
 use super::commands::scripts::Scripts;
 use super::commands::table::{Kind, Spec};
 use super::config::{IntakeConfig, Limits};
+use super::live::Hub;
 use super::metrics::IntakeMetrics;
 use super::route_counts::RouteCounts;
 use super::users::Users;
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// Bytes of half-read frames beyond the budget.
     pub reserve: Budget,
+    /// Who follows records live.
+    pub hub: Arc<Hub>,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -80,6 +83,7 @@ impl Shared {
             route_counts,
             budget,
             reserve: Budget::new(RESERVE),
+            hub: Arc::default(),
             metrics: IntakeMetrics::register(),
             counters: Counters::default(),
             longest_hold,
@@ -159,6 +163,7 @@ impl Shared {
             users: &self.users,
             cluster: &self.cluster,
             scripts: &self.scripts,
+            hub: &self.hub,
             clients: self,
         }
     }

@@ -17,6 +17,7 @@ mod clients;
 mod conformance;
 mod delivery;
 mod dev;
+mod live;
 mod misbehave;
 mod outage;
 mod security;

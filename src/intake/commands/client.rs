@@ -67,7 +67,8 @@ pub(super) fn list(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>
         [] => {}
         [option, kind] if option.eq_ignore_ascii_case(b"TYPE") => match kind.to_ascii_lowercase().as_slice() {
             b"normal" => {}
-            b"master" | b"replica" | b"slave" | b"pubsub" => wanted = Some(Vec::new()),
+            b"pubsub" => wanted = Some(followers(client, server)),
+            b"master" | b"replica" | b"slave" => wanted = Some(Vec::new()),
             _ => return Reply::error(format!("ERR Unknown client type '{}'", shown(kind, 128))),
         },
         [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
@@ -88,6 +89,14 @@ pub(super) fn list(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>
     }
     lines.sort_by_key(|line| line.id);
     Reply::Verbatim(lines.into_iter().map(|line| line.line + "\n").collect())
+}
+
+/// The connections that follow something.
+fn followers(client: &Client, server: &ServerFacts<'_>) -> Vec<u64> {
+    let mut lines = server.clients.lines();
+    lines.retain(|line| line.line.contains(" flags=P") || line.line.contains(" flags=OP"));
+    let own = client.follows.iter().any(|names| *names > 0).then_some(client.id);
+    lines.iter().map(|line| line.id).filter(|id| *id != client.id).chain(own).collect()
 }
 
 /// CLIENT REPLY on|off|skip. The reply to `off` and `skip` is made and, as all others then, not sent.

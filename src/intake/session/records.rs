@@ -56,9 +56,13 @@ impl Session {
     ) -> Result<(), NotTaken> {
         let parcel = self.parcel(args, kind)?;
         let who = pusher(&self.client, self.index, self.generation, self.hash, self.arrived, false);
-        if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
+        if !self
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.kind == kind && bound.version == desk.tap.version() && bound.key == parcel.key)
+        {
             let binding = desk.bind(parcel.key, kind, &who)?;
-            self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
+            self.bound = Some(Bound { key: parcel.key.to_vec(), kind, version: desk.tap.version(), binding });
         }
         let Some(bound) = &self.bound else { return Ok(()) };
         parcel.take(&bound.binding, desk, &who, &mut self.replies)?;
@@ -122,6 +126,9 @@ impl Session {
             && let Err(reply) = self.rehearse(args, kind, desk)
         {
             return self.refuse(&reply);
+        }
+        if matches!(spec.kind, Kind::Subscribe(_) | Kind::Unsubscribe(_) | Kind::Monitor) {
+            return self.refuse(&Reply::error(format!("ERR '{}' is not served within MULTI", spec.name)));
         }
         if matches!(spec.kind, Kind::Refused(_)) {
             let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.shared.facts());

@@ -5,6 +5,7 @@
 //! answered, the worker waits for that answer alone (fewer, larger turns, no latency lost), and while connections that
 //! were just replied to have not spoken, it naps (see [`super::linger`]). mio is the reactor beneath tokio.
 
+mod serve;
 mod transfer;
 
 use std::io::{self, ErrorKind};
@@ -18,12 +19,14 @@ use slab::Slab;
 
 use super::client::Client;
 use super::linger::Linger;
+use super::live::Tap;
 use super::metrics::{Closed, Tally};
 use super::session::{Flow, Session};
 use super::shared::{Shared, unix_micros};
 use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
 use crate::record::sink::RecordSink;
+use serve::Followers;
 use transfer::{Back, read_one, write_one};
 
 /// Read at once from one connection, in bytes: a pipeline of a hundred log lines.
@@ -55,6 +58,7 @@ pub(super) struct Worker<S> {
     /// Without it a batch goes every turn.
     adaptive: bool,
     buffer: Box<[u8]>,
+    followers: Followers,
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
@@ -92,6 +96,7 @@ impl<S: RecordSink> Worker<S> {
     pub(super) fn new(mut parts: Parts<S>) -> io::Result<Self> {
         parts.sink.register(parts.poll.registry(), OUTCOME)?;
         let now = Instant::now();
+        let tap = Tap::new(parts.shared.hub.clone(), now);
         Ok(Self {
             poll: parts.poll,
             inbox: parts.inbox,
@@ -103,10 +108,12 @@ impl<S: RecordSink> Worker<S> {
                 allowance: Allowance::new(parts.shared.budget.clone()),
                 shared: parts.shared,
                 starved_since: None,
+                tap,
             },
             load: parts.load,
             adaptive: parts.adaptive,
             buffer: vec![0; READ].into_boxed_slice(),
+            followers: Followers::default(),
             to_read: Vec::new(),
             to_write: Vec::new(),
             generation: 0,
@@ -132,6 +139,7 @@ impl<S: RecordSink> Worker<S> {
                 std::process::abort();
             }
             let now = Instant::now();
+            self.back.tap.look();
             self.take_events(&events, now);
             self.read(now);
             if std::mem::take(&mut self.outcomes) {
@@ -152,7 +160,9 @@ impl<S: RecordSink> Worker<S> {
                 // Who has nothing on its way keeps nothing from others.
                 self.back.allowance.settle();
             }
-            self.tick(Instant::now());
+            let now = Instant::now();
+            self.back.tap.finish_turn(now);
+            self.tick(now);
             self.back.tally.tell(&self.back.shared);
             if self.is_finished() {
                 return;
@@ -165,7 +175,11 @@ impl<S: RecordSink> Worker<S> {
         let blocked = self.back.starved_since.is_some() && !self.retry;
         if self.back.sink.can_flush() || (!blocked && !self.to_read.is_empty()) {
             Duration::ZERO
-        } else if blocked || self.stopping_since.is_some() || self.back.sink.unsettled() > 0 {
+        } else if blocked
+            || self.stopping_since.is_some()
+            || self.back.sink.unsettled() > 0
+            || !self.followers.is_empty()
+        {
             TICK
         } else {
             IDLE_TICK
@@ -243,6 +257,7 @@ impl<S: RecordSink> Worker<S> {
             let Some(session) = self.sessions.get_mut(index) else { continue };
             session.listed = false;
             read_one(session, &mut self.back, &mut self.buffer, now);
+            self.followers.meet(session, index);
             blocked = session.flow == Flow::Parked;
             if let Some(since) = self.stopping_since
                 && session.flow == Flow::Hungry
@@ -348,6 +363,7 @@ impl<S: RecordSink> Worker<S> {
         // Others may have given room back, and failures were found by the tick.
         self.retry |= self.back.starved_since.is_some();
         self.outcomes = true;
+        self.followers.serve(&mut self.sessions, &mut self.to_write);
         if now.duration_since(self.looked) >= DEADLINES {
             self.looked = now;
             let millis = self.back.shared.millis(now);
@@ -373,6 +389,7 @@ impl<S: RecordSink> Worker<S> {
                 session.abandon();
             } else if !idle.is_zero()
                 && session.flow == Flow::Hungry
+                && !session.follows()
                 && session.replies.waiting() == 0
                 && now.duration_since(session.last_active) >= idle
             {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::budget::Allowance;
 use crate::intake::linger::Linger;
+use crate::intake::live::Tap;
 use crate::intake::metrics::{Closed, Refusal, Tally};
 use crate::intake::push::Desk;
 use crate::intake::session::{Flow, Session};
@@ -23,6 +24,7 @@ pub(super) struct Back<S> {
     pub(super) tally: Tally,
     pub(super) allowance: Allowance,
     pub(super) starved_since: Option<Instant>,
+    pub(super) tap: Tap,
 }
 
 // === impl Back ===
@@ -34,6 +36,7 @@ impl<S> Back<S> {
             shared: &self.shared,
             tally: &mut self.tally,
             allowance: &mut self.allowance,
+            tap: &mut self.tap,
             now,
             millis: self.shared.millis(now),
             starved_since: &mut self.starved_since,
@@ -90,7 +93,10 @@ pub(super) fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Insta
                 session.replies.wrote(count);
                 session.stalled_since = None;
                 back.tally.bytes_out += count as u64;
-                back.linger.replied(&mut session.mark);
+                // Who follows is written to unasked, and is not expected to answer.
+                if !session.follows() {
+                    back.linger.replied(&mut session.mark);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -2,22 +2,22 @@
 
 /// One reply and, where it is an aggregate, what it is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// All its bytes.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The elements of an array, set, map or push.
-    pub(super) elements: Vec<Frame>,
+    pub(crate) elements: Vec<Frame>,
 }
 
 impl Frame {
     /// As a line of text: line ends are blanks, and what is no text is replaced.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.bytes).trim_end().replace("\r\n", " ")
     }
 }
 
 /// Cuts bytes into replies. What is left is no whole reply, or none at all.
-pub(super) fn cut(mut bytes: &[u8]) -> (Vec<Frame>, Vec<u8>) {
+pub(crate) fn cut(mut bytes: &[u8]) -> (Vec<Frame>, Vec<u8>) {
     let mut frames = Vec::new();
     while let Some((frame, rest)) = one(bytes) {
         frames.push(frame);

@@ -116,7 +116,7 @@ const VALID: &[&str] = &[
     "CLIENT REPLY ON",
     "CLIENT NOSUCH",
     "CLIENT LIST ID 999999999",
-    "CLIENT LIST TYPE pubsub",
+    "CLIENT LIST TYPE master",
     "CONFIG GET nosuchparameter",
     "CONFIG GET appendonly",
     "CONFIG GET save",
@@ -137,8 +137,7 @@ const VALID: &[&str] = &[
     "READONLY",
     "SENTINEL masters",
     "WAIT 0 0",
-    "PUBSUB CHANNELS",
-    "PUBSUB NUMPAT",
+    "PUBSUB CHANNELS nosuch*",
     "PUBSUB NUMSUB nosuch",
     "ACL WHOAMI",
     "ACL CAT nosuch",
@@ -233,6 +232,9 @@ pub(super) fn stream(random: &mut Random, number: usize) -> Stream {
             _ => maker.any(),
         }
     }
+    if maker.random.one_in(4) {
+        maker.subscriptions();
+    }
     maker.add("QUIT");
     maker.stream
 }
@@ -298,6 +300,35 @@ impl Maker<'_> {
             return;
         }
         self.stream[from..].iter_mut().for_each(|command| command.replies = 0);
+    }
+
+    /// At most one name of a kind at a time, so that giving up all of them is one reply. Nobody publishes there.
+    fn subscriptions(&mut self) {
+        const STEPS: &[&str] = &[
+            "SUBSCRIBE sub",
+            "PSUBSCRIBE sub*",
+            "SSUBSCRIBE shard",
+            "UNSUBSCRIBE",
+            "PUNSUBSCRIBE",
+            "SUNSUBSCRIBE",
+            "UNSUBSCRIBE sub",
+            "UNSUBSCRIBE nosuch",
+            "SUBSCRIBE",
+            "PSUBSCRIBE",
+            "PING",
+            "PING V",
+            "GET K",
+            "LPUSH K V",
+            "RESET",
+            "CLIENT NOSUCH",
+            "NOSUCHCOMMAND",
+            "HELLO 3 NOSUCH",
+            "ECHO V",
+        ];
+        for _ in 0..=self.random.below(6) {
+            let step = self.random.pick(STEPS);
+            self.add(step);
+        }
     }
 
     fn words(&mut self, template: &str) -> Vec<Vec<u8>> {

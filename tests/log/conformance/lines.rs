@@ -109,6 +109,10 @@ const TOGETHER: &[&[(&str, usize)]] = &[
         ("SCRIPT LOAD \"return redis.call('ltrim',KEYS[1],0,9)\"", 1),
         ("EVAL \"redis.call('ltrim',KEYS[1],0,9)\" 1 nolist", 1),
     ],
+    &[("SUBSCRIBE a b", 2), ("PSUBSCRIBE c", 1), ("UNSUBSCRIBE x y", 2), ("QUIT now", 1)],
+    &[("HELLO 3", 1), ("SUBSCRIBE a a", 2), ("PING", 1), ("GET none", 1), ("UNSUBSCRIBE a b", 2)],
+    &[("CLIENT REPLY OFF", 0), ("SUBSCRIBE a", 1), ("PING", 0)],
+    &[("MULTI", 1), ("SUBSCRIBE a", 1), ("EXEC", 1)],
     &[("HELLO 3", 1), ("WATCH mine", 1), ("LPUSH mine a", 1), ("MULTI", 1), ("PING", 1), ("EXEC", 1)],
     &[("HELLO 3", 1), ("CLIENT TRACKING ON BCAST PREFIX a PREFIX b", 1), ("CLIENT TRACKINGINFO", 1), ("GET none", 1)],
 ];

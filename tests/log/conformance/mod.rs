@@ -12,6 +12,7 @@ mod lines;
 use crate::bed::{RedisServer, Tidegate, unique};
 use crate::support::{SOON, Setup};
 use frames::Frame;
+pub(crate) use frames::cut;
 use generator::{Command, Random, Stream};
 use intended::Intended;
 use std::collections::BTreeMap;
