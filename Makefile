@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test bench lint fmt fuzz
+.PHONY: help dev build test matrix bench lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test: ## install what the tests need (once), then run them all
 	@echo "make test: a minute of random bytes for the decoder, then every suite"
 	FUZZ_SECONDS=60 tests/fuzz/run.sh
 	cargo test $(TEST_FLAGS) --lib --bins --tests
+
+matrix: ## every Redis client, appender and shipper; writes tests/clients/MATRIX.md
+	@echo "make matrix: tests/bed/install.sh matrix installs the clients; the first time takes minutes"
+	tests/bed/install.sh matrix
+	TIDEGATE_MATRIX=all cargo test --test log matrix:: -- --nocapture
 
 bench: ## measure the log plane beside redis-server
 	@echo "make bench: tests/bed/install.sh installs what is measured against"

@@ -18,6 +18,7 @@ mod conformance;
 mod delivery;
 mod dev;
 mod live;
+mod matrix;
 mod misbehave;
 mod outage;
 mod security;
