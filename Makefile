@@ -9,7 +9,7 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test bench faults lint fmt fuzz
+.PHONY: help dev build test matrix bench faults lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
 	tests/bed/install.sh
 	TIDEGATE_FAULT_SEEDS=$(SEEDS) TIDEGATE_FAULT_STATE=$(FAULTS_STATE) cargo test --test faults whatever_happens -- --nocapture
+matrix: ## every Redis client, appender and shipper; writes tests/clients/MATRIX.md
+	@echo "make matrix: tests/bed/install.sh matrix installs the clients; the first time takes minutes"
+	tests/bed/install.sh matrix
+	TIDEGATE_MATRIX=all cargo test --test log matrix:: -- --nocapture
 
 bench: ## measure the log plane beside redis-server
 	@echo "make bench: tests/bed/install.sh installs what is measured against"

@@ -16,7 +16,7 @@ use reload::{Reload, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{AdminServer, DebugDump, Sources};
+use crate::admin::{AdminServer, DebugDump, Sources, Tails};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::{self, Config};
@@ -75,11 +75,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         admin_address: None,
         redis_addresses: Vec::new(),
     };
-    let mut dump: Option<DebugDump> = None;
+    let (mut dump, mut tails): (Option<DebugDump>, Option<Tails>) = (None, None);
     if let Some(config) = config.log {
         let plane = LogPlane::start(config, &readiness, running.configuration.clone(), &admin)?;
         running.reloader = Some(plane.reloader());
         running.redis_addresses = plane.addresses().to_vec();
+        tails = Some(Tails::new(plane.hub(), admin.clone()));
         let state = plane.state();
         running.log = Some(plane);
         tokio::spawn(every(SAMPLE, admin.clone(), {
@@ -91,7 +92,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
         running.admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: dump };
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));

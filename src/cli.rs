@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::dev::DevOptions;
-use crate::tail::{FieldFilter, TailOptions};
+use crate::tail::live::read_token;
+use crate::tail::{FieldFilter, Filter, LiveOptions, TailOptions};
 use crate::telemetry::logging::LogFormat;
 
 pub use dead_letters::DeadLettersArguments;
@@ -63,10 +64,11 @@ pub enum Command {
     /// Prints every address and a line to paste, then each record as it arrives. Ctrl-C ends it.
     #[command(after_help = "Example:\n  tidegate dev --redis-port 6379")]
     Dev(DevArguments),
-    /// Follow a topic of Kafka: one line a record, until Ctrl-C
+    /// Follow a topic of Kafka, or what a running Tidegate takes in: one line a record, until Ctrl-C
     ///
-    /// Joins no consumer group and commits nothing. On a terminal each line has time, partition and offset; piped, it is
-    /// the record's value alone.
+    /// Joins no consumer group and commits nothing. On a terminal each line has time, partition and offset (with --live the
+    /// Redis key); piped, it is the record's value alone. With --live, records that come too fast are sampled, and how
+    /// many were not shown is said on stderr.
     #[command(after_help = TAIL_EXAMPLES)]
     Tail(TailArguments),
     /// See what Kafka or a route did not take, and send it again
@@ -79,7 +81,8 @@ pub enum Command {
 const TAIL_EXAMPLES: &str = "Examples:
   tidegate tail logs.app-web --brokers kafka-1:9092
   tidegate tail logs.app-web --config /etc/tidegate/tidegate.toml --from-beginning --field /level=error
-  tidegate tail logs.app-web --brokers kafka-1:9092 --grep timeout --count 10 | jq .message";
+  tidegate tail logs.app-web --brokers kafka-1:9092 --grep timeout --count 10 | jq .message
+  tidegate tail --live 'app-*' --server http://127.0.0.1:9900";
 
 /// What `dev` is told.
 #[derive(Args, Debug)]
@@ -94,11 +97,20 @@ pub struct DevArguments {
 
 /// What `tail` is told.
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("where").required(true).args(["brokers", "config"])))]
+#[command(group(ArgGroup::new("where").required(true).args(["brokers", "config", "server"])))]
 pub struct TailArguments {
     /// The topic
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
+    #[arg(value_name = "TOPIC", required_unless_present = "live", conflicts_with = "live")]
+    pub topic: Option<String>,
+    /// Follow what a running Tidegate takes in under this Redis key or channel, or under all that match this glob
+    #[arg(long, value_name = "KEY", requires = "server", conflicts_with = "from_beginning")]
+    pub live: Option<String>,
+    /// The admin server of the running Tidegate, for --live
+    #[arg(long, value_name = "URL", requires = "live", conflicts_with = "topic")]
+    pub server: Option<String>,
+    /// A file with a token for the admin server, where that asks for one
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub token_file: Option<PathBuf>,
     /// Brokers to start from, as HOST:PORT, separated by commas
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub brokers: Vec<String>,
@@ -149,10 +161,23 @@ impl From<DevArguments> for DevOptions {
 
 // === impl TailArguments ===
 
+impl TailArguments {
+    /// What to follow live; `None` where a topic is to be followed.
+    ///
+    /// # Errors
+    /// The token's file cannot be read.
+    pub fn live(&self) -> std::io::Result<Option<LiveOptions>> {
+        let (Some(key), Some(server)) = (self.live.clone(), self.server.clone()) else { return Ok(None) };
+        let token = self.token_file.as_deref().map(read_token).transpose()?;
+        let filter = Filter { grep: self.grep.clone(), fields: self.fields.clone() };
+        Ok(Some(LiveOptions { key, server, token, filter, count: self.count }))
+    }
+}
+
 impl From<TailArguments> for TailOptions {
     fn from(arguments: TailArguments) -> Self {
         Self {
-            topic: arguments.topic,
+            topic: arguments.topic.unwrap_or_default(),
             from_beginning: arguments.from_beginning,
             grep: arguments.grep,
             fields: arguments.fields,
@@ -178,10 +203,15 @@ mod tests {
             vec!["tail", "t"],
             vec!["tail", "t", "--brokers", "a:1", "--config", "f"],
             vec!["tail", "t", "--brokers", "a:1", "--field", "x"],
+            vec!["tail", "--brokers", "a:1"],
+            vec!["tail", "--live", "k"],
+            vec!["tail", "t", "--live", "k", "--server", "http://a:1"],
+            vec!["tail", "t", "--server", "http://a:1"],
         ] {
             assert!(Cli::try_parse_from(["tidegate"].into_iter().chain(bad.clone())).is_err(), "{bad:?}");
         }
         let good = ["tidegate", "tail", "t", "--brokers", "a:1,b:2", "--field", "/level=error", "--log-level", "debug"];
         assert!(Cli::try_parse_from(good).is_ok());
+        assert!(Cli::try_parse_from(["tidegate", "tail", "--live", "k", "--server", "http://a:1"]).is_ok());
     }
 }

@@ -51,6 +51,9 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Dev(arguments) => Ok(dev::run(&arguments.into())?),
         Command::Tail(arguments) => {
+            if let Some(options) = arguments.live()? {
+                return Ok(tail::run_live(options)?);
+            }
             let kafka = match &arguments.config {
                 Some(file) => kafka_of(file)?,
                 None => KafkaAccess::brokers(&arguments.brokers),

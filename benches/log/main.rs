@@ -20,6 +20,7 @@ mod bed;
 
 mod access;
 mod client;
+mod follow;
 mod histogram;
 mod mock;
 mod parts;
@@ -27,6 +28,7 @@ mod report;
 mod spool;
 mod subject;
 mod system;
+mod tail;
 mod wire;
 
 use clap::{Parser, ValueEnum};
@@ -75,6 +77,8 @@ enum Part {
     Tls,
     /// As a user with a password and rules, beside redis-server with the same one.
     Auth,
+    /// A thousand who follow live, beside those who push.
+    Tail,
     All,
 }
 
@@ -128,6 +132,9 @@ fn run(options: &Options) {
     }
     if wants(Part::Spool) {
         spool::spool(options, pinning);
+    }
+    if wants(Part::Tail) {
+        tail::tail(options, pinning);
     }
     if wants(Part::Kafka) {
         parts::kafka(options, pinning);

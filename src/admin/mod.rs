@@ -5,6 +5,7 @@
 //! | `/livez` | 200 while the process runs | yes |
 //! | `/readyz`, `/readyz/PLANE` | what is awaited as JSON; 503 until nothing is | yes |
 //! | `/metrics` | Prometheus' text | yes |
+//! | `/v1/tail` | records as they are taken in, over a WebSocket ([`tail`]) | with a token |
 //! | `/debug/log` | the log plane's state as JSON | with a token |
 //! | `/` | a page that shows it | with a token |
 //!
@@ -14,6 +15,8 @@ mod access;
 pub mod config;
 mod pages;
 mod server;
+mod tail;
 
 pub use pages::{DebugDump, Sources};
 pub use server::{AdminError, AdminServer};
+pub use tail::Tails;

@@ -12,6 +12,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use super::access::{Access, Refusal};
+use super::tail::{self, Tails};
 use crate::base::readiness::Readiness;
 use crate::telemetry::metrics::Metrics;
 
@@ -27,6 +28,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// The log plane's state; `None` where it does not run.
     pub log: Option<DebugDump>,
+    /// Records to follow live; `None` where the log plane does not run.
+    pub tails: Option<Tails>,
 }
 
 /// The peer of a connection, put into each of its requests.
@@ -41,6 +44,7 @@ pub(super) fn router(sources: Sources, access: Access) -> Router {
     let guarded = Router::new()
         .route("/", get(|| async { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE)) }))
         .route("/debug/log", get(debug_log))
+        .route("/v1/tail", get(tail::tail))
         .route_layer(middleware::from_fn_with_state(Arc::new(access), guard));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

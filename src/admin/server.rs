@@ -107,7 +107,8 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, d
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
         // A peer that goes away or talks nonsense is its own affair.
@@ -144,7 +145,8 @@ mod tests {
         let server = AdminServer::bind(config).await.unwrap();
         let (address, readiness, drain) = (server.address(), Readiness::new(), Drain::new());
         let log: super::super::DebugDump = Arc::new(|| json!({ "routes": [{ "key": "app-*", "received_total": 7 }] }));
-        let sources = Sources { readiness: readiness.clone(), metrics: Metrics::detached(), log: Some(log) };
+        let sources =
+            Sources { readiness: readiness.clone(), metrics: Metrics::detached(), log: Some(log), tails: None };
         tokio::spawn(server.serve(sources, drain.clone()));
         Running { address, readiness, drain }
     }

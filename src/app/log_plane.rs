@@ -12,6 +12,7 @@ use crate::config::LogConfig;
 use crate::delivery::config::Linger;
 use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory};
 use crate::intake::config::ListenAddress;
+use crate::intake::live::Hub;
 use crate::intake::{Intake, Reloader, Surroundings};
 use crate::pods;
 use crate::pods::config::PodsConfig;
@@ -79,6 +80,11 @@ impl LogPlane {
     /// What changes its users and routes while it runs.
     pub(super) fn reloader(&self) -> Reloader {
         self.intake.reloader()
+    }
+
+    /// Who follows records live.
+    pub(super) fn hub(&self) -> Arc<Hub> {
+        self.intake.hub()
     }
 
     /// What `/debug/log` shows.

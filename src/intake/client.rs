@@ -7,6 +7,7 @@ use crate::resp::encode::Protocol;
 use super::cluster::{ClusterConfig, ClusterMode};
 use super::commands::scripts::Scripts;
 use super::config::Limits;
+use super::live::Hub;
 use super::users::{User, Users};
 
 /// The version of Redis whose behaviour is promised: libraries choose what they send by it.
@@ -52,6 +53,10 @@ pub struct Client {
     pub reply_mode: ReplyMode,
     /// What CLIENT TRACKING asked for.
     pub tracking: Option<Tracking>,
+    /// How many channels, patterns and shard channels it follows. The session keeps it.
+    pub follows: [usize; 3],
+    /// It follows commands. The session keeps it.
+    pub monitors: bool,
     /// Commands queued since MULTI; `None`: no transaction. The session keeps it.
     pub queued: Option<usize>,
     /// QUIT: the connection closes once all replies are out.
@@ -115,6 +120,8 @@ pub struct ServerFacts<'a> {
     pub cluster: &'a ClusterConfig,
     /// The scripts that were loaded.
     pub scripts: &'a Scripts,
+    /// Who follows what.
+    pub hub: &'a Hub,
     /// The other connections, for CLIENT LIST.
     pub clients: &'a dyn ClientLines,
 }
@@ -180,6 +187,8 @@ impl Client {
             failed_logins: 0,
             reply_mode: ReplyMode::On,
             tracking: None,
+            follows: [0; 3],
+            monitors: false,
             queued: None,
             close_after_reply: false,
         }
@@ -236,6 +245,13 @@ impl Client {
     /// Its line in CLIENT LIST, without the line's end. Fields that Tidegate does not keep are left out.
     pub fn line(&self, now_ms: u64) -> String {
         let mut flags = String::new();
+        let [channels, patterns, shards] = self.follows;
+        if self.monitors {
+            flags.push('O');
+        }
+        if channels + patterns + shards > 0 {
+            flags.push('P');
+        }
         if self.queued.is_some() {
             flags.push('x');
         }
@@ -247,7 +263,7 @@ impl Client {
         }
         let multi = self.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
         format!(
-            "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} \
+            "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db={} sub={channels} psub={patterns} ssub={shards} multi={multi} \
              cmd={} user={} redir={} resp={} lib-name={} lib-ver={} tot-cmds={}",
             self.id,
             self.address,

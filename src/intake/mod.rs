@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listener → worker → session → commands ┬→ push → RecordSink
+//!                                        │    └→ live, for those who follow
 //!                                        └→ replies ← outcomes
 //! ```
 
@@ -11,6 +12,7 @@ pub mod commands;
 pub mod config;
 mod join;
 mod linger;
+pub mod live;
 mod logins;
 mod metrics;
 mod plane;

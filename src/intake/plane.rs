@@ -12,6 +12,7 @@ use mio::{Poll, Waker};
 use tokio::task::JoinSet;
 
 use super::config::{IntakeConfig, ListenAddress};
+use super::live::Hub;
 use super::policy::{Policy, Reloader};
 use super::route_counts::RouteReport;
 use super::shared::Shared;
@@ -108,6 +109,11 @@ impl Intake {
     /// The bound addresses, ports chosen by the system filled in, in the order of the configuration.
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// What records are followed live by.
+    pub fn hub(&self) -> Arc<Hub> {
+        self.shared.hub.clone()
     }
 
     /// The number of connections, whenever asked.

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::client::ServerFacts;
 use super::join::Joins;
+use super::live::Tap;
 use super::metrics::{Refusal, Tally};
 use super::policy::Policy;
 use super::rate_limit::Bucket;
@@ -32,6 +33,7 @@ pub(super) struct Desk<'a, S> {
     pub(super) policy: &'a Policy,
     pub(super) tally: &'a mut Tally,
     pub(super) allowance: &'a mut Allowance,
+    pub(super) tap: &'a mut Tap,
     pub(super) now: Instant,
     /// `now` in milliseconds since the start.
     pub(super) millis: u64,
@@ -81,6 +83,8 @@ pub(super) struct Binding {
     headers: HeadersBuf,
     /// What is added to each of them.
     enrichment: Option<Box<Enrichment>>,
+    /// Somebody follows the key.
+    watched: Option<u32>,
 }
 
 /// Number of records, and what they take from the budget.
@@ -192,7 +196,7 @@ impl<S: RecordSink> Desk<'_, S> {
             let node = &self.shared.surroundings.node;
             Box::new(Enrichment::new(config, &Facts { key, client: address, client_name, user, node, pod }))
         });
-        Ok(Binding { route, to, limit, letters, headers, enrichment })
+        Ok(Binding { route, to, limit, letters, headers, enrichment, watched: self.tap.watch(key) })
     }
 
     /// True while the records wait until it is known whose connection they came by.
@@ -384,6 +388,9 @@ impl<S: RecordSink> Desk<'_, S> {
             }
         };
         route.with_choice(key, who.hash, value, |choice| self.sink.append(to, choice, record, ticket));
+        if let Some(place) = binding.watched {
+            self.tap.take(place, value);
+        }
         record.cost()
     }
 

@@ -8,9 +8,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
-use super::cluster::ClusterConfig;
+use super::cluster::{ClusterConfig, ClusterMode};
 use super::commands::scripts::Scripts;
+use super::commands::table::{Kind, Spec};
 use super::config::{IntakeConfig, Limits};
+use super::live::Hub;
 use super::logins::FailedLogins;
 use super::metrics::IntakeMetrics;
 use super::policy::Policy;
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub surroundings: Surroundings,
     /// Who failed to log in of late.
     pub logins: FailedLogins,
+    /// Who follows records live.
+    pub hub: Arc<Hub>,
     /// Metrics of the stage.
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
@@ -86,6 +90,7 @@ impl Shared {
             reserve: Budget::new(RESERVE),
             surroundings,
             logins: FailedLogins::default(),
+            hub: Arc::default(),
             metrics,
             counters: Counters::default(),
             run_id: run_id(started_at),
@@ -128,6 +133,12 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// Whether the command exists here: SENTINEL does only where it is configured.
+    #[inline]
+    pub(super) fn knows(&self, spec: &Spec) -> bool {
+        !matches!(spec.kind, Kind::Sentinel) || self.cluster.mode != ClusterMode::Off
+    }
+
     /// Connections now.
     pub(super) fn connected(&self) -> u64 {
         self.counters.connected.load(Ordering::Relaxed)
@@ -158,6 +169,7 @@ impl Shared {
             users: &policy.users,
             cluster: &self.cluster,
             scripts: &self.scripts,
+            hub: &self.hub,
             clients: self,
         }
     }

@@ -188,6 +188,13 @@ impl User {
         self.all_keys() || self.keys.iter().any(|pattern| glob::matches(pattern.as_bytes(), key))
     }
 
+    /// Whether the user may follow this key or channel; as in Redis, a pattern must be one of the user's own. What
+    /// sentinels tell of themselves is for everybody.
+    pub fn may_follow(&self, channel: &[u8], is_pattern: bool) -> bool {
+        let own = || self.keys.iter().any(|pattern| pattern.as_bytes() == channel);
+        channel.starts_with(b"+") || if is_pattern { self.all_keys() || own() } else { self.may_write_key(channel) }
+    }
+
     /// Whether every key and channel is allowed.
     pub fn all_keys(&self) -> bool {
         self.keys.is_empty()

@@ -1,7 +1,9 @@
-//! Following topics in the terminal: Kafka → [`follow`] → [`filter`] → [`print`].
+//! Following records in the terminal: topics of Kafka by [`follow`], or what a running Tidegate takes in by [`live`], through
+//! [`filter`], to [`print`].
 
 pub mod filter;
 pub mod follow;
+pub mod live;
 pub mod print;
 
 use std::io;
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 pub use filter::{FieldFilter, Filter};
 pub use follow::{Event, Follower, KafkaAccess, Selection, Start};
+pub use live::LiveOptions;
 pub use print::Printer;
 use tokio::sync::oneshot;
 
@@ -44,6 +47,15 @@ pub enum TailError {
     /// The output failed otherwise than by its reader going away.
     #[error("standard output: {0}")]
     Output(io::Error),
+    /// The server's address is none.
+    #[error("{0:?} is no address of an admin server: write http://HOST:PORT")]
+    Server(String),
+    /// The token has characters that none has.
+    #[error("the token file holds no token: one line of visible characters is expected")]
+    Token,
+    /// The server answered, and not with what was asked for.
+    #[error("the server refused with {0}: {1}")]
+    Refused(u16, String),
     /// A thread or a signal handler could not be had.
     #[error("this machine gives no thread or signal: {0}")]
     System(#[from] io::Error),
@@ -55,10 +67,20 @@ pub fn run(kafka: &KafkaAccess, options: TailOptions) -> Result<(), TailError> {
     let follower = Follower::new(kafka, Selection::Topic(options.topic), start)?;
     let filter = Filter { grep: options.grep, fields: options.fields };
     let view = LiveView { follower, filter, printer: Printer::values(), count: options.count, quiet: false };
+    until_ended(|| view.spawn())
+}
+
+/// Follows what a running Tidegate takes in, until Ctrl-C, SIGTERM, the wanted count, or until nobody reads standard
+/// output.
+pub fn run_live(options: LiveOptions) -> Result<(), TailError> {
+    until_ended(|| live::spawn(options))
+}
+
+fn until_ended(start: impl FnOnce() -> Result<RunningView, TailError>) -> Result<(), TailError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let mut running = view.spawn()?;
+        let mut running = start()?;
         tokio::select! {
             outcome = running.ended() => outcome,
             _ = tokio::signal::ctrl_c() => running.stop().await,

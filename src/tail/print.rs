@@ -42,6 +42,11 @@ impl Printer {
         self.output.write_all(&render(record, self.look))
     }
 
+    /// Writes one record that is followed live, under its Redis key.
+    pub fn print_live(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
+        self.output.write_all(&render_live(key, value, self.look))
+    }
+
     /// Shows what was written: to be called whenever no record is waiting.
     pub fn flush(&mut self) -> io::Result<()> {
         self.output.flush()
@@ -74,6 +79,20 @@ fn render(record: &Record, look: Look) -> Vec<u8> {
     } else {
         line.extend(&record.value);
     }
+    line.push(b'\n');
+    line
+}
+
+/// `key value`; piped, the value alone.
+fn render_live(key: &str, value: &[u8], look: Look) -> Vec<u8> {
+    let mut line = match look {
+        Look::Value => value.to_vec(),
+        Look::Line { colour, escape } => {
+            let (cyan, plain) = if colour { (CYAN, PLAIN) } else { ("", "") };
+            let value = if escape { visible(value).into_bytes() } else { value.to_vec() };
+            [format!("{cyan}{}{plain} ", visible(key.as_bytes())).into_bytes(), value].concat()
+        }
+    };
     line.push(b'\n');
     line
 }
@@ -124,6 +143,12 @@ mod tests {
     fn a_line_says_when_and_where() {
         let line = render(&record(b"hello"), Look::Line { colour: false, escape: false });
         assert_eq!(String::from_utf8(line).unwrap(), "22:13:20.123Z logs.a/3@7 hello\n");
+    }
+
+    #[test]
+    fn a_live_record_is_shown_with_its_key_or_as_it_is() {
+        assert_eq!(render_live("k", b"a\x1b\xff", Look::Value), b"a\x1b\xff\n");
+        assert_eq!(render_live("k", b"a\x1b", Look::Line { colour: false, escape: true }), b"k a\\x1b\n");
     }
 
     #[test]

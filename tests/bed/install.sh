@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the real components that the test suites run against: Kafka, redis-server, kcat and the client drivers.
+# Installs the real components that the test suites run against: Kafka, redis-server, kcat and the client drivers; with
+# the argument `matrix` also those that only the whole client matrix needs.
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
 # Everything lives in ${XDG_CACHE_HOME:-~/.cache}/tidegate-testbed, one directory per component, named after a hash of
@@ -19,11 +20,21 @@ die() { say "$*"; exit 1; }
 programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
+# Those of the whole client matrix.
+if [ "${1:-}" = matrix ]; then
+  programs+=(php:php-cli ruby:ruby gcc:gcc)
+  matrix=(/usr/lib/php/*/redis.so:php-redis /usr/share/php/Predis/autoload.php:php-predis
+    /usr/share/php/Monolog/autoload.php:php-monolog /usr/share/rubygems-integration/all/specifications/redis-*:ruby-redis
+    /usr/include/hiredis/hiredis.h:libhiredis-dev)
+fi
 
 missing_packages() {
   local entry
   for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
+  done
+  for entry in "${matrix[@]+"${matrix[@]}"}"; do
+    compgen -G "${entry%%:*}" >/dev/null || echo "${entry#*:}"
   done
   # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
   if [ -x /usr/bin/python3 ]; then
@@ -91,7 +102,11 @@ make_python() {
   "$1/venv/bin/python" -c 'import redis; print(redis.__version__)'
 }
 
-make_go() { cd "$clients/go" && go build -mod=readonly -trimpath -o "$1/driver" .; }
+make_go() {
+  cd "$clients/go"
+  go build -mod=readonly -trimpath -o "$1/driver" .
+  go build -mod=readonly -trimpath -o "$1/calls" ./calls
+}
 
 make_java() {
   mvn -B -q -f "$clients/java/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1/lib"
@@ -99,9 +114,28 @@ make_java() {
 }
 
 make_node() {
-  cp "$clients/node/"{driver.js,package.json,package-lock.json} "$1/"
+  cp "$clients/node/"{driver.js,calls.js,package.json,package-lock.json} "$1/"
   cd "$1" && npm ci --ignore-scripts --no-audit --no-fund
 }
+
+make_c() { gcc -O1 -Wall -o "$1/calls" "$clients/c/calls.c" -lhiredis; }
+
+make_rust() {
+  CARGO_TARGET_DIR=$1/target cargo build --quiet --locked --release --manifest-path "$clients/rust/Cargo.toml"
+  cp "$1/target/release/tidegate-matrix-calls" "$1/calls"
+  rm -rf "$1/target"
+}
+
+# calls_in_java LIBRARY DIRECTORY
+calls_in_java() {
+  mvn -B -q -f "$clients/java/calls/$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2/lib"
+  javac -encoding UTF-8 -cp "$2/lib/*" -d "$2/classes" "$clients/java/calls/Matrix.java" "$clients/java/calls/$1/Calls.java"
+}
+make_jedis() { calls_in_java jedis "$1"; }
+make_redisson() { calls_in_java redisson "$1"; }
+make_spring() { calls_in_java spring "$1"; }
+make_logback() { calls_in_java logback "$1"; }
+make_log4j2() { calls_in_java log4j2 "$1"; }
 
 if [ "${1:-}" = make ]; then
   "make_$2" "$3"
@@ -111,6 +145,14 @@ fi
 debian_packages
 component kafka java "$bed/kafka/"{pom.xml,log4j2.properties,kafka.sh}
 component python /usr/bin/python3 "$clients/python/requirements.txt"
-component go go "$clients/go/"{go.mod,go.sum,main.go}
+component go go "$clients/go/"{go.mod,go.sum,main.go,calls/main.go}
 component java java "$clients/java/"{pom.xml,Driver.java}
-component node node "$clients/node/"{package.json,package-lock.json,driver.js}
+component node node "$clients/node/"{package.json,package-lock.json,driver.js,calls.js}
+
+if [ "${1:-}" = matrix ]; then
+  component c gcc "$clients/c/calls.c"
+  component rust cargo "$clients/rust/"{Cargo.toml,Cargo.lock,build.rs,src/main.rs}
+  for library in jedis redisson spring logback log4j2; do
+    component "$library" java "$clients/java/calls/"{Matrix.java,"$library/pom.xml","$library/Calls.java"}
+  done
+fi

@@ -63,14 +63,25 @@ impl Installed {
 /// something cannot be had.
 pub fn require() -> &'static Installed {
     static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
-    match INSTALLED.get_or_init(install) {
+    complete(INSTALLED.get_or_init(|| install(&[])))
+}
+
+/// As [`require`], with what only the whole client matrix needs.
+pub fn require_all() -> &'static Installed {
+    static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
+    complete(INSTALLED.get_or_init(|| install(&["matrix"])))
+}
+
+fn complete(installed: &Result<Installed, String>) -> &Installed {
+    match installed {
         Ok(installed) => installed,
         Err(why) => panic!("the test bed is not complete:\n{why}"),
     }
 }
 
-fn install() -> Result<Installed, String> {
+fn install(what: &[&str]) -> Result<Installed, String> {
     let mut child = Command::new(source("bed/install.sh"))
+        .args(what)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -22,6 +22,8 @@ mod enrich;
 mod headers;
 mod identity;
 mod join;
+mod live;
+mod matrix;
 mod misbehave;
 mod outage;
 mod rate_limit;

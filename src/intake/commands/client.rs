@@ -65,16 +65,15 @@ pub(super) fn list(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>
     let mut wanted = None;
     match args.get(2..).unwrap_or_default() {
         [] => {}
-        [option, kind] if option.eq_ignore_ascii_case(b"TYPE") => {
-            let kind = kind.to_ascii_lowercase();
-            match kind.as_slice() {
-                b"normal" => {}
-                b"master" | b"replica" | b"slave" | b"pubsub" => wanted = Some(Vec::new()),
-                _ => return Reply::error(format!("ERR Unknown client type '{}'", shown(&kind, 128))),
-            }
-        }
+        [option, kind] if option.eq_ignore_ascii_case(b"TYPE") => match kind.to_ascii_lowercase().as_slice() {
+            b"normal" => {}
+            b"pubsub" => wanted = Some(followers(client, server)),
+            b"master" | b"replica" | b"slave" => wanted = Some(Vec::new()),
+            _ => return Reply::error(format!("ERR Unknown client type '{}'", shown(kind, 128))),
+        },
         [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
-            let ids: Option<Vec<u64>> = ids.iter().map(|id| number(id).and_then(|id| id.try_into().ok())).collect();
+            // A negative number is one that no connection has.
+            let ids: Option<Vec<u64>> = ids.iter().map(|id| number(id).map(|id| id.try_into().unwrap_or(0))).collect();
             match ids {
                 Some(ids) => wanted = Some(ids),
                 None => return Reply::error("ERR Invalid client ID"),
@@ -90,6 +89,14 @@ pub(super) fn list(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>
     }
     lines.sort_by_key(|line| line.id);
     Reply::Verbatim(lines.into_iter().map(|line| line.line + "\n").collect())
+}
+
+/// The connections that follow something.
+fn followers(client: &Client, server: &ServerFacts<'_>) -> Vec<u64> {
+    let mut lines = server.clients.lines();
+    lines.retain(|line| line.line.contains(" flags=P") || line.line.contains(" flags=OP"));
+    let own = client.follows.iter().any(|names| *names > 0).then_some(client.id);
+    lines.iter().map(|line| line.id).filter(|id| *id != client.id).chain(own).collect()
 }
 
 /// CLIENT REPLY on|off|skip. The reply to `off` and `skip` is made and, as all others then, not sent.
@@ -196,12 +203,11 @@ fn try_tracking(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -
 }
 
 pub(super) fn caching(args: &[&[u8]], client: &mut Client, _: &ServerFacts<'_>) -> Reply {
-    let (opt_in, opt_out) = client.tracking.as_ref().map_or((false, false), |now| (now.opt_in, now.opt_out));
-    if !opt_in && !opt_out {
+    let Some((opt_in, opt_out)) = client.tracking.as_ref().map(|now| (now.opt_in, now.opt_out)) else {
         return Reply::error(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         );
-    }
+    };
     let word = args.get(2).copied().unwrap_or_default();
     if word.eq_ignore_ascii_case(b"yes") {
         if opt_in {

@@ -61,7 +61,8 @@ pub(super) fn zremrangebyrank(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_
 pub(super) fn zremrangebyscore(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
     let is_bound = |bound: &&[u8]| {
         let text = std::str::from_utf8(bound.strip_prefix(b"(").unwrap_or(bound)).unwrap_or_default();
-        text.parse::<f64>().is_ok_and(|number| !number.is_nan())
+        // As C's strtod, which passes over blanks before a number, and takes nothing for 0.
+        text.is_empty() || text.trim_start().parse::<f64>().is_ok_and(|number| !number.is_nan())
     };
     if args.iter().skip(2).all(is_bound) { Reply::Integer(0) } else { Reply::error("ERR min or max is not a float") }
 }
@@ -93,7 +94,7 @@ pub(super) fn expire(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Rep
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type].
 pub(super) fn scan(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
     let cursor = args.get(1).copied().unwrap_or_default();
-    if !std::str::from_utf8(cursor).is_ok_and(|cursor| cursor.parse::<u64>().is_ok()) {
+    if !is_cursor(cursor) {
         return Reply::error("ERR invalid cursor");
     }
     let mut options = args.get(2..).unwrap_or_default();
@@ -113,4 +114,11 @@ pub(super) fn scan(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply
         return syntax_error();
     }
     Reply::Array(vec![Reply::text("0"), Reply::Array(Vec::new())])
+}
+
+/// As C's strtoul, with which Redis reads a cursor: a sign is no fault, and nothing is 0.
+fn is_cursor(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    text.is_empty()
+        || std::str::from_utf8(digits).is_ok_and(|digits| !digits.starts_with('+') && digits.parse::<u64>().is_ok())
 }

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use crate::resp::reply::Reply;
 
 use super::client::{Client, ServerFacts};
+use super::live;
 use super::users::User;
 use table::{Kind, Refusal, Spec, flag};
 
@@ -45,6 +46,7 @@ pub fn answer(spec: &'static Spec, args: &[&[u8]], client: &mut Client, server: 
         Kind::Answered(answer) => answer(args, client, server),
         Kind::Refused(refusal) => refused(spec, refusal),
         Kind::Watch | Kind::Unwatch => Reply::OK,
+        Kind::Sentinel => sentinel::sentinel(args, client, server),
         Kind::Quit => {
             client.close_after_reply = true;
             Reply::OK
@@ -59,6 +61,9 @@ pub fn answer(spec: &'static Spec, args: &[&[u8]], client: &mut Client, server: 
         | Kind::Set
         | Kind::HSet
         | Kind::ZAdd
+        | Kind::Subscribe(_)
+        | Kind::Unsubscribe(_)
+        | Kind::Monitor
         | Kind::Multi
         | Kind::Exec
         | Kind::Discard
@@ -151,8 +156,20 @@ fn permitted<'a>(spec: &Spec, args: &'a [&'a [u8]], user: &User) -> Result<(), D
     if user.all_keys() {
         return Ok(());
     }
-    if matches!(spec.kind, Kind::Publish) {
-        return args.get(1).filter(|channel| !user.may_write_key(channel)).map_or(Ok(()), |c| Err(Denied::Channel(c)));
+    match spec.kind {
+        Kind::Publish => {
+            let denied = args.get(1).filter(|channel| !user.may_write_key(channel));
+            return denied.map_or(Ok(()), |channel| Err(Denied::Channel(channel)));
+        }
+        Kind::Subscribe(kind) => {
+            let mut channels = args.iter().skip(1);
+            let denied = channels.find(|channel| !user.may_follow(channel, kind == live::Kind::Pattern));
+            return denied.map_or(Ok(()), |channel| Err(Denied::Channel(channel)));
+        }
+        Kind::Unsubscribe(_) => return Ok(()),
+        // All keys pass by there.
+        Kind::Monitor => return Err(Denied::Command),
+        _ => {}
     }
     spec.keys_of(args).find(|key| !user.may_write_key(key)).map_or(Ok(()), |key| Err(Denied::Key(key)))
 }
@@ -183,8 +200,8 @@ impl Denied<'_> {
 /// A known command that is not served says so plainly and keeps the connection.
 fn refused(spec: &Spec, refusal: Refusal) -> Reply {
     let why = match refusal {
-        Refusal::Read | Refusal::Subscribe => {
-            "Tidegate takes records in and hands them to Kafka; read them there, or follow them with `tidegate tail`"
+        Refusal::Read => {
+            "Tidegate takes records in and hands them to Kafka; read them there, or follow them with SUBSCRIBE"
         }
         Refusal::Store => "Tidegate keeps no values; send records with LPUSH, RPUSH, PUBLISH or XADD",
         Refusal::Script => "Tidegate runs no scripts; send records with LPUSH, RPUSH, PUBLISH or XADD",

@@ -1,6 +1,7 @@
 //! LATENCY, SLOWLOG, MEMORY, PUBSUB, WAIT: empty where Tidegate keeps nothing of the kind, and saying where to look.
 
 use crate::intake::client::{Client, ServerFacts};
+use crate::intake::live::Kind;
 use crate::resp::reply::Reply;
 
 use super::parse::{integer, number, syntax_error};
@@ -77,12 +78,29 @@ pub(super) fn memory_usage(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) 
 }
 
 /// PUBSUB CHANNELS and SHARDCHANNELS [pattern].
-pub(super) fn channels(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
-    if args.len() > 3 { misused(args) } else { Reply::Array(Vec::new()) }
+pub(super) fn channels(args: &[&[u8]], _: &mut Client, server: &ServerFacts<'_>) -> Reply {
+    if args.len() > 3 {
+        return misused(args);
+    }
+    let pattern = args.get(2).copied().unwrap_or(b"*");
+    let names = server.hub.names(channel_kind(args), pattern);
+    Reply::Array(names.into_iter().map(Reply::bulk).collect())
 }
 
-/// PUBSUB NUMSUB and SHARDNUMSUB: nobody listens.
-pub(super) fn numsub(args: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
+/// PUBSUB NUMSUB and SHARDNUMSUB [channel …].
+pub(super) fn numsub(args: &[&[u8]], _: &mut Client, server: &ServerFacts<'_>) -> Reply {
+    let kind = channel_kind(args);
     let channels = args.iter().skip(2);
-    Reply::Array(channels.flat_map(|channel| [Reply::bulk(*channel), Reply::Integer(0)]).collect())
+    let counted = |channel: &&[u8]| [Reply::bulk(*channel), Reply::count(server.hub.listeners_of(kind, channel))];
+    Reply::Array(channels.flat_map(counted).collect())
+}
+
+/// PUBSUB NUMPAT.
+pub(super) fn numpat(_: &[&[u8]], _: &mut Client, server: &ServerFacts<'_>) -> Reply {
+    Reply::count(server.hub.number(Kind::Pattern))
+}
+
+fn channel_kind(args: &[&[u8]]) -> Kind {
+    let shard = args.get(1).is_some_and(|sub| sub.to_ascii_lowercase().starts_with(b"shard"));
+    if shard { Kind::Shard } else { Kind::Channel }
 }

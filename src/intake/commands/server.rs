@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::intake::client::{Client, REDIS_VERSION, ServerFacts};
+use crate::intake::live::Kind;
 use crate::resp::reply::Reply;
 
 /// A section of INFO: its title and what writes its lines.
@@ -90,8 +91,8 @@ fn stats_section(lines: &mut Lines, server: &ServerFacts<'_>) {
     lines.put("evicted_keys", 0);
     lines.put("keyspace_hits", 0);
     lines.put("keyspace_misses", 0);
-    lines.put("pubsub_channels", 0);
-    lines.put("pubsub_patterns", 0);
+    lines.put("pubsub_channels", server.hub.number(Kind::Channel));
+    lines.put("pubsub_patterns", server.hub.number(Kind::Pattern));
 }
 
 fn replication_section(lines: &mut Lines, server: &ServerFacts<'_>) {

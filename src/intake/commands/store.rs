@@ -16,16 +16,19 @@ use super::{table, wrong_arity};
 /// wrong.
 pub fn set<'a>(args: &[&'a [u8]]) -> Result<&'a [u8], Reply> {
     let [_, _, value, options @ ..] = args else { return Err(arity("set")) };
-    let (mut condition, mut expiry) = (false, false);
+    // The condition and the kind of expiry that were given: the same one twice is no fault.
+    let (mut condition, mut expiry) = (None, None);
     let mut time = None;
     let mut options = options;
     while let [option, rest @ ..] = options {
         options = rest;
-        match (option.to_ascii_lowercase().as_slice(), rest) {
-            (b"nx" | b"xx", _) if !condition => condition = true,
-            (b"keepttl", _) if !expiry => expiry = true,
-            (b"ex" | b"px" | b"exat" | b"pxat", [given, rest @ ..]) if !expiry => {
-                (expiry, time, options) = (true, Some(*given), rest);
+        let word = option.to_ascii_lowercase();
+        let fits = |given: &Option<Vec<u8>>| given.as_ref().is_none_or(|given| *given == word);
+        match (word.as_slice(), rest) {
+            (b"nx" | b"xx", _) if fits(&condition) => condition = Some(word),
+            (b"keepttl", _) if fits(&expiry) => expiry = Some(word),
+            (b"ex" | b"px" | b"exat" | b"pxat", [given, rest @ ..]) if fits(&expiry) => {
+                (expiry, time, options) = (Some(word), Some(*given), rest);
             }
             (b"get", _) => {
                 return Err(Reply::error("ERR SET with GET is not served: Tidegate keeps no values to give back"));
@@ -122,7 +125,14 @@ mod tests {
 
     #[test]
     fn set_takes_its_value_whatever_the_conditions() {
-        for line in ["SET k v", "SET k v NX", "set k v xx ex 10", "SET k v PXAT 99 NX", "SET k v KEEPTTL"] {
+        for line in [
+            "SET k v",
+            "SET k v NX",
+            "set k v xx ex 10",
+            "SET k v NX NX EX 1 EX 2",
+            "SET k v PXAT 99 NX",
+            "SET k v KEEPTTL",
+        ] {
             assert_eq!(set(&args(line)), Ok(&b"v"[..]), "{line}");
         }
         for (line, words) in [

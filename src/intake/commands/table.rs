@@ -12,6 +12,7 @@
 
 use super::Answer;
 use super::specs;
+use crate::intake::live;
 
 /// A command or sub-command.
 #[derive(Debug)]
@@ -83,6 +84,14 @@ pub enum Kind {
     Quit,
     /// RESET.
     Reset,
+    /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.
+    Subscribe(live::Kind),
+    /// UNSUBSCRIBE and its like.
+    Unsubscribe(live::Kind),
+    /// MONITOR.
+    Monitor,
+    /// SENTINEL: unknown unless `cluster` is configured.
+    Sentinel,
     /// A name that only means something with a sub-command.
     Container,
     /// Answered from what the connection and the server know.
@@ -98,8 +107,6 @@ pub enum Refusal {
     Read,
     /// It keeps or changes a value.
     Store,
-    /// It follows records live.
-    Subscribe,
     /// It runs code.
     Script,
     /// It cares for a data set or for other people's connections.

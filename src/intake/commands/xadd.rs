@@ -207,10 +207,9 @@ fn stream_id(word: &[u8]) -> Result<StreamId, Reply> {
 }
 
 fn part(digits: &[u8]) -> Result<u64, Reply> {
-    let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    number
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Reply::error("ERR Invalid stream ID specified as stream command argument"))
+    // As C's strtoull: blanks and a plus sign before the digits are no fault.
+    let text = std::str::from_utf8(digits).unwrap_or_default().trim_ascii_start();
+    text.parse::<u64>().ok().ok_or_else(|| Reply::error("ERR Invalid stream ID specified as stream command argument"))
 }
 
 // === impl StreamId ===

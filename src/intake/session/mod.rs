@@ -1,6 +1,7 @@
 //! One connection: bytes to commands, commands to records and replies, in order.
 
 mod access;
+mod listen;
 mod records;
 
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use super::commands::table::{Kind, Spec, lookup};
 use super::commands::xadd::StreamIds;
 use super::join::Joins;
 use super::linger::Mark;
+use super::live::Listener;
 use super::metrics::Closed;
 use super::push::{Binding, Desk};
 use super::replies::Replies;
@@ -66,6 +68,8 @@ pub(super) struct Session {
     pub(super) joining: bool,
     /// It is on the worker's list of those to write to.
     pub(super) touched: bool,
+    /// The worker knows that it follows something.
+    pub(super) served: bool,
     /// The peer sends no more.
     pub(super) ended: bool,
     /// The connection is of no use any more, whatever is left to say.
@@ -85,6 +89,7 @@ pub(super) struct Session {
     /// The frame at the front of `partial` is decoded and waits to be carried out; its length.
     decoded: Option<usize>,
     transaction: Option<Transaction>,
+    listener: Option<Box<Listener>>,
     bound: Option<Bound>,
     /// When a failed login is answered.
     slow_until: Option<Instant>,
@@ -112,6 +117,8 @@ pub(super) struct Seat {
 struct Bound {
     key: Vec<u8>,
     kind: Accept,
+    /// Of what is followed live, when the binding was made.
+    version: u64,
     binding: Binding,
 }
 
@@ -151,6 +158,7 @@ impl Session {
             listed: false,
             joining: false,
             touched: false,
+            served: false,
             ended: false,
             lost: false,
             stalled_since: None,
@@ -163,6 +171,7 @@ impl Session {
             reserved: 0,
             decoded: None,
             transaction: None,
+            listener: None,
             bound: None,
             slow_until: None,
             policy,
@@ -300,13 +309,16 @@ impl Session {
         let Some(name) = args.get(0) else { return Done::Yes };
         desk.tally.commands += 1;
         self.client.commands += 1;
-        let Some(spec) = lookup(name) else {
+        let Some(spec) = lookup(name).filter(|spec| desk.shared.knows(spec)) else {
             return self.refuse(&commands::unknown(&args.to_vec()));
         };
         if self.transaction.is_none()
             && let Some(kind) = pushes(spec)
             && self.may_push(spec, args)
         {
+            if desk.tap.is_monitored() {
+                self.overheard(spec, args, desk);
+            }
             return self.push(args, kind, desk);
         }
         let spec = match commands::check(spec, &args.to_vec(), &self.client) {
@@ -319,6 +331,14 @@ impl Session {
                 return self.refuse(&reply);
             }
         };
+        if self.is_confined()
+            && let Some(refusal) = Self::confined(spec)
+        {
+            return self.refuse(&refusal);
+        }
+        if desk.tap.is_monitored() {
+            self.overheard(spec, args, desk);
+        }
         if self.transaction.is_some() && !is_about_transactions(spec) {
             return self.queue(spec, args, desk);
         }
@@ -326,6 +346,9 @@ impl Session {
             Kind::Multi => self.multi(desk),
             Kind::Exec => self.exec(desk),
             Kind::Discard => self.discard(),
+            Kind::Subscribe(kind) => self.subscribe(kind, args, desk),
+            Kind::Unsubscribe(kind) => self.unsubscribe(kind, args, desk),
+            Kind::Monitor => self.monitor(desk),
             Kind::Watch if self.transaction.is_some() => {
                 self.reply(&Reply::error("ERR WATCH inside MULTI is not allowed"))
             }
@@ -339,6 +362,7 @@ impl Session {
     fn may_push(&self, spec: &'static Spec, args: Args<'_>) -> bool {
         let Some(user) = &self.client.user else { return false };
         spec.accepts(args.len())
+            && !self.is_confined()
             && user.may_run(spec)
             && (user.all_keys() || args.get(1).is_some_and(|key| user.may_write_key(key)))
     }
@@ -346,6 +370,7 @@ impl Session {
     fn answer<S>(&mut self, spec: &'static Spec, args: Args<'_>, desk: &mut Desk<'_, S>) -> Done {
         if matches!(spec.kind, Kind::Reset) {
             self.transaction = None;
+            self.stop_listening();
         }
         let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());
         self.client.last_command = spec.name;
@@ -353,6 +378,11 @@ impl Session {
             // Who it is and which database it uses may name the topic; what it calls itself is listed.
             self.bound = None;
             desk.shared.enlist(&self.client);
+        }
+        if self.is_confined() && spec.name == "ping" {
+            // A message like all that such a client reads.
+            let message = args.get(1).unwrap_or_default();
+            return self.reply(&Reply::Array(vec![Reply::text("pong"), Reply::bulk(message)]));
         }
         self.reply(&reply);
         if self.client.close_after_reply { Done::Close(None) } else { Done::Yes }

@@ -61,9 +61,13 @@ impl Session {
             self.bound = None;
         }
         let who = self.seat.pusher(&self.client, &self.whose, false);
-        if !self.bound.as_ref().is_some_and(|bound| bound.kind == kind && bound.key == parcel.key) {
+        if !self
+            .bound
+            .as_ref()
+            .is_some_and(|bound| bound.kind == kind && bound.version == desk.tap.version() && bound.key == parcel.key)
+        {
             let binding = desk.bind(parcel.key, kind, &who)?;
-            self.bound = Some(Bound { key: parcel.key.to_vec(), kind, binding });
+            self.bound = Some(Bound { key: parcel.key.to_vec(), kind, version: desk.tap.version(), binding });
         }
         let Some(bound) = &self.bound else { return Ok(()) };
         if desk.awaits(&bound.binding, &self.whose) {
@@ -144,6 +148,9 @@ impl Session {
             && let Err(reply) = self.rehearse(args, kind, desk)
         {
             return self.refuse(&reply);
+        }
+        if matches!(spec.kind, Kind::Subscribe(_) | Kind::Unsubscribe(_) | Kind::Monitor) {
+            return self.refuse(&Reply::error(format!("ERR '{}' is not served within MULTI", spec.name)));
         }
         if matches!(spec.kind, Kind::Refused(_)) {
             let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());

@@ -36,6 +36,7 @@ impl<S: RecordSink> Worker<S> {
         // Others may have given room back, and failures were found by the tick.
         self.retry |= self.back.starved_since.is_some();
         self.outcomes = true;
+        self.followers.serve(&mut self.sessions, &mut self.to_write);
         if now.duration_since(self.looked) >= DEADLINES {
             self.looked = now;
             let millis = self.back.shared.millis(now);
@@ -61,6 +62,7 @@ impl<S: RecordSink> Worker<S> {
                 session.abandon();
             } else if !idle.is_zero()
                 && session.flow == Flow::Hungry
+                && !session.follows()
                 && session.replies.waiting() == 0
                 && now.duration_since(session.last_active) >= idle
             {

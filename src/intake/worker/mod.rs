@@ -6,6 +6,7 @@
 //! were just replied to have not spoken, it naps (see [`super::linger`]). mio is the reactor beneath tokio.
 
 mod chores;
+mod serve;
 mod transfer;
 mod waiting;
 
@@ -20,6 +21,7 @@ use slab::Slab;
 
 use super::client::Client;
 use super::linger::Linger;
+use super::live::Tap;
 use super::metrics::Tally;
 use super::push::Aids;
 use super::session::{Flow, Seat, Session};
@@ -27,6 +29,7 @@ use super::shared::{Shared, unix_micros};
 use crate::base::budget::Allowance;
 use crate::net::listener::Accepted;
 use crate::record::sink::RecordSink;
+use serve::Followers;
 use transfer::{Back, Buffers, read_one, write_one};
 use waiting::Waiting;
 
@@ -53,6 +56,7 @@ pub(super) struct Worker<S> {
     /// Without it a batch goes every turn.
     adaptive: bool,
     buffers: Buffers,
+    followers: Followers,
     /// Sessions with bytes to read or a backlog, and those with replies to write.
     to_read: Vec<usize>,
     to_write: Vec<usize>,
@@ -92,6 +96,7 @@ impl<S: RecordSink> Worker<S> {
         parts.sink.register(parts.poll.registry(), OUTCOME)?;
         let now = Instant::now();
         let policy = parts.shared.policy.load_full();
+        let tap = Tap::new(parts.shared.hub.clone(), now);
         Ok(Self {
             poll: parts.poll,
             inbox: parts.inbox,
@@ -105,10 +110,12 @@ impl<S: RecordSink> Worker<S> {
                 policy,
                 starved_since: None,
                 aids: Aids::new(),
+                tap,
             },
             load: parts.load,
             adaptive: parts.adaptive,
             buffers: Buffers::default(),
+            followers: Followers::default(),
             to_read: Vec::new(),
             to_write: Vec::new(),
             waiting: Waiting::default(),
@@ -136,6 +143,7 @@ impl<S: RecordSink> Worker<S> {
             }
             let now = Instant::now();
             self.back.look_for_reload();
+            self.back.tap.look();
             self.take_events(&events, now);
             self.read(now);
             if std::mem::take(&mut self.outcomes) {
@@ -156,7 +164,9 @@ impl<S: RecordSink> Worker<S> {
                 // Who has nothing on its way keeps nothing from others.
                 self.back.allowance.settle();
             }
-            self.tick(Instant::now());
+            let now = Instant::now();
+            self.back.tap.finish_turn(now);
+            self.tick(now);
             self.back.tell();
             if self.is_finished() {
                 return;
@@ -169,7 +179,11 @@ impl<S: RecordSink> Worker<S> {
         let blocked = self.back.starved_since.is_some() && !self.retry;
         if self.back.sink.can_flush() || (!blocked && !self.to_read.is_empty()) {
             Duration::ZERO
-        } else if blocked || self.stopping_since.is_some() || self.back.sink.unsettled() > 0 || !self.waiting.is_empty()
+        } else if blocked
+            || self.stopping_since.is_some()
+            || self.back.sink.unsettled() > 0
+            || !self.waiting.is_empty()
+            || !self.followers.is_empty()
         {
             TICK
         } else {
@@ -264,6 +278,7 @@ impl<S: RecordSink> Worker<S> {
             }
             session.listed = false;
             read_one(session, &mut self.back, &mut self.buffers, now);
+            self.followers.meet(session, index);
             blocked = session.flow == Flow::Parked;
             if let Some(since) = self.stopping_since
                 && session.flow == Flow::Hungry

@@ -8,6 +8,7 @@ use arc_swap::Guard;
 
 use crate::base::budget::Allowance;
 use crate::intake::linger::Linger;
+use crate::intake::live::Tap;
 use crate::intake::metrics::{Closed, Refusal, Tally};
 use crate::intake::policy::Policy;
 use crate::intake::push::{Aids, Desk};
@@ -31,6 +32,7 @@ pub(super) struct Back<S> {
     pub(super) allowance: Allowance,
     pub(super) starved_since: Option<Instant>,
     pub(super) aids: Aids,
+    pub(super) tap: Tap,
 }
 
 /// Room for one read.
@@ -72,6 +74,7 @@ impl<S> Back<S> {
             policy: &self.policy,
             tally: &mut self.tally,
             allowance: &mut self.allowance,
+            tap: &mut self.tap,
             now,
             millis: self.shared.millis(now),
             starved_since: &mut self.starved_since,
@@ -139,7 +142,10 @@ pub(super) fn write_one<S>(session: &mut Session, back: &mut Back<S>, now: Insta
                 session.replies.wrote(count);
                 session.stalled_since = None;
                 back.tally.bytes_out += count as u64;
-                back.linger.replied(&mut session.mark);
+                // Who follows is written to unasked, and is not expected to answer.
+                if !session.follows() {
+                    back.linger.replied(&mut session.mark);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

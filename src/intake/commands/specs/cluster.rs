@@ -1,7 +1,7 @@
 //! CLUSTER and SENTINEL: answered as `cluster` in the configuration says; without it, as a Redis that is neither.
 
+use super::super::cluster;
 use super::super::table::{Kind::*, rows};
-use super::super::{cluster, sentinel};
 
 rows! {
     /// The commands of cluster clients.
@@ -19,7 +19,7 @@ rows! {
 rows! {
     /// The command of sentinel clients. Its sub-commands are its own affair: without sentinels it is unknown with all of them.
     pub(super) static SENTINELS from 244;
-    "sentinel" Answered(sentinel::sentinel), arity -1 [LOADING STALE] []
+    "sentinel" Sentinel, arity -1 [LOADING STALE] []
         "sentinel" "2.8.4" "Names this instance as the master that the client looks for";
 }
 

@@ -5,6 +5,7 @@ use super::table::Spec;
 mod cluster;
 mod connection;
 mod keyspace;
+mod live;
 mod operations;
 pub(super) mod records;
 mod refused;
@@ -23,7 +24,7 @@ pub(super) static TABLES: [&[Spec]; 13] = [
     &cluster::SENTINELS,
     &refused::READS,
     &refused::STORES,
-    &refused::SUBSCRIPTIONS,
+    &live::SUBSCRIPTIONS,
     &scripts::SCRIPTS,
     &store::STORED,
     &refused::ADMINISTRATION,

@@ -73,17 +73,17 @@ rows! {
     /// PUBSUB and its sub-commands.
     pub(super) static PUBSUB from 216;
     "pubsub|channels" Answered(operations::channels), arity -2 [PUBSUB LOADING STALE] []
-        "pubsub" "2.8.0" "Answers no channels";
+        "pubsub" "2.8.0" "Names the channels that somebody follows";
     "pubsub|help" Answered(introspection::help), arity 2 [LOADING STALE] []
         "pubsub" "6.2.0" "Lists the sub-commands";
-    "pubsub|numpat" Answered(keyspace::zero), arity 2 [PUBSUB LOADING STALE] []
-        "pubsub" "2.8.0" "Answers 0";
+    "pubsub|numpat" Answered(operations::numpat), arity 2 [PUBSUB LOADING STALE] []
+        "pubsub" "2.8.0" "Counts the patterns that somebody follows";
     "pubsub|numsub" Answered(operations::numsub), arity -2 [PUBSUB LOADING STALE] []
-        "pubsub" "2.8.0" "Answers 0 for each channel";
+        "pubsub" "2.8.0" "Counts who follows each channel";
     "pubsub|shardchannels" Answered(operations::channels), arity -2 [PUBSUB LOADING STALE] []
-        "pubsub" "7.0.0" "Answers no channels";
+        "pubsub" "7.0.0" "Names the channels that somebody follows";
     "pubsub|shardnumsub" Answered(operations::numsub), arity -2 [PUBSUB LOADING STALE] []
-        "pubsub" "7.0.0" "Answers 0 for each channel";
+        "pubsub" "7.0.0" "Counts who follows each channel";
 }
 
 rows! {

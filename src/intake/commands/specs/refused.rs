@@ -143,25 +143,6 @@ rows! {
 }
 
 rows! {
-    /// Following records live.
-    pub(super) static SUBSCRIPTIONS from 384;
-    "subscribe" Refused(Subscribe), arity -2 [PUBSUB NOSCRIPT LOADING STALE] []
-        "pubsub" "2.0.0" "Not served: records are followed in Kafka";
-    "psubscribe" Refused(Subscribe), arity -2 [PUBSUB NOSCRIPT LOADING STALE] []
-        "pubsub" "2.0.0" "Not served: records are followed in Kafka";
-    "ssubscribe" Refused(Subscribe), arity -2 keys(1, -1, 1, "not_key") [PUBSUB NOSCRIPT LOADING STALE] []
-        "pubsub" "7.0.0" "Not served: records are followed in Kafka";
-    "unsubscribe" Refused(Subscribe), arity -1 [PUBSUB NOSCRIPT LOADING STALE] []
-        "pubsub" "2.0.0" "Not served: records are followed in Kafka";
-    "punsubscribe" Refused(Subscribe), arity -1 [PUBSUB NOSCRIPT LOADING STALE] []
-        "pubsub" "2.0.0" "Not served: records are followed in Kafka";
-    "sunsubscribe" Refused(Subscribe), arity -1 keys(1, -1, 1, "not_key") [PUBSUB NOSCRIPT LOADING STALE] []
-        "pubsub" "7.0.0" "Not served: records are followed in Kafka";
-    "monitor" Refused(Subscribe), arity 1 [ADMIN NOSCRIPT LOADING STALE] []
-        "server" "1.0.0" "Not served: records are followed in Kafka";
-}
-
-rows! {
     /// Care of a data set.
     pub(super) static ADMINISTRATION from 416;
     "save" Refused(Administration), arity 1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI] []

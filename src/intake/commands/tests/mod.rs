@@ -31,6 +31,7 @@ struct Bench {
     limits: Limits,
     cluster: ClusterConfig,
     scripts: scripts::Scripts,
+    hub: live::Hub,
 }
 
 impl Bench {
@@ -47,7 +48,7 @@ impl Bench {
             idle_timeout: Duration::from_secs(30),
         };
         let (cluster, scripts) = (ClusterConfig::default(), scripts::Scripts::default());
-        Self { users, client, limits, cluster, scripts }
+        Self { users, client, limits, cluster, scripts, hub: live::Hub::default() }
     }
 
     fn open() -> Self {
@@ -73,6 +74,7 @@ impl Bench {
             users: &self.users,
             cluster: &self.cluster,
             scripts: &self.scripts,
+            hub: &self.hub,
             clients: &Others,
         };
         let reply = match table::lookup(args[0]) {

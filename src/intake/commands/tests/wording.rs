@@ -83,7 +83,6 @@ fn a_known_command_that_is_not_served_says_why_and_where_to_go() {
     for (line, remedy) in [
         ("LPOP k", "read them there"),
         ("BLPOP k 0", "read them there"),
-        ("SUBSCRIBE c", "tidegate tail"),
         ("SETEX k 9 v", "LPUSH"),
         ("INCR k", "LPUSH"),
         ("FCALL x 0", "no scripts"),
