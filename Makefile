@@ -20,8 +20,8 @@ build: ## build the optimised binary, target/release/tidegate
 	cargo build --release
 
 test: ## install what the tests need (once), then run them all
-	@echo "make test: tests/bed/install.sh installs the real clients and Kafka that the tests speak to"
-	tests/bed/install.sh
+	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
+	tests/bed/install.sh log kube
 	@echo "make test: a minute of random bytes for the decoder, then every suite"
 	FUZZ_SECONDS=60 tests/fuzz/run.sh
 	cargo test $(TEST_FLAGS) --lib --bins --tests

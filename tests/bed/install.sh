@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Installs the real components that the test suites run against: Kafka, redis-server, kcat and the client drivers.
+# Installs the real components that the test suites run against.
+#
+#   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
+#                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
 # Everything lives in ${XDG_CACHE_HOME:-~/.cache}/tidegate-testbed, one directory per component, named after a hash of
@@ -15,16 +18,24 @@ mkdir -p "$cache"
 say() { echo "test bed: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+sets=("$@")
+[ $# -gt 0 ] || sets=(log)
+wanted() { [[ " ${sets[*]} " == *" $1 "* ]]; }
+
 # Program and the Debian package that brings it. Go is absent: Debian's is too old for go-redis.
-programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
+log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
+kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
 
 missing_packages() {
-  local entry
+  local entry programs=()
+  if wanted log; then programs+=("${log_programs[@]}"); fi
+  if wanted kube; then programs+=("${kube_programs[@]}"); fi
   for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
   done
+  wanted log || return 0
   # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
   if [ -x /usr/bin/python3 ]; then
     [ -d /usr/lib/python3/dist-packages/redis ] || echo python3-redis
@@ -103,14 +114,24 @@ make_node() {
   cd "$1" && npm ci --ignore-scripts --no-audit --no-fund
 }
 
+make_kube() { "$bed/../kube/build.sh" "$1"; }
+
 if [ "${1:-}" = make ]; then
   "make_$2" "$3"
   exit
 fi
 
+for set in "${sets[@]}"; do
+  case $set in log | kube) ;; *) die "there is no set $set: name log or kube" ;; esac
+done
 debian_packages
-component kafka java "$bed/kafka/"{pom.xml,log4j2.properties,kafka.sh}
-component python /usr/bin/python3 "$clients/python/requirements.txt"
-component go go "$clients/go/"{go.mod,go.sum,main.go}
-component java java "$clients/java/"{pom.xml,Driver.java}
-component node node "$clients/node/"{package.json,package-lock.json,driver.js}
+if wanted log; then
+  component kafka java "$bed/kafka/"{pom.xml,log4j2.properties,kafka.sh}
+  component python /usr/bin/python3 "$clients/python/requirements.txt"
+  component go go "$clients/go/"{go.mod,go.sum,main.go}
+  component java java "$clients/java/"{pom.xml,Driver.java}
+  component node node "$clients/node/"{package.json,package-lock.json,driver.js}
+fi
+if wanted kube; then
+  component kube go "$bed/../kube/"{build.sh,controlplane/go.mod,controlplane/go.sum,controlplane/main.go,kwok/go.mod,kwok/go.sum}
+fi

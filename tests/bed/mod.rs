@@ -61,14 +61,25 @@ impl Installed {
 /// something cannot be had.
 pub fn require() -> &'static Installed {
     static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
-    match INSTALLED.get_or_init(install) {
+    expect_complete(INSTALLED.get_or_init(|| install("log")))
+}
+
+/// As [`require`], for the Kubernetes control plane, which only the suites over it need: its first build takes minutes.
+pub fn require_kube() -> &'static Path {
+    static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
+    expect_complete(INSTALLED.get_or_init(|| install("kube"))).home("kube")
+}
+
+fn expect_complete(installed: &Result<Installed, String>) -> &Installed {
+    match installed {
         Ok(installed) => installed,
         Err(why) => panic!("the test bed is not complete:\n{why}"),
     }
 }
 
-fn install() -> Result<Installed, String> {
+fn install(set: &str) -> Result<Installed, String> {
     let mut child = Command::new(source("bed/install.sh"))
+        .arg(set)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
