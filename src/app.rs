@@ -1,6 +1,7 @@
 //! Where the stages are joined, in the order in which data flows.
 
 mod log_state;
+mod traffic;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use anyhow::Context;
 use log_state::LogState;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use traffic::TrafficPlane;
 
 use crate::admin::{AdminServer, DebugDump, Sources};
 use crate::base::budget::Budget;
@@ -35,6 +37,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Planes that run.
 pub struct Running {
     log: Option<Intake>,
+    traffic: Option<TrafficPlane>,
     admin: Drain,
     admin_address: Option<SocketAddr>,
     redis_addresses: Vec<ListenAddress>,
@@ -43,7 +46,9 @@ pub struct Running {
 /// Runs what the configuration has until SIGTERM or Ctrl-C, then ends it gracefully.
 pub fn run(config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // The log plane has threads of its own; the traffic plane's watches and waiting gateways are served by these.
+    let threads = if config.discovery.is_some() { 2 } else { 1 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let running = start(config).await?;
         for line in running.address_lines() {
@@ -60,7 +65,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let metrics = Metrics::install()?;
     let readiness = Readiness::new();
     let admin = Drain::new();
-    let mut running = Running { log: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
+    let mut running =
+        Running { log: None, traffic: None, admin: admin.clone(), admin_address: None, redis_addresses: Vec::new() };
     let mut dump: Option<DebugDump> = None;
     if let Some(config) = config.log {
         let (intake, state) = start_log(config, &readiness)?;
@@ -72,10 +78,16 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         }));
         dump = Some(Arc::new(move || state.dump()));
     }
+    let mut pools: Option<DebugDump> = None;
+    if let Some(config) = config.discovery {
+        let (plane, report) = TrafficPlane::start(config, &readiness).await?;
+        running.traffic = Some(plane);
+        pools = Some(report);
+    }
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
         running.admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: dump };
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, pools };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));
@@ -149,6 +161,11 @@ impl Running {
         self.admin_address
     }
 
+    /// Where the pull API listens; `None` without the traffic plane.
+    pub fn pools_address(&self) -> Option<SocketAddr> {
+        self.traffic.as_ref().map(TrafficPlane::address)
+    }
+
     /// One line an address, as people paste them.
     pub fn address_lines(&self) -> Vec<String> {
         let redis = self.redis_addresses.iter().map(|address| match address {
@@ -156,11 +173,15 @@ impl Running {
             ListenAddress::Unix(path) => format!("redis  unix:{}", path.display()),
         });
         let admin = self.admin_address.map(|address| format!("admin  http://{address}"));
-        redis.chain(admin).collect()
+        let pools = self.pools_address().map(|address| format!("pools  http://{address}"));
+        redis.chain(pools).chain(admin).collect()
     }
 
     /// Ends everything gracefully: connections first, within their configured time; the admin server answers meanwhile.
     pub async fn stop(self) -> anyhow::Result<()> {
+        if let Some(traffic) = self.traffic {
+            traffic.stop().await;
+        }
         if let Some(log) = self.log {
             log.stop().await;
         }

@@ -6,6 +6,7 @@
 //! | `/readyz`, `/readyz/PLANE` | what is awaited as JSON; 503 until nothing is | yes |
 //! | `/metrics` | Prometheus' text | yes |
 //! | `/debug/log` | the log plane's state as JSON | with a token |
+//! | `/debug/pools` | the traffic plane's sources, pools and gateways as JSON | with a token |
 //! | `/` | a page that shows it | with a token |
 //!
 //! Without tokens, what is not open is for peers on loopback ([`access`]).

@@ -1,6 +1,5 @@
 //! What the admin server answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::access::{Access, Refusal};
 use crate::base::readiness::Readiness;
+use crate::net::http::Peer;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage's state as JSON, made anew at each call. Called on the admin server's task: it must not block.
@@ -27,11 +27,9 @@ pub struct Sources {
     pub metrics: Metrics,
     /// The log plane's state; `None` where it does not run.
     pub log: Option<DebugDump>,
+    /// The traffic plane's state; `None` where it does not run.
+    pub pools: Option<DebugDump>,
 }
-
-/// The peer of a connection, put into each of its requests.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 const PAGE: &str = include_str!("page.html");
 /// The page holds all that it needs, and nothing else may run in it.
@@ -41,6 +39,7 @@ pub(super) fn router(sources: Sources, access: Access) -> Router {
     let guarded = Router::new()
         .route("/", get(|| async { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE)) }))
         .route("/debug/log", get(debug_log))
+        .route("/debug/pools", get(debug_pools))
         .route_layer(middleware::from_fn_with_state(Arc::new(access), guard));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -104,5 +103,12 @@ async fn debug_log(State(sources): State<Sources>) -> Response {
     match sources.log {
         Some(dump) => Json(dump()).into_response(),
         None => (StatusCode::NOT_FOUND, "the log plane does not run here\n").into_response(),
+    }
+}
+
+async fn debug_pools(State(sources): State<Sources>) -> Response {
+    match sources.pools {
+        Some(dump) => Json(dump()).into_response(),
+        None => (StatusCode::NOT_FOUND, "the traffic plane does not run here\n").into_response(),
     }
 }

@@ -7,6 +7,9 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+mod discovery;
+mod discovery_source;
+mod discovery_tokens;
 mod kafka;
 mod log;
 mod report;
@@ -21,6 +24,8 @@ use toml::de::DeTable;
 
 use crate::admin::config::AdminConfig;
 use crate::delivery::config::KafkaConfig;
+use crate::discovery::config::DiscoveryConfig;
+use crate::endpoints::config::EndpointsConfig;
 use crate::intake::config::IntakeConfig;
 use crate::record::config::RouteConfig;
 
@@ -35,6 +40,17 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// `[log]`: the log plane.
     pub log: Option<LogConfig>,
+    /// `[discovery]`: the traffic plane.
+    pub discovery: Option<TrafficConfig>,
+}
+
+/// The traffic plane: `[discovery]` and its sub-sections, by stage.
+#[derive(Clone, Debug)]
+pub struct TrafficConfig {
+    /// Sources, joined pools, guards.
+    pub endpoints: EndpointsConfig,
+    /// The pull API.
+    pub api: DiscoveryConfig,
 }
 
 /// The log plane: `[log]` and its sub-sections, by stage.
@@ -97,17 +113,18 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigError> {
         return Err(ConfigError::Invalid(report.into_problems()));
     }
     let mut section = Section::root(&report, root.get_ref());
-    for plane in ["discovery", "gateway", "control"] {
+    for plane in ["gateway", "control"] {
         section.later(plane);
     }
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
-    if admin.is_none() && log.is_none() {
-        section.problem("log", "missing: nothing would run; add a [log] section, or an [admin] section");
+    let discovery = section.table("discovery").map(discovery::read);
+    if admin.is_none() && log.is_none() && discovery.is_none() {
+        section.problem("log", "missing: nothing would run; add a [log], [discovery] or [admin] section");
     }
     section.finish();
     if !report.is_good() {
         return Err(ConfigError::Invalid(report.into_problems()));
     }
-    Ok(Loaded { config: Config { admin, log }, effective: report.into_effective() })
+    Ok(Loaded { config: Config { admin, log, discovery }, effective: report.into_effective() })
 }

@@ -1,4 +1,5 @@
-//! Sockets: listening, accepting, and the streams that workers read.
+//! Sockets: listening, accepting, the streams that workers read, and HTTP.
 
+pub mod http;
 pub mod listener;
 pub mod stream;

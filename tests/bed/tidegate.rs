@@ -52,6 +52,20 @@ impl Tidegate {
         self.wait_ready();
     }
 
+    /// As [`Tidegate::restart`], but waits only until its listeners accept.
+    pub fn restart_unready(&mut self) {
+        assert!(self.process.exited().is_some(), "it is running");
+        self.process = launch(self.directory.path());
+        self.wait_listening();
+    }
+
+    /// Starts the program with these arguments beside this one, in its directory: for commands that go on.
+    pub fn beside(&self, args: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(args);
+        Process::start(&command, self.directory.path(), args.first().unwrap_or(&"tidegate"))
+    }
+
     /// Runs the program with these arguments to its end: for `check-config` and refused configurations.
     pub fn run_to_end(args: &[&str]) -> std::process::Output {
         let directory = WorkDir::new("tidegate");

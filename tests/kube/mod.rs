@@ -5,7 +5,7 @@
 //! namespace of the test process's own, where pods' addresses are this machine's and a server bound to one of them is
 //! a real back end.
 
-#![allow(dead_code, unreachable_pub, reason = "each test target uses its part of it")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test target uses its part of it")]
 
 mod certificates;
 mod client;

@@ -14,3 +14,8 @@ mod bed;
 mod kube;
 
 mod bed_smoke;
+mod clients;
+mod faults;
+mod joined;
+mod semantics;
+mod support;
