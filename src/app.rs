@@ -179,12 +179,17 @@ impl Running {
 
     /// Ends everything gracefully: connections first, within their configured time; the admin server answers meanwhile.
     pub async fn stop(self) -> anyhow::Result<()> {
-        if let Some(traffic) = self.traffic {
-            traffic.stop().await;
-        }
-        if let Some(log) = self.log {
-            log.stop().await;
-        }
+        let traffic = async {
+            if let Some(traffic) = self.traffic {
+                traffic.stop().await;
+            }
+        };
+        let log = async {
+            if let Some(log) = self.log {
+                log.stop().await;
+            }
+        };
+        tokio::join!(traffic, log);
         self.admin.finish(ADMIN_DEADLINE).await.context("the end was forced")
     }
 }

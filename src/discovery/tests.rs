@@ -124,7 +124,7 @@ async fn request(address: SocketAddr, method: &str, path: &str, headers: &str, b
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    Answer { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
+    Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
 }
 
 fn pool(id: &str, addresses: &[u8]) -> PoolContent {

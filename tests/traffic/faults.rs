@@ -63,7 +63,7 @@ fn an_api_server_that_dies_leaves_the_pools_as_they_were_and_they_are_right_agai
 }
 
 #[test]
-fn a_frozen_api_server_is_noticed_within_a_minute_and_nothing_is_emptied() {
+fn rule_11_a_frozen_api_server_is_noticed_within_a_minute_and_nothing_is_emptied() {
     let cluster = Cluster::start(1);
     let namespace = cluster.namespace("frozen");
     cluster.client().create(&slice(&namespace, "a", "a", &endpoints(&["10.245.4.1"]), &ports()));
@@ -79,14 +79,14 @@ fn a_frozen_api_server_is_noticed_within_a_minute_and_nothing_is_emptied() {
 }
 
 #[test]
-fn after_a_gap_a_list_that_lacks_most_is_held_but_no_address_that_somebody_else_has() {
+fn rule_13_after_a_gap_a_list_that_lacks_most_is_held_but_no_address_that_somebody_else_has() {
     let cluster = Cluster::start(0);
     let namespace = cluster.namespace("held");
     let client = cluster.client();
     client.create(&slice(&namespace, "a", "a", &endpoints(&["10.244.3.1", "10.244.3.2", "10.244.3.3"]), &ports()));
     client.create(&slice(&namespace, "c", "c", &endpoints(&["10.244.3.9"]), &ports()));
     let proxy = FaultProxy::start(([127, 0, 0, 1], cluster.port()).into());
-    let setup = Setup::new("hold = { max_drop_percent = 50, max_age_seconds = 20 }");
+    let setup = Setup::new("hold = { max_drop_percent = 50, max_age_seconds = 30 }");
     let plane = setup.kubeconfig("east", &kubeconfig_through(&cluster, proxy.address())).start();
     let [a, b, c] = ["a", "b", "c"].map(|service| format!("east/{namespace}/{service}/http"));
     assert_eq!(plane.pool(&a).unwrap().len(), 3);

@@ -13,17 +13,17 @@ use crate::bed::{Tidegate, WorkDir, free_port, http, poll};
 use crate::kube::Cluster;
 
 /// Generous: other suites may have the processors.
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A running traffic plane.
-pub struct Plane {
-    pub tidegate: Tidegate,
-    pub address: SocketAddr,
+pub(crate) struct Plane {
+    pub(crate) tidegate: Tidegate,
+    pub(crate) address: SocketAddr,
     files: WorkDir,
 }
 
 /// What a plane is started with.
-pub struct Setup {
+pub(crate) struct Setup {
     text: String,
     listen: SocketAddr,
     files: WorkDir,
@@ -31,7 +31,7 @@ pub struct Setup {
 
 impl Setup {
     /// A plane with an admin and a pull listener and these further keys of `[discovery]`.
-    pub fn new(keys: &str) -> Self {
+    pub(crate) fn new(keys: &str) -> Self {
         let (admin, port) = (free_port(), free_port());
         let text =
             format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"127.0.0.1:{port}\"\n{keys}\n");
@@ -39,7 +39,7 @@ impl Setup {
     }
 
     /// A cluster as a source, with these further keys.
-    pub fn cluster(mut self, name: &str, cluster: &Cluster, keys: &str) -> Self {
+    pub(crate) fn cluster(mut self, name: &str, cluster: &Cluster, keys: &str) -> Self {
         let kubeconfig = cluster.kubeconfig();
         let _ = writeln!(
             self.text,
@@ -49,7 +49,7 @@ impl Setup {
     }
 
     /// As [`Setup::cluster`], with a kubeconfig of the test's own.
-    pub fn kubeconfig(mut self, name: &str, kubeconfig: &str) -> Self {
+    pub(crate) fn kubeconfig(mut self, name: &str, kubeconfig: &str) -> Self {
         let path = self.files.write(&format!("{name}.kubeconfig"), kubeconfig);
         let _ = writeln!(
             self.text,
@@ -59,27 +59,27 @@ impl Setup {
     }
 
     /// A file as a source.
-    pub fn file(mut self, name: &str, content: &str) -> Self {
+    pub(crate) fn file(mut self, name: &str, content: &str) -> Self {
         let path = self.files.write(name, content);
         let _ = writeln!(self.text, "[[discovery.source]]\nkind = \"file\"\npath = {path:?}");
         self
     }
 
     /// Further sections.
-    pub fn sections(mut self, text: &str) -> Self {
+    pub(crate) fn sections(mut self, text: &str) -> Self {
         let _ = writeln!(self.text, "{text}");
         self
     }
 
     /// Starts it and waits until its sources have told their pools.
-    pub fn start(self) -> Plane {
+    pub(crate) fn start(self) -> Plane {
         let plane = self.start_unsynced();
         plane.wait_synced();
         plane
     }
 
     /// Starts it and waits only until it answers.
-    pub fn start_unsynced(self) -> Plane {
+    pub(crate) fn start_unsynced(self) -> Plane {
         let tidegate = Tidegate::start_unready(&self.text);
         Plane { tidegate, address: self.listen, files: self.files }
     }
@@ -87,46 +87,46 @@ impl Setup {
 
 impl Plane {
     /// Waits until every source has told its pools.
-    pub fn wait_synced(&self) {
+    pub(crate) fn wait_synced(&self) {
         let ready = || (self.tidegate.get("/readyz/discovery").status == 200).then_some(());
         poll(SOON, ready).unwrap_or_else(|| panic!("not synced:\n{}", self.tidegate.log()));
     }
 
     /// `GET` of the pull API.
-    pub fn get(&self, path: &str) -> http::Response {
+    pub(crate) fn get(&self, path: &str) -> http::Response {
         http::get(self.address, path).unwrap_or_else(|e| panic!("GET {path}: {e}\n{}", self.tidegate.log()))
     }
 
     /// A header of a `GET`'s answer.
-    pub fn header(&self, path: &str, name: &str) -> String {
+    pub(crate) fn header(&self, path: &str, name: &str) -> String {
         let answer = self.get(path);
         answer.header(name).unwrap_or_else(|| panic!("{path}: no {name} in\n{}", answer.head)).to_owned()
     }
 
     /// `POST` to the pull API.
-    pub fn post(&self, path: &str, body: &str) -> http::Response {
+    pub(crate) fn post(&self, path: &str, body: &str) -> http::Response {
         http::request(self.address, "POST", path, "", body).unwrap_or_else(|e| panic!("POST {path}: {e}"))
     }
 
     /// Where a file that is a source stands.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
     /// Starts a command beside the plane.
-    pub fn watch(&self, args: &[&str]) -> Process {
+    pub(crate) fn watch(&self, args: &[&str]) -> Process {
         self.tidegate.beside(args)
     }
 
     /// `GET` of the pull API, as JSON.
-    pub fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         let answer = self.get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         serde_json::from_slice(&answer.body).unwrap()
     }
 
     /// A pool's endpoints as `ADDRESS:PORT STATE`; `None` for an unknown one.
-    pub fn pool(&self, id: &str) -> Option<BTreeSet<String>> {
+    pub(crate) fn pool(&self, id: &str) -> Option<BTreeSet<String>> {
         let answer = self.get(&format!("/v1/pools/{id}"));
         match answer.status {
             200 => Some(endpoints(&serde_json::from_slice(&answer.body).unwrap())),
@@ -136,7 +136,7 @@ impl Plane {
     }
 
     /// Waits until a pool is as wanted.
-    pub fn wait_pool(
+    pub(crate) fn wait_pool(
         &self,
         id: &str,
         what: &str,
@@ -151,7 +151,7 @@ impl Plane {
     }
 
     /// Waits until all pools of a namespace are those of the oracle.
-    pub fn wait_equal(&self, name: &str, cluster: &Cluster, namespace: &str) {
+    pub(crate) fn wait_equal(&self, name: &str, cluster: &Cluster, namespace: &str) {
         let mut seen = None;
         let equal = || {
             let wanted = oracle(name, cluster, namespace);
@@ -165,7 +165,7 @@ impl Plane {
     }
 
     /// All pools of a namespace.
-    pub fn pools_of(&self, name: &str, namespace: &str) -> BTreeMap<String, BTreeSet<String>> {
+    pub(crate) fn pools_of(&self, name: &str, namespace: &str) -> BTreeMap<String, BTreeSet<String>> {
         let all = self.json(&format!("/v1/delta?prefix={name}/{namespace}/"));
         let pools = all["changed"].as_array().unwrap();
         pools.iter().map(|pool| (pool["id"].as_str().unwrap().to_owned(), endpoints(pool))).collect()
@@ -173,21 +173,21 @@ impl Plane {
 }
 
 /// A pool's endpoints as `ADDRESS:PORT STATE`.
-pub fn endpoints(pool: &Value) -> BTreeSet<String> {
+pub(crate) fn endpoints(pool: &Value) -> BTreeSet<String> {
     let line =
         |it: &Value| format!("{}:{} {}", it["address"].as_str().unwrap(), it["port"], it["state"].as_str().unwrap());
     pool["endpoints"].as_array().unwrap().iter().map(line).collect()
 }
 
 /// A cluster's kubeconfig whose server is a proxy before it.
-pub fn kubeconfig_through(cluster: &Cluster, proxy: SocketAddr) -> String {
+pub(crate) fn kubeconfig_through(cluster: &Cluster, proxy: SocketAddr) -> String {
     let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
     text.replace(&format!("127.0.0.1:{}", cluster.port()), &proxy.to_string())
 }
 
 /// What the pools of a namespace must be, computed from the API server's slices by the rules and by nothing that
 /// Tidegate has.
-pub fn oracle(name: &str, cluster: &Cluster, namespace: &str) -> BTreeMap<String, BTreeSet<String>> {
+pub(crate) fn oracle(name: &str, cluster: &Cluster, namespace: &str) -> BTreeMap<String, BTreeSet<String>> {
     let list = cluster.client().get(&format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"));
     // By service and family: (address, port name, number) → (ready, serving, terminating).
     type Claims = BTreeMap<(String, String, u64), (bool, bool, bool)>;
