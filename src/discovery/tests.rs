@@ -114,6 +114,11 @@ impl Answer {
     }
 }
 
+/// The answer of a request that waited, long before its wait would be over.
+async fn soon(waiting: tokio::task::JoinHandle<Answer>) -> Answer {
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("an answer at once").unwrap()
+}
+
 async fn request(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = body.len();
@@ -192,7 +197,7 @@ async fn who_knows_the_content_waits_whatever_the_index_says_and_hears_of_the_ch
     let waiting = bed.waiting(&path, &etag(known.header("etag"))).await;
     bed.tell(1, Update::Add(pool("west/shop/api/http", &[8])));
     bed.tell(0, Update::Add(pool("east/shop/web/http", &[1, 2])));
-    assert_eq!(waiting.await.unwrap().addresses(), ["1", "2"]);
+    assert_eq!(soon(waiting).await.addresses(), ["1", "2"]);
 }
 
 #[tokio::test]
@@ -201,7 +206,7 @@ async fn an_index_of_this_life_waits_and_one_of_another_gets_all_at_once() {
     let index = bed.get(PATH).await.header("tidegate-index").to_owned();
     let waiting = bed.waiting(&format!("{PATH}?index={index}&wait=30s"), "").await;
     bed.tell(0, Update::Add(pool("east/shop/web/http", &[])));
-    assert_eq!(waiting.await.unwrap().addresses(), [""; 0], "known and empty is not unknown");
+    assert_eq!(soon(waiting).await.addresses(), [""; 0], "known and empty is not unknown");
     assert_eq!(bed.get(&format!("{PATH}?index=another:99&wait=30s")).await.status, 200);
 }
 
@@ -215,7 +220,7 @@ async fn a_wait_ends_with_304_and_at_once_when_the_process_ends() {
     assert!(began.elapsed() >= Duration::from_millis(180), "{:?}", began.elapsed());
     let waiting = bed.waiting(&format!("{PATH}?wait=10m"), &etag(known.header("etag"))).await;
     bed.drain.finish(Duration::from_secs(10)).await.unwrap();
-    assert_eq!(waiting.await.unwrap().status, 304);
+    assert_eq!(soon(waiting).await.status, 304);
 }
 
 #[tokio::test]
@@ -224,11 +229,11 @@ async fn who_waits_for_an_unknown_pool_gets_it_when_it_comes_and_who_had_one_hea
     let path = "/v1/pools/east/shop/new/http?wait=30s";
     let waiting = bed.waiting(path, "").await;
     bed.tell(0, Update::Add(pool("east/shop/new/http", &[7])));
-    let answer = waiting.await.unwrap();
+    let answer = soon(waiting).await;
     assert_eq!(answer.addresses(), ["7"]);
     let waiting = bed.waiting(path, &etag(answer.header("etag"))).await;
     bed.tell(0, Update::Remove(PoolId::parse("east/shop/new/http").unwrap()));
-    assert_eq!(waiting.await.unwrap().status, 404);
+    assert_eq!(soon(waiting).await.status, 404);
     assert_eq!(bed.get(path.replace("30s", "100ms").as_str()).await.status, 404, "it stayed unknown");
 }
 
@@ -244,7 +249,7 @@ async fn one_request_waits_for_many_pools_and_only_for_these() {
     let waiting = bed.waiting(&format!("{path}&wait=30s"), &etag(known.header("etag"))).await;
     bed.tell(0, Update::Add(pool("east/shop/other/http", &[5])));
     bed.tell(1, Update::Add(pool("west/shop/api/http", &[9, 8])));
-    let answer = waiting.await.unwrap().json();
+    let answer = soon(waiting).await.json();
     assert_eq!(
         (&answer["pools"][0]["id"], &answer["pools"][1]["endpoints"]),
         (&"east/shop/web/http".into(), &2.into())
@@ -267,7 +272,7 @@ async fn a_list_is_filtered_and_waits_for_changes_of_what_fits() {
     let waiting = bed.waiting(&format!("/v1/pools?prefix=west/&index={index}&wait=30s"), "").await;
     bed.tell(0, Update::Add(pool("east/shop/web/http", &[3])));
     bed.tell(1, Update::Remove(PoolId::parse("west/shop/api/http").unwrap()));
-    assert_eq!(ids(&waiting.await.unwrap()), [""; 0]);
+    assert_eq!(ids(&soon(waiting).await), [""; 0]);
 }
 
 #[tokio::test]
@@ -278,7 +283,7 @@ async fn deltas_in_turn_give_what_the_list_gives_and_a_foreign_index_begins_anew
     let since = all["index"].as_str().unwrap().to_owned();
     let waiting = bed.waiting(&format!("/v1/delta?since={since}&wait=30s"), "").await;
     bed.tell(0, Update::Add(pool("east/shop/web/http", &[1, 2])));
-    let delta = waiting.await.unwrap().json();
+    let delta = soon(waiting).await.json();
     assert_eq!(
         (delta["changed"][0]["endpoints"].as_array().unwrap().len(), &delta["removed"]),
         (2, &serde_json::json!([]))
@@ -366,7 +371,7 @@ async fn files_for_gateways_are_whole_and_wait_as_well() {
     assert_eq!(bed.get("/v1/prometheus/targets").await.json()[0]["targets"][0], "10.0.0.1:80");
     let waiting = bed.waiting("/v1/render/nginx?wait=30s", &etag(all.header("etag"))).await;
     bed.tell(0, Update::Add(pool("east/shop/web/http", &[2])));
-    assert!(waiting.await.unwrap().body.contains("10.0.0.2:80"));
+    assert!(soon(waiting).await.body.contains("10.0.0.2:80"));
     bed.tell(0, Update::Add(pool("east/shop_web/http", &[3])));
     assert_eq!(bed.get("/v1/render/nginx").await.status, 409, "two pools of one name are refused");
 }

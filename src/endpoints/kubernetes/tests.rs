@@ -158,10 +158,14 @@ fn rule_4_strict_serving_does_not_take_a_forced_ready_for_one() {
 
 #[test]
 fn rule_5_of_several_claims_on_one_address_the_best_and_then_the_newest_counts_in_whatever_order_they_came() {
-    let old = slice("s1", json!([terminating("10.0.0.1", true)]));
-    let new = slice("s2", json!([ready("10.0.0.1")]));
-    for order in [[old.clone(), new.clone()], [new, old]] {
-        assert_eq!(pools(&order), ["east/shop/web/http 10.0.0.1:8080 ready"]);
+    // Neither the order in which they come nor that of their names.
+    for (worse, better) in [("s1", "s2"), ("s2", "s1")] {
+        let old = slice(worse, json!([terminating("10.0.0.1", true), ready("10.0.0.2")]));
+        let new = slice(better, json!([ready("10.0.0.1")]));
+        for order in [[old.clone(), new.clone()], [new, old]] {
+            let both = ["10.0.0.1", "10.0.0.2"].map(|it| format!("east/shop/web/http {it}:8080 ready"));
+            assert_eq!(pools(&order), both);
+        }
     }
     let named = |slice: Value, version: &str, name: &str| {
         let slice = with(slice, "/metadata/resourceVersion", json!(version));
