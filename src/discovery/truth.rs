@@ -62,8 +62,7 @@ impl Truth {
 
     /// Of everything that the sources know, be it in a pool or not.
     pub(super) fn of_snapshot(snapshot: &Snapshot) -> Self {
-        let held = snapshot.pools().any(|pool| pool.hold.is_some());
-        Self::of_shards(snapshot.shards().iter().map(|shard| (shard, true)), held)
+        Self::of_shards(snapshot.shards().iter().map(|shard| (shard, true)), snapshot.held() > 0)
     }
 
     fn of_shards<'a>(shards: impl Iterator<Item = (&'a ShardState, bool)>, held: bool) -> Self {

@@ -47,14 +47,11 @@ impl RegistryMetrics {
         self.collisions.increment(1);
     }
 
-    pub(super) fn held(&self, endpoints: usize) {
-        self.held.set(number(endpoints));
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 53 bits of a revision are exact")]
     pub(super) fn published(&self, snapshot: &Snapshot, changed: &[PoolId]) {
         self.revision.set(snapshot.revision() as f64);
         self.pools.set(number(snapshot.len()));
+        self.held.set(number(snapshot.held()));
         self.publications.increment(1);
         self.changes.increment(changed.len() as u64);
         for shard in snapshot.shards() {

@@ -25,6 +25,8 @@ pub struct Snapshot {
     /// The revision up to which removals are forgotten.
     pub(super) forgotten: u64,
     pub(super) shards: Arc<[ShardState]>,
+    /// Endpoints that are only there because they are held.
+    pub(super) held: usize,
 }
 
 /// A shard as of a snapshot.
@@ -96,6 +98,11 @@ impl Snapshot {
         changes.removed.sort();
         changes.removed.dedup();
         Some(changes)
+    }
+
+    /// How many endpoints are there although their source no longer names them.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// Its shards, in the order of the configuration.

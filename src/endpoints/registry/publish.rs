@@ -47,11 +47,11 @@ impl Registry {
         };
         status_changed |= shards.iter().zip(next.shards.iter()).any(differs) || next.shards.len() != shards.len();
         next.shards = shards;
+        next.held = self.shards.iter().flat_map(Shard::all_held).map(|held| held.content.endpoints.len()).sum();
         self.status_dirty = false;
         self.urgent = false;
         self.published = Arc::new(next);
         self.metrics.published(&self.published, &changed);
-        self.metrics.held(self.shards.iter().flat_map(Shard::all_held).map(|held| held.content.endpoints.len()).sum());
         Some(Published { snapshot: self.published.clone(), changed, status_changed })
     }
 

@@ -219,3 +219,28 @@ fn a_start_without_sources_serves_what_was_kept_and_says_that_it_is_stale() {
     assert!(!snapshot.is_loaded(), "the other cluster is not known");
     assert!(snapshot.knows_absence_of("east/s/zzz/80") && !snapshot.knows_absence_of("west/s/a/80"));
 }
+
+/// The quickest of many publications of one change in a registry with so many pools of ten endpoints.
+fn cost_of_a_change(pools: usize) -> Duration {
+    let mut registry = registry(vec![]);
+    let name = |number: usize| format!("east/s/p{number}/80");
+    let all = (0..pools).map(|number| pool(&name(number), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])).collect();
+    tell(&mut registry, 0, vec![Update::Reset(all)]);
+    let change = |round: u8| {
+        let update = Update::Add(pool(&name(usize::from(round) % pools), &[11, 12, round]));
+        let began = std::time::Instant::now();
+        let published = tell(&mut registry, 0, vec![update]).unwrap();
+        let took = began.elapsed();
+        assert_eq!(published.changed.len(), 1);
+        took
+    };
+    (20..120).map(change).min().unwrap()
+}
+
+#[test]
+fn a_change_costs_the_same_whatever_else_there_is() {
+    let (few, many) = (cost_of_a_change(100), cost_of_a_change(10_000));
+    println!("one change among 1 000 endpoints: {few:?}, among 100 000: {many:?}");
+    // A hundred times as many: whatever grew with them would take far longer than ten times as long.
+    assert!(many < few * 10, "{few:?} {many:?}");
+}
