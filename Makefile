@@ -23,8 +23,8 @@ build: ## build the optimised binary, target/release/tidegate
 	cargo build --release
 
 test: ## install what the tests need (once), then run them all
-	@echo "make test: tests/bed/install.sh installs the real clients and Kafka that the tests speak to"
-	tests/bed/install.sh
+	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
+	tests/bed/install.sh log kube
 	@echo "make test: a minute of random bytes for the decoder and of damage for the spool, then every suite"
 	tests/fuzz/run.sh decoder 30
 	tests/fuzz/run.sh spool 30
@@ -34,6 +34,7 @@ faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
 	tests/bed/install.sh
 	TIDEGATE_FAULT_SEEDS=$(SEEDS) TIDEGATE_FAULT_STATE=$(FAULTS_STATE) cargo test --test faults whatever_happens -- --nocapture
+
 matrix: ## every Redis client, appender and shipper; writes tests/clients/MATRIX.md
 	@echo "make matrix: tests/bed/install.sh matrix installs the clients; the first time takes minutes"
 	tests/bed/install.sh matrix

@@ -3,6 +3,7 @@
 mod log_plane;
 mod log_state;
 mod reload;
+mod traffic;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use log_plane::LogPlane;
 use reload::{Reload, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use traffic::TrafficPlane;
 
 use crate::admin::{AdminServer, DebugDump, Sources, Tails};
 use crate::base::drain::Drain;
@@ -37,6 +39,7 @@ pub struct Running {
     log: Option<LogPlane>,
     reloader: Option<Reloader>,
     configuration: Status,
+    traffic: Option<TrafficPlane>,
     admin: Drain,
     admin_address: Option<SocketAddr>,
     redis_addresses: Vec<ListenAddress>,
@@ -47,7 +50,9 @@ pub struct Running {
 pub fn run(path: &Path) -> anyhow::Result<()> {
     let loaded = config::load(path)?;
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // The log plane has threads of its own; the traffic plane's watches and waiting gateways are served by these.
+    let threads = if loaded.config.discovery.is_some() { 2 } else { 1 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
         let mut running = start(loaded.config.clone()).await?;
@@ -71,6 +76,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         log: None,
         reloader: None,
         configuration: Status::default(),
+        traffic: None,
         admin: admin.clone(),
         admin_address: None,
         redis_addresses: Vec::new(),
@@ -89,10 +95,16 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         }));
         dump = Some(Arc::new(move || state.dump()));
     }
+    let mut pools: Option<DebugDump> = None;
+    if let Some(config) = config.discovery {
+        let (plane, report) = TrafficPlane::start(config, &readiness).await?;
+        running.traffic = Some(plane);
+        pools = Some(report);
+    }
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
         running.admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails };
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails, pools };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));
@@ -144,6 +156,11 @@ impl Running {
         self.admin_address
     }
 
+    /// Where the pull API listens; `None` without the traffic plane.
+    pub fn pools_address(&self) -> Option<SocketAddr> {
+        self.traffic.as_ref().map(TrafficPlane::address)
+    }
+
     /// One line an address, as people paste them.
     pub fn address_lines(&self) -> Vec<String> {
         let redis = self.redis_addresses.iter().map(|address| match address {
@@ -152,14 +169,23 @@ impl Running {
             ListenAddress::Unix(path) => format!("redis  unix:{}", path.display()),
         });
         let admin = self.admin_address.map(|address| format!("admin  http://{address}"));
-        redis.chain(admin).collect()
+        let pools = self.pools_address().map(|address| format!("pools  http://{address}"));
+        redis.chain(pools).chain(admin).collect()
     }
 
     /// Ends everything gracefully: connections first, within their configured time; the admin server answers meanwhile.
     pub async fn stop(self) -> anyhow::Result<()> {
-        if let Some(log) = self.log {
-            log.stop().await;
-        }
+        let traffic = async {
+            if let Some(traffic) = self.traffic {
+                traffic.stop().await;
+            }
+        };
+        let log = async {
+            if let Some(log) = self.log {
+                log.stop().await;
+            }
+        };
+        tokio::join!(traffic, log);
         self.admin.finish(ADMIN_DEADLINE).await.context("the end was forced")
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::dev::DevOptions;
+use crate::show::PoolsOptions;
 use crate::tail::live::read_token;
 use crate::tail::{FieldFilter, Filter, LiveOptions, TailOptions};
 use crate::telemetry::logging::LogFormat;
@@ -76,6 +77,51 @@ pub enum Command {
     /// Look into a spool's directory without changing it, beside a running Tidegate or after one
     #[command(subcommand, after_help = spool::EXAMPLES)]
     Spool(spool::SpoolCommand),
+    /// Show upstream pools as gateways get them: endpoints, how true they are and since when
+    #[command(
+        after_help = "Examples:\n  tidegate pools\n  tidegate pools east/shop/checkout/http --watch --server http://127.0.0.1:8500"
+    )]
+    Pools(PoolsArguments),
+    /// Explain what is wrong with something
+    #[command(subcommand)]
+    Lint(LintCommand),
+}
+
+/// What to explain.
+#[derive(Debug, Subcommand)]
+pub enum LintCommand {
+    /// Why a pool has the endpoints that it has: the service's selector, port names, pods' readiness
+    ///
+    /// Asks the pool's cluster, with the kubeconfig of its source in the configuration file. Exit code 1 where the pool has
+    /// nothing to send requests to.
+    #[command(
+        after_help = "Example:\n  tidegate lint pool east/shop/checkout/http --config /etc/tidegate/tidegate.toml"
+    )]
+    Pool {
+        /// The pool: CLUSTER/NAMESPACE/SERVICE/PORT
+        #[arg(value_name = "ID")]
+        id: String,
+        /// The configuration file with the cluster's source
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// What `pools` is told.
+#[derive(Args, Debug)]
+pub struct PoolsArguments {
+    /// One pool with its endpoints; else a table of all
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Then print each change as it comes, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Where to pull from
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]
+    pub server: String,
+    /// A file with the token to send
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 const TAIL_EXAMPLES: &str = "Examples:
@@ -93,6 +139,9 @@ pub struct DevArguments {
     /// Port of the admin page on 127.0.0.1; 0 is any free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub admin_port: u16,
+    /// Port from which pools are pulled on 127.0.0.1; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub pools_port: u16,
 }
 
 /// What `tail` is told.
@@ -155,7 +204,15 @@ impl From<Format> for LogFormat {
 
 impl From<DevArguments> for DevOptions {
     fn from(arguments: DevArguments) -> Self {
-        Self { redis_port: arguments.redis_port, admin_port: arguments.admin_port }
+        Self { redis_port: arguments.redis_port, admin_port: arguments.admin_port, pools_port: arguments.pools_port }
+    }
+}
+
+// === impl PoolsArguments ===
+
+impl From<PoolsArguments> for PoolsOptions {
+    fn from(arguments: PoolsArguments) -> Self {
+        Self { id: arguments.id, watch: arguments.watch, server: arguments.server, token_file: arguments.token_file }
     }
 }
 

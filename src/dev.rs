@@ -1,4 +1,7 @@
-//! `tidegate dev`: everything on this machine, over a Kafka inside this process. Nothing is kept.
+//! `tidegate dev`: everything on this machine, over a Kafka inside this process, with two back ends as a pool. Nothing is
+//! kept.
+
+mod backends;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -8,6 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
 
 use crate::app::{self, Running};
+use crate::base::drain::Drain;
 use crate::config::{self, Config, ConfigError};
 use crate::intake::config::ListenAddress;
 use crate::tail::{Filter, Follower, KafkaAccess, LiveView, Printer, RunningView, Selection, Start, TailError};
@@ -22,6 +26,8 @@ pub struct DevOptions {
     pub redis_port: u16,
     /// Port of the admin page.
     pub admin_port: u16,
+    /// Port from which pools are pulled.
+    pub pools_port: u16,
 }
 
 /// Why it does not run.
@@ -48,9 +54,14 @@ pub enum DevError {
 pub fn run(options: &DevOptions) -> Result<(), DevError> {
     let cluster = MockCluster::new(1)?;
     let brokers = cluster.bootstrap_servers();
-    let config = configuration(options, &brokers)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let outcome = runtime.block_on(serve(config, &brokers));
+    let outcome = runtime.block_on(async {
+        let drain = Drain::new();
+        let backends = backends::start(&drain).await?;
+        let outcome = serve(configuration(options, &brokers, &backends)?, &brokers).await;
+        drain.request();
+        outcome
+    });
     runtime.shutdown_background();
     outcome
 }
@@ -78,8 +89,10 @@ async fn serve(config: Config, brokers: &str) -> Result<(), DevError> {
     }
 }
 
-fn configuration(options: &DevOptions, brokers: &str) -> Result<Config, ConfigError> {
+fn configuration(options: &DevOptions, brokers: &str, backends: &[SocketAddr]) -> Result<Config, ConfigError> {
     let brokers: Vec<_> = brokers.split(',').map(|broker| format!("{broker:?}")).collect();
+    let backends: Vec<_> =
+        backends.iter().map(|it| format!("{{ address = \"{}\", port = {} }}", it.ip(), it.port())).collect();
     let text = format!(
         "[admin]\n\
          listen = \"127.0.0.1:{}\"\n\
@@ -90,10 +103,17 @@ fn configuration(options: &DevOptions, brokers: &str) -> Result<Config, ConfigEr
          [log.kafka]\n\
          brokers = [{}]\n\
          [[log.route]]\n\
-         key = \"*\"\n",
+         key = \"*\"\n\
+         [discovery]\n\
+         listen = \"127.0.0.1:{}\"\n\
+         [[discovery.pool]]\n\
+         id = \"demo\"\n\
+         endpoints = [{}]\n",
         options.admin_port,
         options.redis_port,
-        brokers.join(", ")
+        brokers.join(", "),
+        options.pools_port,
+        backends.join(", ")
     );
     Ok(config::parse("dev", &text)?.config)
 }
@@ -108,7 +128,7 @@ fn show_records(brokers: &str) -> Result<RunningView, DevError> {
 fn print_addresses(running: &Running, brokers: &str) -> io::Result<()> {
     let mut lines = running.address_lines();
     lines.insert(running.redis_addresses().len(), format!("kafka  {brokers}"));
-    lines.extend(paste_lines(running.redis_addresses(), running.admin_address()));
+    lines.extend(paste_lines(running.redis_addresses(), running.pools_address(), running.admin_address()));
     lines.push("ready".to_owned());
     let mut output = io::stdout().lock();
     writeln!(output, "{}", lines.join("\n"))?;
@@ -116,7 +136,7 @@ fn print_addresses(running: &Running, brokers: &str) -> io::Result<()> {
 }
 
 /// A line to paste for each plane.
-fn paste_lines(redis: &[ListenAddress], admin: Option<SocketAddr>) -> Vec<String> {
+fn paste_lines(redis: &[ListenAddress], pools: Option<SocketAddr>, admin: Option<SocketAddr>) -> Vec<String> {
     let redis = redis.iter().find_map(|address| match address {
         ListenAddress::Tcp(address) => {
             Some(format!("redis-cli -p {} LPUSH app-demo '{{\"msg\":\"hello\"}}'", address.port()))
@@ -124,7 +144,8 @@ fn paste_lines(redis: &[ListenAddress], admin: Option<SocketAddr>) -> Vec<String
         ListenAddress::Tls(_) | ListenAddress::Unix(_) => None,
     });
     let admin = admin.map(|address| format!("curl http://{address}/readyz"));
-    redis.into_iter().chain(admin).collect()
+    let pools = pools.map(|address| format!("curl http://{address}/v1/pools/demo"));
+    redis.into_iter().chain(pools).chain(admin).collect()
 }
 
 #[cfg(test)]
@@ -133,12 +154,14 @@ mod tests {
 
     #[test]
     fn the_line_to_paste_names_the_port_that_listens() {
-        let lines = paste_lines(&[ListenAddress::Tcp("127.0.0.1:4711".parse().unwrap())], None);
+        let lines = paste_lines(&[ListenAddress::Tcp("127.0.0.1:4711".parse().unwrap())], None, None);
         assert_eq!(lines, [r#"redis-cli -p 4711 LPUSH app-demo '{"msg":"hello"}'"#]);
     }
 
     #[test]
     fn the_configuration_made_here_is_good() {
-        assert!(configuration(&DevOptions::default(), "127.0.0.1:1,127.0.0.1:2").is_ok());
+        assert!(
+            configuration(&DevOptions::default(), "127.0.0.1:1,127.0.0.1:2", &["127.0.0.1:3".parse().unwrap()]).is_ok()
+        );
     }
 }

@@ -3,9 +3,10 @@
 //! The data's way, each stage a folder that imports only from those before it (`tests/layering.rs`):
 //!
 //! ```text
-//! log   socket → resp → intake session → record route → delivery → Kafka    (acknowledged back to the reply)
-//!                                                           ↓ ↑
-//!                                                          spool (this machine's disk, for what Kafka does not take in time)
+//! log       socket → resp → intake session → record route → delivery → Kafka    (acknowledged back to the reply)
+//!                                                               ↓ ↑
+//!                                                              spool (this machine's disk, for what Kafka does not take in time)
+//! discover  endpoints: source (kubernetes | file) → registry → Snapshot → discovery: the pull API → gateways
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
@@ -17,12 +18,16 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod dev;
+pub mod discovery;
+pub mod endpoints;
 pub mod intake;
 pub mod letters;
+pub mod lint;
 pub mod net;
 pub mod pods;
 pub mod record;
 pub mod resp;
+pub mod show;
 pub mod spool;
 pub mod tail;
 pub mod telemetry;

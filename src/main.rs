@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidegate::cli::{Cli, Command};
+use tidegate::cli::{Cli, Command, LintCommand};
 use tidegate::config::{self, Config, ConfigError, Loaded};
 use tidegate::tail::{self, KafkaAccess};
 use tidegate::telemetry::logging::{self, LoggingError};
-use tidegate::{app, dev, letters};
+use tidegate::{app, dev, letters, lint, show};
 
 /// librdkafka allocates and frees once a record; jemalloc takes a third less for it than the C library's allocator, whose
 /// cache for a thread holds few of a batch's many. Its symbols are malloc's own here, so that C code uses it as well.
@@ -65,6 +65,8 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             Ok(letters::run(&kafka, &options, action)?)
         }
         Command::Spool(command) => command.run(),
+        Command::Pools(arguments) => Ok(show::run(&arguments.into())?),
+        Command::Lint(LintCommand::Pool { id, config }) => Ok(lint::run(&id, config::load(&config)?.config)?),
     }
 }
 

@@ -64,6 +64,33 @@ fn the_effective_configuration_is_one_that_means_the_same() {
 }
 
 #[test]
+fn the_effective_configuration_of_the_traffic_plane_means_the_same() {
+    let text = r#"[discovery]
+zone = "a"
+hold = { max_drop_percent = 10 }
+[[discovery.source]]
+kind = "kubernetes"
+cluster = "east"
+namespaces = ["shop"]
+[[discovery.source]]
+kind = "file"
+path = "vms.toml"
+[[discovery.pool]]
+id = "checkout"
+members = [{ pool = "east/shop/checkout/http" }, { pool = "vm/checkout", share = 30, priority = 1 }]
+[[discovery.pool]]
+id = "fixed"
+endpoints = [{ address = "10.0.0.1", port = 80, zone = "b" }]
+"#;
+    let Loaded { config, effective, .. } = parse(text).unwrap();
+    assert_eq!(parse(&effective).unwrap().effective, effective);
+    let traffic = config.discovery.unwrap();
+    assert_eq!(traffic.endpoints.joins[0].members[0].share, 100);
+    assert!(traffic.api.anonymous_reads && traffic.api.listen.ip().is_loopback(), "{effective}");
+    assert_eq!(traffic.endpoints.hold.max_age.as_secs(), 600);
+}
+
+#[test]
 fn secrets_come_from_files_and_are_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {

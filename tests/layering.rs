@@ -13,8 +13,8 @@ const LAYERS: [&[&str]; 9] = [
     &["spool", "endpoints", "pods"],
     &["delivery", "intake", "discovery", "upstream", "control"],
     &["gateway", "admin", "tail"],
-    &["config", "letters"],
-    &["app"],
+    &["config", "letters", "show"],
+    &["app", "lint"],
     &["dev"],
 ];
 /// On top of all: the command line and the entry points.

@@ -7,6 +7,7 @@
 //! | `/metrics` | Prometheus' text | yes |
 //! | `/v1/tail` | records as they are taken in, over a WebSocket ([`tail`]) | with a token |
 //! | `/debug/log` | the log plane's state as JSON | with a token |
+//! | `/debug/pools` | the traffic plane's sources, pools and gateways as JSON | with a token |
 //! | `/` | a page that shows it | with a token |
 //!
 //! Without tokens, what is not open is for peers on loopback ([`access`]).

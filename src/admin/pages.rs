@@ -1,6 +1,5 @@
 //! What the admin server answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use super::access::{Access, Refusal};
 use super::tail::{self, Tails};
 use crate::base::readiness::Readiness;
+use crate::net::http::Peer;
 use crate::telemetry::metrics::Metrics;
 
 /// A stage's state as JSON, made anew at each call. Called on the admin server's task: it must not block.
@@ -30,11 +30,9 @@ pub struct Sources {
     pub log: Option<DebugDump>,
     /// Records to follow live; `None` where the log plane does not run.
     pub tails: Option<Tails>,
+    /// The traffic plane's state; `None` where it does not run.
+    pub pools: Option<DebugDump>,
 }
-
-/// The peer of a connection, put into each of its requests.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 const PAGE: &str = include_str!("page.html");
 /// The page holds all that it needs, and nothing else may run in it.
@@ -45,6 +43,7 @@ pub(super) fn router(sources: Sources, access: Access) -> Router {
         .route("/", get(|| async { ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE)) }))
         .route("/debug/log", get(debug_log))
         .route("/v1/tail", get(tail::tail))
+        .route("/debug/pools", get(debug_pools))
         .route_layer(middleware::from_fn_with_state(Arc::new(access), guard));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -108,5 +107,12 @@ async fn debug_log(State(sources): State<Sources>) -> Response {
     match sources.log {
         Some(dump) => Json(dump()).into_response(),
         None => (StatusCode::NOT_FOUND, "the log plane does not run here\n").into_response(),
+    }
+}
+
+async fn debug_pools(State(sources): State<Sources>) -> Response {
+    match sources.pools {
+        Some(dump) => Json(dump()).into_response(),
+        None => (StatusCode::NOT_FOUND, "the traffic plane does not run here\n").into_response(),
     }
 }

@@ -1,33 +1,16 @@
-//! The listener: bounded connections, each bounded in time.
+//! The admin server: its listener and who may read.
 
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
-
-use axum::Router;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::access::Access;
 use super::config::AdminConfig;
-use super::pages::{self, Peer, Sources};
+use super::pages::{self, Sources};
 use crate::base::drain::Drain;
+use crate::net::http::{HttpListener, Limits};
 
-/// Enough for probes, scrapes and a few open pages; what comes above waits to be accepted.
-const MAX_CONNECTIONS: usize = 64;
-/// For one request's head, and for an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection ends after this, so that one that reads nothing does not hold its place for ever.
-const LIFETIME: Duration = Duration::from_secs(300);
-/// For the answer that is being sent when a connection is asked to end.
-const GRACE: Duration = Duration::from_secs(2);
+/// Connections are enough for probes, scrapes and a few open pages.
+const LIMITS: Limits = Limits { connections: 64, lifetime: Duration::from_secs(300) };
 
 /// Why the admin server does not run. Another process holds the port, or the address is not this machine's.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +25,7 @@ pub struct AdminError {
 /// A server that is bound and does not answer yet.
 #[derive(Debug)]
 pub struct AdminServer {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: HttpListener,
     access: Access,
 }
 
@@ -52,80 +34,31 @@ pub struct AdminServer {
 impl AdminServer {
     /// Binds the address of the configuration.
     pub async fn bind(config: AdminConfig) -> Result<Self, AdminError> {
-        let failed = |cause| AdminError { address: config.listen, cause };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, access: Access::new(config.tokens) })
+        let listener = HttpListener::bind(config.listen).await;
+        let listener = listener.map_err(|cause| AdminError { address: config.listen, cause })?;
+        Ok(Self { listener, access: Access::new(config.tokens) })
     }
 
     /// Where it listens, the port chosen by the system filled in.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Answers until the drain is requested, then lets open connections finish their answer.
     pub async fn serve(self, sources: Sources, drain: Drain) {
-        let _guard = drain.guard("admin listener");
         let router = pages::router(sources, self.access);
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accept = async {
-                // The semaphore is never closed, so that a permit comes sooner or later.
-                let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                (self.listener.accept().await, permit)
-            };
-            let (accepted, permit) = tokio::select! {
-                accepted = accept => accepted,
-                () = drain.requested() => return,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let guard = drain.guard("admin connection");
-                    let connection = serve_connection(stream, peer, router.clone(), drain.clone());
-                    tokio::spawn(async move {
-                        connection.await;
-                        drop((permit, guard));
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, say: trying again at once would only heat the processor.
-                    tracing::warn!(%error, "admin: cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+        self.listener.serve(router, LIMITS, "admin", drain).await;
     }
-}
-
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, drain: Drain) {
-    let service = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        service.call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    tokio::select! {
-        // A peer that goes away or talks nonsense is its own affair.
-        _ = connection.as_mut() => return,
-        () = drain.requested() => {}
-        () = tokio::time::sleep(LIFETIME) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(GRACE, connection).await;
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::super::config::Token;
     use super::*;
@@ -145,8 +78,13 @@ mod tests {
         let server = AdminServer::bind(config).await.unwrap();
         let (address, readiness, drain) = (server.address(), Readiness::new(), Drain::new());
         let log: super::super::DebugDump = Arc::new(|| json!({ "routes": [{ "key": "app-*", "received_total": 7 }] }));
-        let sources =
-            Sources { readiness: readiness.clone(), metrics: Metrics::detached(), log: Some(log), tails: None };
+        let sources = Sources {
+            readiness: readiness.clone(),
+            metrics: Metrics::detached(),
+            log: Some(log),
+            tails: None,
+            pools: None,
+        };
         tokio::spawn(server.serve(sources, drain.clone()));
         Running { address, readiness, drain }
     }
@@ -198,6 +136,7 @@ mod tests {
         let running = start(&[]).await;
         assert!(get(running.address, "/debug/log", "").await.contains(r#""received_total":7"#));
         assert!(get(running.address, "/", "").await.contains("<title>Tidegate</title>"));
+        assert!(get(running.address, "/debug/pools", "").await.starts_with("HTTP/1.1 404 "), "it does not run here");
         assert!(get(running.address, "/nothing", "").await.starts_with("HTTP/1.1 404 "));
     }
 

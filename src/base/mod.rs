@@ -1,5 +1,6 @@
-//! What every stage may use: the byte budget, drain, readiness, units.
+//! What every stage may use: waiting after failures, the byte budget, drain, readiness, units.
 
+pub mod backoff;
 pub mod budget;
 pub mod drain;
 pub mod readiness;

@@ -9,6 +9,9 @@
 mod admin;
 mod changes;
 mod cluster;
+mod discovery;
+mod discovery_source;
+mod discovery_tokens;
 mod enrich;
 mod files;
 mod join;
@@ -29,6 +32,8 @@ use toml::de::DeTable;
 
 use crate::admin::config::AdminConfig;
 use crate::delivery::config::KafkaConfig;
+use crate::discovery::config::DiscoveryConfig;
+use crate::endpoints::config::EndpointsConfig;
 use crate::intake::config::IntakeConfig;
 use crate::pods::config::PodsConfig;
 use crate::record::config::RouteConfig;
@@ -47,6 +52,17 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// `[log]`: the log plane.
     pub log: Option<LogConfig>,
+    /// `[discovery]`: the traffic plane.
+    pub discovery: Option<TrafficConfig>,
+}
+
+/// The traffic plane: `[discovery]` and its sub-sections, by stage.
+#[derive(Clone, Debug)]
+pub struct TrafficConfig {
+    /// Sources, joined pools, guards.
+    pub endpoints: EndpointsConfig,
+    /// The pull API.
+    pub api: DiscoveryConfig,
 }
 
 /// The log plane: `[log]` and its sub-sections, by stage.
@@ -143,19 +159,20 @@ fn read(report: &Report<'_>, text: &str) -> Config {
     }
     if !errors.is_empty() {
         // What follows a syntax error may be read wrongly: its other problems would mislead.
-        return Config { admin: None, log: None };
+        return Config { admin: None, log: None, discovery: None };
     }
     let mut section = Section::root(report, root.get_ref());
-    for plane in ["discovery", "gateway", "control"] {
+    for plane in ["gateway", "control"] {
         section.later(plane);
     }
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
-    if admin.is_none() && log.is_none() {
-        section.problem("log", "missing: nothing would run; add a [log] section, or an [admin] section");
+    let discovery = section.table("discovery").map(discovery::read);
+    if admin.is_none() && log.is_none() && discovery.is_none() {
+        section.problem("log", "missing: nothing would run; add a [log], [discovery] or [admin] section");
     }
     section.finish();
-    Config { admin, log }
+    Config { admin, log, discovery }
 }
 
 fn conclude(report: Report<'_>, config: Config) -> Result<Loaded, ConfigError> {

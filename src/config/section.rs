@@ -253,6 +253,16 @@ impl<'a> Section<'a> {
 
     /// The sub-sections `[[path.key]]`; none where the key is absent.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Section<'a>> {
+        let header = format!("[[{}]]", self.path_of(key));
+        let mut sections = self.inline_tables(key);
+        for section in &mut sections {
+            section.place = Some(self.report.open(header.clone()));
+        }
+        sections
+    }
+
+    /// The tables of a list that the caller shows as one value.
+    pub(super) fn inline_tables(&mut self, key: &'static str) -> Vec<Section<'a>> {
         let path = self.path_of(key);
         let array = match self.value(key) {
             None => return Vec::new(),
@@ -266,11 +276,7 @@ impl<'a> Section<'a> {
         for (index, value) in array.iter().enumerate() {
             let item_path = format!("{path}[{index}]");
             match value.get_ref() {
-                DeValue::Table(table) => {
-                    let mut section = self.child(table, item_path, value.span().start);
-                    section.place = Some(self.report.open(format!("[[{path}]]")));
-                    sections.push(section);
-                }
+                DeValue::Table(table) => sections.push(self.child(table, item_path, value.span().start)),
                 other => {
                     self.report.problem(value.span().start, item_path, format!("must be a table, not {}", kind(other)))
                 }

@@ -1,5 +1,6 @@
-//! Sockets: listening, accepting, TLS, and the streams that workers read.
+//! Sockets: listening, accepting, TLS, the streams that workers read, and HTTP.
 
+pub mod http;
 pub mod listener;
 pub mod stream;
 pub mod tls;

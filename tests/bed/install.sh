@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Installs the real components that the test suites run against: Kafka, redis-server, kcat and the client drivers; with
-# the argument `matrix` also those that only the whole client matrix needs.
+# Installs the real components that the test suites run against.
+#
+#   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
+#                         matrix: these, and what only the whole client matrix needs
+#                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
 # Everything lives in ${XDG_CACHE_HOME:-~/.cache}/tidegate-testbed, one directory per component, named after a hash of
@@ -16,26 +19,36 @@ mkdir -p "$cache"
 say() { echo "test bed: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+sets=("$@")
+[ $# -gt 0 ] || sets=(log)
+[[ " ${sets[*]} " != *" matrix "* ]] || sets+=(log)
+wanted() { [[ " ${sets[*]} " == *" $1 "* ]]; }
+
 # Program and the Debian package that brings it. Go is absent: Debian's is too old for go-redis.
-programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
+log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
-# Those of the whole client matrix.
-if [ "${1:-}" = matrix ]; then
-  programs+=(php:php-cli ruby:ruby gcc:gcc)
-  matrix=(/usr/lib/php/*/redis.so:php-redis /usr/share/php/Predis/autoload.php:php-predis
-    /usr/share/php/Monolog/autoload.php:php-monolog /usr/share/rubygems-integration/all/specifications/redis-*:ruby-redis
-    /usr/include/hiredis/hiredis.h:libhiredis-dev)
-fi
+kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
+matrix_programs=(php:php-cli ruby:ruby gcc:gcc)
+# What is no program is looked for by its file.
+matrix_files=(/usr/lib/php/*/redis.so:php-redis /usr/share/php/Predis/autoload.php:php-predis
+  /usr/share/php/Monolog/autoload.php:php-monolog /usr/share/rubygems-integration/all/specifications/redis-*:ruby-redis
+  /usr/include/hiredis/hiredis.h:libhiredis-dev)
 
 missing_packages() {
-  local entry
+  local entry programs=()
+  if wanted log; then programs+=("${log_programs[@]}"); fi
+  if wanted kube; then programs+=("${kube_programs[@]}"); fi
+  if wanted matrix; then programs+=("${matrix_programs[@]}"); fi
   for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
   done
-  for entry in "${matrix[@]+"${matrix[@]}"}"; do
-    compgen -G "${entry%%:*}" >/dev/null || echo "${entry#*:}"
-  done
+  if wanted matrix; then
+    for entry in "${matrix_files[@]}"; do
+      compgen -G "${entry%%:*}" >/dev/null || echo "${entry#*:}"
+    done
+  fi
+  wanted log || return 0
   # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
   if [ -x /usr/bin/python3 ]; then
     [ -d /usr/lib/python3/dist-packages/redis ] || echo python3-redis
@@ -118,6 +131,8 @@ make_node() {
   cd "$1" && npm ci --ignore-scripts --no-audit --no-fund
 }
 
+make_kube() { "$bed/../kube/build.sh" "$1"; }
+
 make_c() { gcc -O1 -Wall -o "$1/calls" "$clients/c/calls.c" -lhiredis; }
 
 make_rust() {
@@ -142,17 +157,24 @@ if [ "${1:-}" = make ]; then
   exit
 fi
 
+for set in "${sets[@]}"; do
+  case $set in log | matrix | kube) ;; *) die "there is no set $set: name log, matrix or kube" ;; esac
+done
 debian_packages
-component kafka java "$bed/kafka/"{pom.xml,log4j2.properties,kafka.sh}
-component python /usr/bin/python3 "$clients/python/requirements.txt"
-component go go "$clients/go/"{go.mod,go.sum,main.go,calls/main.go}
-component java java "$clients/java/"{pom.xml,Driver.java}
-component node node "$clients/node/"{package.json,package-lock.json,driver.js,calls.js}
-
-if [ "${1:-}" = matrix ]; then
+if wanted log; then
+  component kafka java "$bed/kafka/"{pom.xml,log4j2.properties,kafka.sh}
+  component python /usr/bin/python3 "$clients/python/requirements.txt"
+  component go go "$clients/go/"{go.mod,go.sum,main.go,calls/main.go}
+  component java java "$clients/java/"{pom.xml,Driver.java}
+  component node node "$clients/node/"{package.json,package-lock.json,driver.js,calls.js}
+fi
+if wanted matrix; then
   component c gcc "$clients/c/calls.c"
   component rust cargo "$clients/rust/"{Cargo.toml,Cargo.lock,build.rs,src/main.rs}
   for library in jedis redisson spring logback log4j2; do
     component "$library" java "$clients/java/calls/"{Matrix.java,"$library/pom.xml","$library/Calls.java"}
   done
+fi
+if wanted kube; then
+  component kube go "$bed/../kube/"{build.sh,controlplane/go.mod,controlplane/go.sum,controlplane/main.go,kwok/go.mod,kwok/go.sum}
 fi

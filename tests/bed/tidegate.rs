@@ -69,6 +69,13 @@ impl Tidegate {
         self.process = launch(self.directory.path(), &self.environment);
     }
 
+    /// Starts the program with these arguments beside this one, in its directory: for commands that go on.
+    pub fn beside(&self, args: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(args);
+        Process::start(&command, self.directory.path(), args.first().unwrap_or(&"tidegate"))
+    }
+
     /// Runs the program with these arguments to its end: for `check-config` and refused configurations.
     pub fn run_to_end(args: &[&str]) -> std::process::Output {
         let directory = WorkDir::new("tidegate");

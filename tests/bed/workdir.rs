@@ -41,7 +41,7 @@ impl WorkDir {
     }
 
     /// From now on any failing test prints the logs of this directory as well.
-    pub(super) fn share(&self) {
+    pub fn share(&self) {
         SHARED.lock().expect("not poisoned").push(self.0.clone());
     }
 }

@@ -44,6 +44,17 @@ fn the_printed_lines_work_as_pasted_and_the_live_view_shows_the_record() {
     wait_until(SOON, "the second record", || lines(&dev).iter().any(|line| line.ends_with(" line two")));
     wait_until(SOON, "readiness", || http::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200));
 
+    let pools: SocketAddr = line(&printed, "pools  http://").parse().unwrap();
+    assert!(printed.contains(&format!("curl http://{pools}/v1/pools/demo")), "{printed:?}");
+    let demo: serde_json::Value = serde_json::from_slice(&http::get(pools, "/v1/pools/demo").unwrap().body).unwrap();
+    let endpoints = demo["endpoints"].as_array().unwrap();
+    assert_eq!(endpoints.len(), 2, "{demo}");
+    for endpoint in endpoints {
+        let address = format!("{}:{}", endpoint["address"].as_str().unwrap(), endpoint["port"]);
+        let answer = http::get(address.parse().unwrap(), "/").unwrap();
+        assert!(answer.text().starts_with("back end "), "{}", answer.text());
+    }
+
     let begun = Instant::now();
     dev.signal("INT");
     let status = dev.wait(SOON);

@@ -1,0 +1,68 @@
+//! The traffic plane, from its sources to the gateways that pull.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::DebugDump;
+use crate::base::drain::Drain;
+use crate::base::readiness::Readiness;
+use crate::config::TrafficConfig;
+use crate::discovery::Discovery;
+use crate::endpoints::Endpoints;
+
+/// How long waiting gateways have for their last answer, and the registry to write its file.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked whether every source has told its pools.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The running plane.
+pub(super) struct TrafficPlane {
+    address: SocketAddr,
+    // Its sources end when it is dropped.
+    endpoints: Endpoints,
+    drain: Drain,
+}
+
+// === impl TrafficPlane ===
+
+impl TrafficPlane {
+    /// Starts everything and gives what `/debug/pools` shows.
+    pub(super) async fn start(config: TrafficConfig, readiness: &Readiness) -> anyhow::Result<(Self, DebugDump)> {
+        let drain = Drain::new();
+        let discovery = Discovery::bind(config.api).await?;
+        let address = discovery.address();
+        let endpoints = Endpoints::start(config.endpoints, discovery.listener(), &drain)?;
+        let snapshot = endpoints.snapshot();
+        let gate = readiness.gate("discovery", "the first pools of every source");
+        tokio::spawn({
+            let (snapshot, drain) = (snapshot.clone(), drain.clone());
+            async move {
+                let mut looks = tokio::time::interval(LOOK);
+                // Not closed again when a source goes away later: what is known is served, and said to be stale.
+                while !snapshot.load().is_loaded() {
+                    tokio::select! {
+                        _ = looks.tick() => {}
+                        () = drain.requested() => break,
+                    }
+                }
+                drop(gate);
+            }
+        });
+        let report = discovery.serve(snapshot, drain.clone());
+        Ok((Self { address, endpoints, drain }, Arc::new(report)))
+    }
+
+    /// Where the pull API listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers everybody who waits, and ends.
+    pub(super) async fn stop(self) {
+        if let Err(error) = self.drain.finish(DEADLINE).await {
+            tracing::warn!(%error, "the traffic plane's end was forced");
+        }
+        drop(self.endpoints);
+    }
+}

@@ -1,0 +1,85 @@
+//! Answers and their headers.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use serde_json::json;
+
+use super::iso;
+use super::query::Index;
+use super::truth::Truth;
+use crate::endpoints::pool::Rendering;
+
+const INDEX: HeaderName = HeaderName::from_static("tidegate-index");
+const STATE: HeaderName = HeaderName::from_static("tidegate-state");
+const SYNCED_AT: HeaderName = HeaderName::from_static("tidegate-synced-at");
+/// Seconds until a source that has not told its pools yet is worth another look.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What every answer made from a snapshot says of it.
+#[derive(Clone, Debug)]
+pub(super) struct Stamp {
+    pub(super) index: Index,
+    pub(super) truth: Truth,
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        // All of it is ASCII: ids of this process, numbers and a time.
+        let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
+        headers.insert(INDEX, text(self.index.to_string()));
+        headers.insert(STATE, HeaderValue::from_static(self.truth.state.name()));
+        if let Some(at) = self.truth.synced_at {
+            headers.insert(SYNCED_AT, text(iso(at)));
+        }
+        headers
+    }
+
+    /// A body with its tag.
+    pub(super) fn body(&self, rendering: Rendering, content_type: &'static str) -> Response {
+        let mut headers = self.headers();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        insert_etag(&mut headers, &rendering.etag);
+        (StatusCode::OK, headers, rendering.body).into_response()
+    }
+
+    /// The client has what there is.
+    pub(super) fn not_modified(&self, etag: Option<&str>) -> Response {
+        let mut headers = self.headers();
+        if let Some(etag) = etag {
+            insert_etag(&mut headers, etag);
+        }
+        (StatusCode::NOT_MODIFIED, headers).into_response()
+    }
+
+    /// An error that this snapshot is the reason of.
+    pub(super) fn error(&self, status: StatusCode, text: &str) -> Response {
+        (status, self.headers(), Json(json!({ "error": text }))).into_response()
+    }
+
+    /// Sources have not told their pools yet.
+    pub(super) fn unsynced(&self, waiting_for: &[&str]) -> Response {
+        let text = format!("not in step yet with {}: ask again", waiting_for.join(", "));
+        let mut response = self.error(StatusCode::SERVICE_UNAVAILABLE, &text);
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS);
+        response
+    }
+}
+
+fn insert_etag(headers: &mut HeaderMap, etag: &str) {
+    if let Ok(value) = HeaderValue::from_str(etag) {
+        headers.insert(header::ETAG, value);
+    }
+}
+
+/// An error that has nothing to do with any snapshot.
+pub(super) fn error(status: StatusCode, text: &str) -> Response {
+    let mut response = (status, Json(json!({ "error": text }))).into_response();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS);
+    }
+    response
+}

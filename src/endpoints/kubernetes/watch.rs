@@ -1,0 +1,357 @@
+//! Following one kind of object of an API server: a list, then a watch, for ever.
+//!
+//! ```text
+//! connect ──▶ list ──▶ watch from the list's version ──▶ watch from the last version seen ──▶ …
+//!    ▲         │ failed        │ failed: connect anew, watch on           │ 410: the version is forgotten
+//!    └─────────┴───────────────┴──────────────────────────────────────────┘ list again
+//! ```
+//!
+//! A list reaches the receiver whole or not at all. The API server is asked to stream it as a watch's initial events,
+//! which spares its memory; one that does not know how is asked page by page.
+//!
+//! Every watch ends after [`WATCH_SECONDS`] at the server's side and is begun anew from where it ended. So a connection
+//! on which nothing comes for longer than that is known to be half open, and a frozen API server is noticed, within a
+//! minute; on a healthy one each beginning confirms that what was told is still true.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::{AsyncBufRead, AsyncBufReadExt};
+use hyper::Request;
+use kube::Client;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::object::{List, Metadata, WatchLine};
+use crate::base::backoff::{Backoff, random};
+
+/// How long the API server is to keep a watch.
+const WATCH_SECONDS: u64 = 40;
+/// A watch that is silent for so long, although the server should have ended it, is half open.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 5);
+/// For an answer's head, and for one page of a list.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Objects a page.
+const PAGE: u32 = 500;
+/// The longest line of a watch. etcd takes no object beyond 1.5 MiB.
+const MAX_LINE: usize = 8 << 20;
+/// A watch that lasted so long was a success: the next failure is a first one.
+const LASTED: Duration = Duration::from_secs(10);
+/// How soon to look again for a kind of object that the API server does not know.
+const ABSENT: Duration = Duration::from_secs(20);
+
+/// What is told of the followed objects.
+#[derive(Debug)]
+pub(super) enum Heard<T> {
+    /// These and no others.
+    Listed(Vec<T>),
+    /// New or changed.
+    Changed(T),
+    /// Gone; as it was last.
+    Deleted(T),
+    /// Nothing new, and what was told is true as of now.
+    Contact,
+    /// The API server does not know this kind of object, or does not let us see it, and why.
+    Absent(String),
+    /// What was told may be outdated, and why.
+    Lost(String),
+}
+
+/// Has what every object has.
+pub(super) trait Object: DeserializeOwned + Send + 'static {
+    fn metadata(&self) -> &Metadata;
+}
+
+/// Why a list or a watch ended.
+#[derive(Debug)]
+enum End {
+    /// At its time.
+    Closed,
+    /// The version is forgotten: list again.
+    Gone,
+    /// The server cannot stream a list.
+    CannotStream,
+    /// The kind of object is not known, or not for us.
+    Absent(String),
+    /// Nobody listens any more.
+    Deaf,
+    /// Anything else, which may go away.
+    Failed(String),
+}
+
+/// One kind of object to follow.
+pub(super) struct Follower<T> {
+    /// Of the collection, as `/apis/GROUP/VERSION/PLURAL`.
+    pub(super) path: String,
+    pub(super) heard: mpsc::Sender<Heard<T>>,
+}
+
+/// Where the next watch begins: after a list or an event of this version.
+type Version = Option<String>;
+
+// === impl Follower ===
+
+impl<T: Object> Follower<T> {
+    /// Follows until nobody listens. `connect` makes a client from what is configured, read anew each time, so that
+    /// rotated certificates and tokens are found.
+    pub(super) async fn run<F: Future<Output = Result<Client, String>>>(self, connect: impl Fn() -> F) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut version: Version = None;
+        let mut can_stream = true;
+        loop {
+            let began = Instant::now();
+            let end = match connect().await {
+                Ok(client) => self.follow(&client, &mut version, can_stream).await,
+                Err(why) => End::Failed(why),
+            };
+            if began.elapsed() >= LASTED {
+                backoff.reset();
+            }
+            let (told, wait) = match end {
+                End::Deaf => return,
+                End::CannotStream => {
+                    can_stream = false;
+                    continue;
+                }
+                End::Closed => (None, backoff.next(random())),
+                End::Gone => {
+                    version = None;
+                    (
+                        Some(Heard::Lost("the API server no longer has the version that was watched".to_owned())),
+                        backoff.next(random()),
+                    )
+                }
+                End::Absent(why) => {
+                    version = None;
+                    (Some(Heard::Absent(why)), ABSENT)
+                }
+                End::Failed(why) => (Some(Heard::Lost(why)), backoff.next(random())),
+            };
+            if let Some(told) = told
+                && self.heard.send(told).await.is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Lists if there is no version to watch from, then watches until something is wrong.
+    async fn follow(&self, client: &Client, version: &mut Version, can_stream: bool) -> End {
+        let listed = match version {
+            Some(_) => Ok(()),
+            None if can_stream => match self.watch(client, version).await {
+                // The streamed list is a watch already, which ended at its time.
+                End::Closed if version.is_some() => Ok(()),
+                End::Closed => Err(End::Failed("the list ended before it was complete".to_owned())),
+                end => Err(end),
+            },
+            None => self.list(client, version).await,
+        };
+        if let Err(end) = listed {
+            return end;
+        }
+        loop {
+            let began = Instant::now();
+            match self.watch(client, version).await {
+                // A server or something before it that ends every watch at once must not be asked in a tight loop.
+                End::Closed if began.elapsed() > Duration::from_secs(1) => {}
+                end => return end,
+            }
+        }
+    }
+
+    async fn list(&self, client: &Client, version: &mut Version) -> Result<(), End> {
+        let mut objects = Vec::new();
+        let mut next = String::new();
+        loop {
+            let path = format!("{}?limit={PAGE}{next}", self.path);
+            let page = tokio::time::timeout(ANSWER, client.request_text(get(&path)?));
+            let page = page.await.map_err(|_| End::Failed(format!("no list within {ANSWER:?}")))?;
+            let page = page.map_err(|error| End::of(error, false))?;
+            let page: List<T> = serde_json::from_str(&page).map_err(|e| End::Failed(format!("list: {e}")))?;
+            objects.extend(page.items);
+            if page.metadata.next.is_empty() {
+                *version = Some(page.metadata.resource_version);
+                return self.tell(Heard::Listed(objects)).await;
+            }
+            next = format!("&continue={}", percent_encode(&page.metadata.next));
+        }
+    }
+
+    /// One watch. Without a version it begins with a streamed list.
+    async fn watch(&self, client: &Client, version: &mut Version) -> End {
+        match self.watch_lines(client, version).await {
+            Ok(()) => End::Closed,
+            Err(end) => end,
+        }
+    }
+
+    async fn watch_lines(&self, client: &Client, version: &mut Version) -> Result<(), End> {
+        let mut initial = version.is_none().then(Vec::new);
+        let from = match version {
+            Some(version) => format!("&resourceVersion={version}"),
+            None => "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
+        };
+        let path = format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}{from}", self.path);
+        let lines = tokio::time::timeout(ANSWER, client.request_stream(get(&path)?));
+        let lines = lines.await.map_err(|_| End::Failed(format!("no answer to a watch within {ANSWER:?}")))?;
+        let mut lines = pin!(lines.map_err(|error| End::of(error, initial.is_some()))?);
+        if initial.is_none() {
+            self.tell(Heard::Contact).await?;
+        }
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = tokio::time::timeout(SILENCE, read_line(lines.as_mut(), &mut line)).await;
+            match read {
+                Err(_) => return Err(End::Failed(format!("nothing came for {SILENCE:?}: the watch is half open"))),
+                Ok(Err(error)) => return Err(End::Failed(format!("the watch broke off: {error}"))),
+                Ok(Ok(false)) => return Ok(()),
+                Ok(Ok(true)) => {}
+            }
+            match serde_json::from_slice(&line).map_err(|error| End::Failed(format!("a watch's line: {error}")))? {
+                WatchLine::Error(status) => {
+                    return Err(End::of_status(status.code, &status.message, initial.is_some()));
+                }
+                WatchLine::Bookmark(bookmark) => {
+                    let metadata = bookmark.metadata;
+                    match initial.take() {
+                        Some(objects) if metadata.annotations => self.tell(Heard::Listed(objects)).await?,
+                        Some(objects) => {
+                            initial = Some(objects);
+                            continue;
+                        }
+                        None => self.tell(Heard::Contact).await?,
+                    }
+                    *version = Some(metadata.resource_version);
+                }
+                WatchLine::Added(object) | WatchLine::Modified(object) => match &mut initial {
+                    Some(objects) => objects.push(object),
+                    None => {
+                        *version = Some(object.metadata().resource_version.clone());
+                        self.tell(Heard::Changed(object)).await?;
+                    }
+                },
+                WatchLine::Deleted(object) => match &mut initial {
+                    Some(objects) => objects.retain(|it: &T| !same_object(it.metadata(), object.metadata())),
+                    None => {
+                        *version = Some(object.metadata().resource_version.clone());
+                        self.tell(Heard::Deleted(object)).await?;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn tell(&self, heard: Heard<T>) -> Result<(), End> {
+        self.heard.send(heard).await.map_err(|_| End::Deaf)
+    }
+}
+
+fn same_object(one: &Metadata, other: &Metadata) -> bool {
+    one.name == other.name && one.namespace == other.namespace
+}
+
+fn get(path: &str) -> Result<Request<Vec<u8>>, End> {
+    Request::get(path).body(Vec::new()).map_err(|error| End::Failed(format!("{path}: {error}")))
+}
+
+/// A continue token is base64 already; only these would be misread in a query.
+fn percent_encode(token: &str) -> String {
+    token.replace('%', "%25").replace('+', "%2B").replace('=', "%3D").replace('/', "%2F").replace('&', "%26")
+}
+
+/// Reads one line without its end; false at the end of the stream, where half a line is nothing.
+async fn read_line(mut lines: std::pin::Pin<&mut impl AsyncBufRead>, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    loop {
+        let chunk = lines.fill_buf().await?;
+        if chunk.is_empty() {
+            return Ok(false);
+        }
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let taken = end.unwrap_or(chunk.len());
+        line.extend_from_slice(chunk.get(..taken).unwrap_or_default());
+        lines.consume_unpin(taken + usize::from(end.is_some()));
+        if line.len() > MAX_LINE {
+            return Err(std::io::Error::other(format!("a line of more than {MAX_LINE} bytes")));
+        }
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}
+
+// === impl End ===
+
+impl End {
+    fn of(error: kube::Error, streaming: bool) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(status.code, &status.message, streaming),
+            error => Self::Failed(flat(&error)),
+        }
+    }
+
+    fn of_status(code: u16, message: &str, streaming: bool) -> Self {
+        match code {
+            // The initial events are refused as an invalid field where they are not known.
+            400 | 422 if streaming => Self::CannotStream,
+            403 | 404 => Self::Absent(format!("the API server says {code}: {message}")),
+            410 => Self::Gone,
+            _ => Self::Failed(format!("the API server says {code}: {message}")),
+        }
+    }
+}
+
+/// An error with its causes, each said once.
+pub(crate) fn flat(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_breaks_off_is_no_line() {
+        let mut text: &[u8] = b"one\ntwo\nthr";
+        let mut found = Vec::new();
+        let mut line = Vec::new();
+        while read_line(pin!(&mut text), &mut line).await.unwrap() {
+            found.push(String::from_utf8(std::mem::take(&mut line)).unwrap());
+        }
+        assert_eq!(found, ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_an_error_and_not_endless_memory() {
+        let endless = vec![b'x'; MAX_LINE + 1];
+        let mut text: &[u8] = &endless;
+        assert!(read_line(pin!(&mut text), &mut Vec::new()).await.is_err());
+    }
+
+    #[test]
+    fn what_the_api_server_says_decides_what_comes_next() {
+        assert!(matches!(End::of_status(410, "", false), End::Gone));
+        assert!(matches!(End::of_status(404, "", false), End::Absent(_)));
+        assert!(matches!(End::of_status(403, "", true), End::Absent(_)));
+        assert!(matches!(End::of_status(422, "sendInitialEvents is forbidden", true), End::CannotStream));
+        assert!(matches!(End::of_status(422, "", false), End::Failed(_)));
+        assert!(matches!(End::of_status(429, "", true), End::Failed(_)));
+    }
+
+    #[test]
+    fn a_continue_token_survives_the_query() {
+        assert_eq!(percent_encode("eyJ2IjoibWV0YS=="), "eyJ2IjoibWV0YS%3D%3D");
+        assert_eq!(percent_encode("a+b/c&d%"), "a%2Bb%2Fc%26d%25");
+    }
+}

@@ -1,0 +1,73 @@
+//! The registry's metrics, registered once.
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+use super::pool::PoolId;
+use super::snapshot::Snapshot;
+
+/// Handles of the registry.
+#[derive(Debug)]
+pub(super) struct RegistryMetrics {
+    revision: Gauge,
+    pools: Gauge,
+    held: Gauge,
+    publications: Counter,
+    changes: Counter,
+    collisions: Counter,
+}
+
+// === impl RegistryMetrics ===
+
+impl RegistryMetrics {
+    pub(super) fn register() -> Self {
+        describe_gauge!("tidegate_discovery_revision", "Publications with a change of some pool's content");
+        describe_gauge!("tidegate_discovery_pools", "Pools now");
+        describe_gauge!("tidegate_discovery_held_endpoints", "Endpoints that their source no longer names, now");
+        describe_gauge!("tidegate_discovery_source_synced", "1 while what is served of a source is known to be true");
+        describe_gauge!("tidegate_discovery_source_synced_timestamp_seconds", "When it was last known to be true");
+        describe_counter!("tidegate_discovery_publications_total", "Snapshots swapped in");
+        describe_counter!("tidegate_discovery_pool_changes_total", "Changes of a pool's content");
+        describe_counter!("tidegate_discovery_source_lost_total", "Lists and watches that failed, by source");
+        describe_counter!("tidegate_discovery_collisions_total", "Pools refused because another has their id");
+        Self {
+            revision: gauge!("tidegate_discovery_revision"),
+            pools: gauge!("tidegate_discovery_pools"),
+            held: gauge!("tidegate_discovery_held_endpoints"),
+            publications: counter!("tidegate_discovery_publications_total"),
+            changes: counter!("tidegate_discovery_pool_changes_total"),
+            collisions: counter!("tidegate_discovery_collisions_total"),
+        }
+    }
+
+    pub(super) fn lost(&self, source: &str) {
+        counter!("tidegate_discovery_source_lost_total", "cluster" => source.to_owned()).increment(1);
+    }
+
+    pub(super) fn collision(&self) {
+        self.collisions.increment(1);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 53 bits of a revision are exact")]
+    pub(super) fn published(&self, snapshot: &Snapshot, changed: &[PoolId]) {
+        self.revision.set(snapshot.revision() as f64);
+        self.pools.set(number(snapshot.len()));
+        self.held.set(number(snapshot.held()));
+        self.publications.increment(1);
+        self.changes.increment(changed.len() as u64);
+        for shard in snapshot.shards() {
+            let status = &shard.status;
+            let synced = if status.is_fresh() { 1.0 } else { 0.0 };
+            gauge!("tidegate_discovery_source_synced", "cluster" => shard.name.to_string()).set(synced);
+            let at = status.synced_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            if let Some(at) = at {
+                gauge!("tidegate_discovery_source_synced_timestamp_seconds", "cluster" => shard.name.to_string())
+                    .set(at.as_secs_f64());
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn number(count: usize) -> f64 {
+    count as f64
+}

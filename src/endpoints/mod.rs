@@ -1,0 +1,31 @@
+//! Endpoints: where pools come from, and the one snapshot in which they are published.
+//!
+//! ```text
+//! source (kubernetes | file) → SourceEvent → registry (shards, guards, joins; pure) → Snapshot, swapped in whole
+//! ```
+//!
+//! A source says all of a pool whenever something of it changes, and all of its pools after a list. The registry keeps
+//! each source's word as a shard: a fault of the source makes its shard stale and empties nothing. What readers see is
+//! one immutable [`Snapshot`], replaced in one step.
+
+mod coalesce;
+pub mod config;
+mod file;
+mod guard;
+pub mod join;
+pub mod kubernetes;
+mod metrics;
+mod persist;
+pub mod pool;
+mod registry;
+mod runtime;
+mod shard;
+mod snapshot;
+mod update;
+
+pub use guard::Held;
+pub use registry::{Kept, Published, Registry};
+pub use runtime::{Endpoints, EndpointsError, Listener};
+pub use shard::{Shard, Status};
+pub use snapshot::{Changes, MAX_REMOVED, ShardState, Snapshot};
+pub use update::{JoinUpdate, SourceEvent, Update, Watched};

@@ -1,0 +1,143 @@
+//! The next snapshot, made from the last one and from what may have changed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Published, Registry};
+use crate::endpoints::join::{self, Join};
+use crate::endpoints::pool::{Hold, Pool, PoolId, Renderings};
+use crate::endpoints::shard::Shard;
+use crate::endpoints::snapshot::{MAX_REMOVED, ShardState, Snapshot};
+
+impl Registry {
+    /// Makes and gives the next snapshot, if anything differs. Its cost is that of the pools that may have changed.
+    pub fn publish(&mut self) -> Option<Published> {
+        if !self.is_dirty() {
+            return None;
+        }
+        let mut next = Snapshot::clone(&self.published);
+        let revision = next.revision + 1;
+        let mut changed = Vec::new();
+        let mut status_changed = false;
+        let (joined, plain): (Vec<PoolId>, Vec<PoolId>) =
+            std::mem::take(&mut self.dirty).into_iter().partition(|id| self.joins.contains_key(id));
+        // Members first: a joined pool is made from what they are in this snapshot.
+        for id in plain.into_iter().chain(joined) {
+            let pool = match self.joins.get(&id) {
+                Some(join) => Some(self.joined(join, &next)),
+                None => self.plain(&id),
+            };
+            let before = next.pools.get(&id).cloned();
+            status_changed |= hold_of(before.as_deref()) != hold_of(pool.as_ref());
+            if put(&mut next, &id, before.as_deref(), pool, revision) {
+                changed.push(id);
+            }
+        }
+        if !changed.is_empty() {
+            next.revision = revision;
+        }
+        while next.removed.len() > MAX_REMOVED {
+            let Some((at, id)) = next.removed.get_min().cloned() else { break };
+            next.forgotten = at;
+            next.removed.remove(&(at, id));
+        }
+        let shards: Arc<[ShardState]> = self.shards.iter().map(ShardState::of).collect();
+        let differs = |(one, other): (&ShardState, &ShardState)| {
+            one.status.loaded != other.status.loaded || one.status.lost != other.status.lost
+        };
+        status_changed |= shards.iter().zip(next.shards.iter()).any(differs) || next.shards.len() != shards.len();
+        next.shards = shards;
+        next.held = self.shards.iter().flat_map(Shard::all_held).map(|held| held.content.endpoints.len()).sum();
+        self.status_dirty = false;
+        self.urgent = false;
+        self.published = Arc::new(next);
+        self.metrics.published(&self.published, &changed);
+        Some(Published { snapshot: self.published.clone(), changed, status_changed })
+    }
+
+    fn plain(&self, id: &PoolId) -> Option<Pool> {
+        let owner = *self.owners.get(id)?;
+        let shard = self.shards.get(owner)?;
+        let content = shard.content(id)?;
+        let hold = shard.held(id).map(|held| Hold {
+            why: format!("a new list of {} lacks endpoints that were ready", shard.name).into(),
+            since: held.since,
+            until: held.until,
+            endpoints: held.content.endpoints.len(),
+        });
+        Some(Pool {
+            id: id.clone(),
+            endpoints: content.endpoints,
+            traffic_generation: None,
+            namespace: content.namespace,
+            labels: content.labels,
+            shards: [owner].into(),
+            hold,
+            revision: 0,
+            renderings: Renderings::default(),
+        })
+    }
+
+    fn joined(&self, join: &Join, next: &Snapshot) -> Pool {
+        // A joined pool is no member: there is no order in which a circle could be made.
+        let member = |id: &PoolId| next.pools.get(id).filter(|_| !self.joins.contains_key(id));
+        let endpoints =
+            join::endpoints(join, self.zone.as_deref(), |id| member(id).map(|pool| pool.endpoints.as_ref()));
+        let members = || join.members.iter().map(|it| (&it.pool, member(&it.pool)));
+        let shards: BTreeSet<usize> =
+            members().flat_map(|(id, pool)| self.shards_of(id, pool.map(|it| &**it))).collect();
+        Pool {
+            id: join.id.clone(),
+            endpoints: endpoints.into(),
+            traffic_generation: join.traffic_generation,
+            namespace: join.namespace.clone(),
+            labels: Arc::default(),
+            shards: shards.into_iter().collect(),
+            hold: members().find_map(|(_, pool)| pool?.hold.clone()),
+            revision: 0,
+            renderings: Renderings::default(),
+        }
+    }
+
+    /// The shards that a member comes from, or could come from.
+    fn shards_of(&self, id: &PoolId, pool: Option<&Pool>) -> Vec<usize> {
+        match pool {
+            Some(pool) => pool.shards.to_vec(),
+            None => {
+                (0..self.shards.len()).filter(|at| self.shards.get(*at).is_some_and(|it| it.may_have(id))).collect()
+            }
+        }
+    }
+}
+
+fn hold_of(pool: Option<&Pool>) -> Option<&Hold> {
+    pool.and_then(|pool| pool.hold.as_ref())
+}
+
+/// Puts a pool, or its absence, into a snapshot in the making. Says whether that changes what gateways see.
+fn put(next: &mut Snapshot, id: &PoolId, before: Option<&Pool>, pool: Option<Pool>, revision: u64) -> bool {
+    let Some(mut pool) = pool else {
+        let Some(before) = before else { return false };
+        next.pools.remove(id);
+        next.changed.remove(&(before.revision, id.clone()));
+        next.removed.insert((revision, id.clone()));
+        return true;
+    };
+    match before {
+        Some(before) if before.same_content(&pool) => {
+            // Its body stays, rendered as it is: only what is known about it may differ.
+            pool.revision = before.revision;
+            pool.renderings = before.renderings.clone();
+            next.pools.insert(id.clone(), Arc::new(pool));
+            return false;
+        }
+        Some(before) => {
+            next.changed.remove(&(before.revision, id.clone()));
+        }
+        None => {}
+    }
+    pool.revision = revision;
+    next.changed.insert((revision, id.clone()));
+    next.pools.insert(id.clone(), Arc::new(pool));
+    true
+}

@@ -1,0 +1,121 @@
+//! A blocking client of an API server, for tests: objects go in and come out as JSON.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ::kube::Client;
+use ::kube::config::{KubeConfigOptions, Kubeconfig};
+use hyper::{Method, Request};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// What an API server refused, or why it could not be asked.
+#[derive(Debug)]
+pub struct ApiError(pub String);
+
+/// A client of one cluster.
+pub struct ApiClient {
+    runtime: Runtime,
+    client: Client,
+}
+
+/// For one request.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl ApiClient {
+    /// Its sockets belong to the network namespace of the calling thread.
+    pub fn new(kubeconfig: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let client = runtime.block_on(async {
+            let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+            let config = ::kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+            Client::try_from(config.expect("a configuration")).expect("a client")
+        });
+        Self { runtime, client }
+    }
+
+    /// Whether the API server says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        self.text(Method::GET, "/readyz", "application/json", Vec::new()).is_ok_and(|text| text == "ok")
+    }
+
+    /// The object at a path; `None` where there is none.
+    pub fn try_get(&self, path: &str) -> Result<Option<Value>, ApiError> {
+        match self.send(Method::GET, path, "application/json", Vec::new()) {
+            Ok(value) => Ok(Some(value)),
+            Err(ApiError(text)) if text.contains("NotFound") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The object at a path.
+    pub fn get(&self, path: &str) -> Value {
+        self.try_get(path).unwrap_or_else(|e| panic!("GET {path}: {}", e.0)).unwrap_or_else(|| panic!("no {path}"))
+    }
+
+    /// Creates an object and gives what became of it.
+    pub fn create(&self, object: &Value) -> Value {
+        self.try_create(object).unwrap_or_else(|e| panic!("{}\n{object}", e.0))
+    }
+
+    /// Creates an object, or says why it was refused.
+    pub fn try_create(&self, object: &Value) -> Result<Value, ApiError> {
+        self.send(Method::POST, &collection_of(object), "application/json", bytes(object))
+    }
+
+    /// Applies a merge patch to the object at a path.
+    pub fn patch(&self, path: &str, patch: &Value) -> Value {
+        self.try_patch(path, patch).unwrap_or_else(|e| panic!("PATCH {path}: {}\n{patch}", e.0))
+    }
+
+    /// Applies a merge patch, or says why it was refused.
+    pub fn try_patch(&self, path: &str, patch: &Value) -> Result<Value, ApiError> {
+        self.send(Method::PATCH, path, "application/merge-patch+json", bytes(patch))
+    }
+
+    /// Deletes the object at a path; one that is gone already is as well.
+    pub fn delete(&self, path: &str) {
+        match self.send(Method::DELETE, path, "application/json", Vec::new()) {
+            Ok(_) => {}
+            Err(ApiError(text)) if text.contains("NotFound") => {}
+            Err(error) => panic!("DELETE {path}: {}", error.0),
+        }
+    }
+
+    fn send(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<Value, ApiError> {
+        let text = self.text(method, path, kind, body)?;
+        serde_json::from_str(&text).map_err(|e| ApiError(format!("{e}: {text}")))
+    }
+
+    fn text(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<String, ApiError> {
+        let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body);
+        let request = request.map_err(|e| ApiError(e.to_string()))?;
+        self.runtime.block_on(async {
+            match tokio::time::timeout(PATIENCE, self.client.request_text(request)).await {
+                Ok(answer) => answer.map_err(|e| ApiError(format!("{e:?}"))),
+                Err(_) => Err(ApiError(format!("no answer within {PATIENCE:?}"))),
+            }
+        })
+    }
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// `/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL` of an object.
+fn collection_of(object: &Value) -> String {
+    let version = object["apiVersion"].as_str().expect("apiVersion");
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let kind = object["kind"].as_str().expect("kind").to_lowercase();
+    let plural = match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if kind == "endpoints" => kind,
+        None => format!("{kind}s"),
+    };
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("/{root}/{version}/namespaces/{namespace}/{plural}"),
+        None => format!("/{root}/{version}/{plural}"),
+    }
+}
