@@ -116,7 +116,7 @@ impl<S: RecordSink> Desk<'_, S> {
     /// Hands a complete record to the sink. Its outcome is that of every command that had a line of it.
     fn finish(&mut self, joining: Joining, who: &Pusher<'_>, replies: &mut Replies) {
         let config = &joining.binding.route.config;
-        let ticket = (config.acknowledge == Acknowledge::Kafka).then(|| {
+        let ticket = (config.acknowledge != Acknowledge::Enqueue).then(|| {
             let deadline = self.millis + u64::try_from(config.hold.as_millis()).unwrap_or(u64::MAX);
             let slot = replies.open_joined(joining.slots, deadline);
             Ticket { session: who.session, generation: who.generation, slot }

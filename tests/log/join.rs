@@ -143,3 +143,13 @@ fn what_is_in_the_making_arrives_when_the_connection_or_the_process_ends() {
     let records = consume(&Kafka::shared().bootstrap(), &key);
     assert_eq!(values(&records)[1], b"stopped\n before");
 }
+
+#[test]
+fn lines_are_answered_from_the_spool_where_the_route_says_so() {
+    let key = unique("spooled");
+    let lines = "hold_ms = 20000\nacknowledge = \"spool\"\njoin_lines = { max_ms = 300 }";
+    let tidegate = Setup::shared().spool("").topic(&key, 1, lines).start();
+    push(&mut connect(&tidegate), &key, &["Error: x", "\tat a", "plain"]);
+    assert_eq!(texts(&key, 2), ["Error: x\n\tat a", "plain"]);
+    nothing_is_left(&tidegate);
+}
