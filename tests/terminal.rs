@@ -211,7 +211,7 @@ fn run_outlives_a_hangup_and_ends_with_0_on_sigterm() {
     let (child, stdout, stderr) = start(&["run", "--config", &file, "--log-format", "json"]);
     wait_for(&stdout, "admin  http://127.0.0.1:");
     signal(&child, "-HUP");
-    let line = wait_for(&stderr, "SIGHUP");
+    let line = wait_for(&stderr, "configuration reloaded");
     assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
     signal(&child, "-TERM");
     assert_eq!(exit(child).0, Some(0));

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use regex::bytes::Regex;
 use toml::Value;
 
 use super::section::Section;
 use crate::record::config::{JoinConfig, RouteConfig, Validate};
+use crate::record::join::start_of_record;
 
 const START: &str = r"^\S";
 
 pub(super) fn read(route: &mut Section<'_>) -> Option<JoinConfig> {
     let mut table = route.inline("join_lines")?;
     let start = table.text("start").unwrap_or(START);
-    if let Err(error) = Regex::new(start) {
+    if let Err(error) = start_of_record(start) {
         // The library points at the place in lines of its own; the last one says what it is.
         let text = error.to_string();
         let fault = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();

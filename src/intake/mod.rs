@@ -6,6 +6,7 @@
 //!                                        └→ replies ← outcomes
 //! ```
 
+mod admission;
 pub mod client;
 pub mod cluster;
 pub mod commands;

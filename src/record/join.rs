@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::config::JoinConfig;
 
@@ -38,7 +38,7 @@ impl JoinRule {
     /// # Errors
     /// `start` is no regular expression.
     pub fn compile(config: &JoinConfig) -> Result<Self, regex::Error> {
-        let start = Regex::new(&config.start)?;
+        let start = start_of_record(&config.start)?;
         Ok(Self { start, max_lines: config.max_lines, max_wait: config.max_wait })
     }
 
@@ -54,6 +54,14 @@ impl JoinRule {
             Line::Continuation
         }
     }
+}
+
+/// Compiles the pattern of a record's first line. It goes over bytes: a line need not be UTF-8.
+///
+/// # Errors
+/// It is no regular expression, or asks for Unicode's classes.
+pub fn start_of_record(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).unicode(false).build()
 }
 
 /// Appends a line to a record in the making.
