@@ -19,7 +19,7 @@ struct Bed {
 
 fn bed(api: Api, form: &str, wait_ms: u32) -> Bed {
     let directory = WorkDir::new("pods");
-    let kubeconfig = directory.write("kubeconfig", &api.kubeconfig());
+    let kubeconfig = directory.write("kubeconfig", api.kubeconfig());
     let key = unique("pods");
     let setup = Setup::shared().topic(&key, 1, &format!("enrich = {{ as = \"{form}\", pod = true }}\nhold_ms = 20000"));
     let pods = format!(
