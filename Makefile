@@ -4,12 +4,13 @@
 SHELL := /bin/bash
 FUZZ_SECONDS ?= 60
 SEEDS ?= 300
+OUTAGE_BYTES ?= 10737418240
 # Where a long run of the fault harness keeps what is done, so that it can be interrupted.
 FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$(shell git rev-parse --short HEAD 2>/dev/null)
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench faults lint fmt fuzz
+.PHONY: help dev build test matrix bench faults outage lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,10 @@ faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
 	tests/bed/install.sh
 	TIDEGATE_FAULT_SEEDS=$(SEEDS) TIDEGATE_FAULT_STATE=$(FAULTS_STATE) cargo test --test faults whatever_happens -- --nocapture
+
+outage: ## spool and drain OUTAGE_BYTES (10 GiB) under load; needs twice that on disk
+	tests/bed/install.sh
+	TIDEGATE_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --release --test faults an_outage_with_volume -- --nocapture
 
 matrix: ## every Redis client, appender and shipper; writes tests/clients/MATRIX.md
 	@echo "make matrix: tests/bed/install.sh matrix installs the clients; the first time takes minutes"

@@ -12,6 +12,7 @@ pub(super) struct DeliveryMetrics {
     pub(super) delivered: Counter,
     pub(super) failed: Counter,
     pub(super) redelivered: Counter,
+    pub(super) resent: Counter,
     pub(super) unguarded: Counter,
     pub(super) groups: Counter,
     pub(super) batch_records: Histogram,
@@ -45,6 +46,7 @@ impl DeliveryMetrics {
             delivered: counter!("tidegate_log_records_delivered_total"),
             failed: counter!("tidegate_log_records_undelivered_total"),
             redelivered: counter!("tidegate_log_records_duplicated_total", "cause" => "producer_recreated"),
+            resent: counter!("tidegate_log_records_duplicated_total", "cause" => "timed_out_neighbour"),
             unguarded: counter!("tidegate_log_records_duplicated_total", "cause" => "failed_over"),
             groups: counter!("tidegate_log_groups_total"),
             batch_records: histogram!("tidegate_log_batch_records"),
@@ -63,13 +65,32 @@ impl DeliveryMetrics {
     }
 }
 
+/// Records in the spool that Kafka has not confirmed. Workers count what they append at once, so that the backlog never
+/// looks drained while a record of it waits for the disk; replay says from time to time how many there are.
+pub(super) struct RecordsLeft(Gauge);
+
+// === impl RecordsLeft ===
+
+impl RecordsLeft {
+    pub(super) fn register() -> Self {
+        describe_gauge!("tidegate_spool_records_left", "Records in the spool that Kafka has not confirmed");
+        Self(gauge!("tidegate_spool_records_left"))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a count of records in memory is far below 2^52")]
+    pub(super) fn appended(&self, records: usize) {
+        self.0.increment(records as f64);
+    }
+}
+
 /// Handles of the thread that replays.
 pub(super) struct ReplayMetrics {
     pub(super) delivered: Counter,
     pub(super) replayed: Counter,
     pub(super) doubled: Counter,
     pub(super) restarted: Counter,
-    records_left: Gauge,
+    pub(super) resent: Counter,
+    records_left: RecordsLeft,
     bytes_left: Gauge,
     oldest_age: Gauge,
     time_left: Gauge,
@@ -83,7 +104,6 @@ pub(super) struct ReplayMetrics {
 impl ReplayMetrics {
     pub(super) fn register() -> Self {
         describe_counter!("tidegate_log_records_replayed_total", "Records that Kafka confirmed out of the spool");
-        describe_gauge!("tidegate_spool_records_left", "Records in the spool that Kafka has not confirmed");
         describe_gauge!("tidegate_spool_bytes_left", "Bytes of these records");
         describe_gauge!(
             "tidegate_spool_oldest_age_seconds",
@@ -99,7 +119,8 @@ impl ReplayMetrics {
             replayed: counter!("tidegate_log_records_replayed_total"),
             doubled: doubled("replayed_again"),
             restarted: doubled("restart"),
-            records_left: gauge!("tidegate_spool_records_left"),
+            resent: doubled("timed_out_neighbour"),
+            records_left: RecordsLeft::register(),
             bytes_left: gauge!("tidegate_spool_bytes_left"),
             oldest_age: gauge!("tidegate_spool_oldest_age_seconds"),
             time_left: gauge!("tidegate_spool_time_left_seconds"),
@@ -112,7 +133,7 @@ impl ReplayMetrics {
     #[expect(clippy::cast_precision_loss, reason = "counts and bytes of one disk are far below 2^52")]
     pub(super) fn tell(&self, report: &BacklogReport) {
         let flag = |value: bool| if value { 1.0 } else { 0.0 };
-        self.records_left.set(report.records_left as f64);
+        self.records_left.0.set(report.records_left as f64);
         self.bytes_left.set(report.bytes_left as f64);
         self.oldest_age.set(report.oldest_age_seconds);
         self.time_left.set(report.time_left_seconds.unwrap_or(f64::INFINITY));

@@ -31,6 +31,10 @@ pub(super) enum Refusal {
     RateLimit,
 }
 
+/// How many there are: a name that is missing below does not compile.
+const REFUSALS: usize = Refusal::RateLimit as usize + 1;
+const CLOSES: usize = Closed::Tls as usize + 1;
+
 /// Why a connection was closed from here: the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
@@ -54,8 +58,8 @@ pub(super) struct IntakeMetrics {
     commands: Counter,
     not_enriched: Counter,
     pod_unknown: Counter,
-    refused: [Counter; 8],
-    closed: [Counter; 5],
+    refused: [Counter; REFUSALS],
+    closed: [Counter; CLOSES],
     pub(super) connections: Counter,
     pub(super) connections_rejected: Counter,
     pub(super) connected: Gauge,
@@ -76,7 +80,7 @@ pub(super) struct Tally {
     pub(super) not_enriched: u64,
     /// Records that went out without their pod's name, and say so.
     pub(super) pod_unknown: u64,
-    refused: [u64; 8],
+    refused: [u64; REFUSALS],
 }
 
 // === impl IntakeMetrics ===
@@ -114,8 +118,18 @@ impl IntakeMetrics {
             commands: counter!("tidegate_log_commands_total"),
             not_enriched: counter!("tidegate_log_records_not_enriched_total"),
             pod_unknown: counter!("tidegate_log_records_pod_unknown_total"),
-            refused: ["no_route", "too_large", "invalid", "memory", "timed_out", "kafka", "stopping", "rate_limit"]
-                .map(refused),
+            refused: [
+                "no_route",
+                "too_large",
+                "invalid",
+                "memory",
+                "timed_out",
+                "kafka",
+                "spool",
+                "stopping",
+                "rate_limit",
+            ]
+            .map(refused),
             closed: ["protocol", "output", "idle", "refused", "tls"].map(closed),
             connections: counter!("tidegate_log_connections_total"),
             connections_rejected: counter!("tidegate_log_connections_rejected_total"),

@@ -42,6 +42,12 @@ impl Lanes {
         desk.clone()
     }
 
+    /// Records of these lanes that were appended and are not done, those included that wait for the disk.
+    pub(in crate::delivery) fn backlog(&self) -> u64 {
+        let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        desks.values().map(|desk| desk.lane.backlog()).sum()
+    }
+
     pub(in crate::delivery) fn spool(&self) -> &Spool {
         &self.spool
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::batch::Batch;
 use super::breaker::Breaker;
+use super::metrics::RecordsLeft;
 use crate::record::id::RecordIds;
 use crate::record::partition::PartitionChoice;
 use crate::record::sink::{Record, Ticket};
@@ -44,7 +45,9 @@ pub(super) struct Failover {
     guards: HashMap<usize, Guarded>,
     /// Outcomes that were not taken yet, each of one chunk.
     outcomes: VecDeque<(Sequence, Result<(), WriteError>)>,
-    unsubmitted: bool,
+    /// Records appended since the last hand-over.
+    unsubmitted: usize,
+    records_left: RecordsLeft,
 }
 
 /// A run of appended records of one topic, or one guard.
@@ -131,7 +134,8 @@ impl Failover {
             tickets: VecDeque::new(),
             guards: HashMap::new(),
             outcomes: VecDeque::new(),
-            unsubmitted: false,
+            unsubmitted: 0,
+            records_left: RecordsLeft::register(),
         }
     }
 
@@ -156,7 +160,7 @@ impl Failover {
             value: record.value,
         };
         let last = self.writer.append(lane, &spooled)?;
-        self.unsubmitted = true;
+        self.unsubmitted += 1;
         self.tickets.extend(ticket);
         let (cost, tickets) = (record.cost(), usize::from(ticket.is_some()));
         match self.pending.back_mut() {
@@ -186,7 +190,7 @@ impl Failover {
         });
         let guard = self.writer.guard(lane, records)?;
         let last = self.writer.sequence();
-        self.unsubmitted = true;
+        self.unsubmitted += batch.len();
         self.guards.insert(slot, Guarded { guard, last, durable: false });
         let (records, topic) = (batch.len(), batch.place.0);
         self.pending.push_back(Pending { last, topic, guard: Some(slot), records, cost: 0, tickets: 0 });
@@ -227,14 +231,16 @@ impl Failover {
 
     /// Hands over what was appended since the last call.
     pub(super) fn submit(&mut self) {
-        if std::mem::take(&mut self.unsubmitted) {
+        let appended = std::mem::take(&mut self.unsubmitted);
+        if appended > 0 {
+            self.records_left.appended(appended);
             self.writer.submit();
         }
     }
 
     /// True where something was appended and not handed over yet.
     pub(super) fn has_unsubmitted(&self) -> bool {
-        self.unsubmitted
+        self.unsubmitted > 0
     }
 
     /// What the disk has taken or refused since the last call, one piece a call.

@@ -14,6 +14,7 @@
 #![allow(unsafe_code, reason = "batch produce and its reports have no safe binding; each block is argued")]
 
 mod clock;
+mod handover;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -29,7 +30,8 @@ use slab::Slab;
 
 use super::batch::Batch;
 use super::health::{Context, Health};
-use crate::record::sink::{Record, Ticket};
+use crate::record::sink::Ticket;
+use handover::{message, produce_one, produce_run};
 
 /// How many reports are taken from one event at once.
 const REPORTS: usize = 4096;
@@ -64,6 +66,8 @@ pub(super) struct Producer {
     reports: Vec<*const sys::rd_kafka_message_t>,
     /// A fatal error was met: nothing is taken any more.
     fatal: bool,
+    /// A record timed out that may be in Kafka: see [`Producer::take_resent`].
+    lost_track: bool,
     /// An event that [`Producer::wait`] met.
     met: *mut sys::rd_kafka_event_t,
     /// Last, as librdkafka writes to it until the client is gone.
@@ -106,6 +110,7 @@ impl Producer {
             messages: Vec::new(),
             reports: vec![std::ptr::null(); REPORTS],
             fatal: false,
+            lost_track: false,
             met: std::ptr::null_mut(),
             _wake: wake,
         })
@@ -213,6 +218,7 @@ impl Producer {
                 let (batch, entry) = place(message._private);
                 let error = error_code(message.err);
                 let possibly_written = error.is_some() && was_sent(message);
+                self.lost_track |= possibly_written && error == Some(RDKafkaErrorCode::MessageTimedOut);
                 self.settle(Report { batch, entry, error, possibly_written }, each);
             }
             let more = count == reports.len();
@@ -240,6 +246,13 @@ impl Producer {
         };
         self.fatal |= error_code(code) == Some(RDKafkaErrorCode::Fatal);
         self.client.context().0.error_seen(&text);
+    }
+
+    /// How many records librdkafka may be writing again since this was last asked: once one that it has sent times out, it
+    /// takes up a new epoch and resends all whose answer is missing, which the broker does not recognise.
+    pub(super) fn take_resent(&mut self) -> u64 {
+        let resent = self.in_flight.iter().map(|(_, held)| held.unreported as u64);
+        if std::mem::take(&mut self.lost_track) { resent.sum() } else { 0 }
     }
 
     /// True once a fatal error was met: only a new producer helps.
@@ -312,109 +325,6 @@ impl Drop for Producer {
             sys::rd_kafka_queue_destroy(self.queue);
         }
     }
-}
-
-fn message(partition: i32, key: Option<&[u8]>, value: &[u8], opaque: *mut c_void) -> sys::rd_kafka_message_t {
-    sys::rd_kafka_message_t {
-        err: sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
-        rkt: std::ptr::null_mut(),
-        partition,
-        payload: value.as_ptr().cast_mut().cast(),
-        len: value.len(),
-        key: key.map_or(std::ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
-        key_len: key.map_or(0, <[u8]>::len),
-        offset: 0,
-        _private: opaque,
-    }
-}
-
-/// Hands over records without headers, and empties the list of them. `handle` is one of a producer's that is alive, and the
-/// messages point into its batches in flight.
-fn produce_run(
-    handle: *mut sys::rd_kafka_topic_t,
-    partition: i32,
-    messages: &mut Vec<sys::rd_kafka_message_t>,
-    rejected: &mut Vec<Report>,
-) {
-    if messages.is_empty() {
-        return;
-    }
-    let count = c_int::try_from(messages.len()).unwrap_or(c_int::MAX);
-    // SAFETY: the handle is alive until `drop`. The array holds at least `count` messages. Payloads and keys point into
-    // batches in `in_flight`: see the module's invariant. librdkafka does not write through them (flags are 0, so it
-    // neither frees nor moves them), though the C type is not const. One fixed partition for all: the partitioner, whose
-    // failure leaks records, is not run.
-    let taken = unsafe { sys::rd_kafka_produce_batch(handle, partition, 0, messages.as_mut_ptr(), count) };
-    if usize::try_from(taken).ok() != Some(messages.len()) {
-        rejected.extend(messages.iter().filter_map(|message| {
-            let error = error_code(message.err)?;
-            let (batch, entry) = place(message._private);
-            Some(Report { batch, entry, error: Some(error), possibly_written: false })
-        }));
-    }
-    messages.clear();
-}
-
-/// Hands over a record with its headers and its time; gives why it was not taken. `client` and `handle` are of one producer
-/// that is alive, and key and value lie in one of its batches in flight.
-fn produce_one(
-    client: *mut sys::rd_kafka_t,
-    handle: *mut sys::rd_kafka_topic_t,
-    partition: i32,
-    key: Option<&[u8]>,
-    record: &Record<'_>,
-    opaque: *mut c_void,
-) -> Option<RDKafkaErrorCode> {
-    use sys::rd_kafka_vtype_t as kind;
-    let memory = |bytes: &[u8]| {
-        let ptr = bytes.as_ptr().cast_mut().cast();
-        sys::rd_kafka_vu_s__bindgen_ty_1 {
-            mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size: bytes.len() },
-        }
-    };
-    // SAFETY: allocates an empty list, which is ours until librdkafka has taken the record.
-    let headers = unsafe { sys::rd_kafka_headers_new(record.headers.iter().count()) };
-    for (name, value) in record.headers.iter() {
-        let (name_size, value_size) = (name.len().cast_signed(), value.len().cast_signed());
-        // SAFETY: the list is alive and ours; name and value are copied, by their lengths. Memory apart, nothing of it fails.
-        unsafe {
-            sys::rd_kafka_header_add(headers, name.as_ptr().cast(), name_size, value.as_ptr().cast(), value_size);
-        }
-    }
-    let argument = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
-    let arguments = [
-        argument(kind::RD_KAFKA_VTYPE_RKT, sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: handle }),
-        argument(kind::RD_KAFKA_VTYPE_PARTITION, sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: partition }),
-        argument(kind::RD_KAFKA_VTYPE_VALUE, memory(record.value)),
-        argument(kind::RD_KAFKA_VTYPE_OPAQUE, sys::rd_kafka_vu_s__bindgen_ty_1 { ptr: opaque }),
-        argument(kind::RD_KAFKA_VTYPE_HEADERS, sys::rd_kafka_vu_s__bindgen_ty_1 { headers }),
-        // Zero: now.
-        argument(
-            kind::RD_KAFKA_VTYPE_TIMESTAMP,
-            sys::rd_kafka_vu_s__bindgen_ty_1 { i64_: record.timestamp_ms.unwrap_or_default() },
-        ),
-        argument(kind::RD_KAFKA_VTYPE_KEY, memory(key.unwrap_or_default())),
-    ];
-    // A key that is there and empty is another than none: it is left out by the count.
-    let count = arguments.len() - usize::from(key.is_none());
-    // SAFETY: client, handle and list are alive, and each union holds the member that its type names. The value is neither
-    // copied nor freed (flags are 0) and lies in a batch in `in_flight`: see the module's invariant; the key is copied. The
-    // partition is fixed, so the partitioner's own failure is answered here and leaks nothing in this call.
-    let error = unsafe { sys::rd_kafka_produceva(client, arguments.as_ptr(), count) };
-    if error.is_null() {
-        // The headers are the record's now.
-        return None;
-    }
-    // SAFETY: the error is ours to read and destroy, once. After a failure the headers are still ours, also where the record
-    // had been made: librdkafka takes a list that was handed to it out of a record that it drops.
-    let (code, is_fatal) = unsafe {
-        let told = (sys::rd_kafka_error_code(error), sys::rd_kafka_error_is_fatal(error) != 0);
-        sys::rd_kafka_error_destroy(error);
-        sys::rd_kafka_headers_destroy(headers);
-        told
-    };
-    // After a fatal error this call names the error beneath it, where the other names the fatal error itself.
-    if is_fatal { Some(RDKafkaErrorCode::Fatal) } else { error_code(code).or(Some(RDKafkaErrorCode::Fail)) }
 }
 
 /// A batch's slot and a record's place in it as the pointer that librdkafka carries for us; never followed.

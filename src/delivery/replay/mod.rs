@@ -83,7 +83,9 @@ impl Backlog {
         let thread = std::thread::Builder::new().name("replay".into()).spawn(move || {
             yield_to_nobody();
             match Replayer::new(parts, replay, Instant::now()) {
-                Ok(replayer) => {
+                Ok(mut replayer) => {
+                    // What an earlier process left is known before anybody can ask.
+                    replayer.report();
                     // The starter waits for this and is there.
                     _ = started.send(Ok(()));
                     replayer.run();

@@ -32,6 +32,7 @@ impl Replayer {
                 wrong.push(report);
             }
         });
+        self.metrics.resent.increment(self.producer.take_resent());
         for slot in done {
             if let Some(batch) = self.producer.release(slot) {
                 self.settle(slot, batch);
@@ -142,7 +143,7 @@ impl Replayer {
         self.progress.sample(self.now, report.bytes_left);
         let oldest = report.oldest_ms.map(|oldest| unix_millis().saturating_sub(oldest).max(0));
         let told = BacklogReport {
-            records_left: report.records_left,
+            records_left: report.records_left.max(shared.lanes.backlog()),
             bytes_left: report.bytes_left,
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
             oldest_age_seconds: oldest.unwrap_or_default() as f64 / 1000.0,

@@ -369,6 +369,7 @@ impl RecordSink for KafkaSink {
                 }
             }
         });
+        self.metrics.resent.increment(self.producer.take_resent());
         for number in done {
             if let Some(batch) = self.producer.release(number) {
                 self.settle(number, batch, each);

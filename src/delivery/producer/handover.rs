@@ -1,0 +1,117 @@
+//! Records into librdkafka's hands: many without headers by one call, one with headers by one.
+
+use std::ffi::{c_int, c_void};
+
+use rdkafka::bindings as sys;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{Report, error_code, place};
+use crate::record::sink::Record;
+
+pub(super) fn message(
+    partition: i32,
+    key: Option<&[u8]>,
+    value: &[u8],
+    opaque: *mut c_void,
+) -> sys::rd_kafka_message_t {
+    sys::rd_kafka_message_t {
+        err: sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+        rkt: std::ptr::null_mut(),
+        partition,
+        payload: value.as_ptr().cast_mut().cast(),
+        len: value.len(),
+        key: key.map_or(std::ptr::null_mut(), |key| key.as_ptr().cast_mut().cast()),
+        key_len: key.map_or(0, <[u8]>::len),
+        offset: 0,
+        _private: opaque,
+    }
+}
+
+/// Hands over records without headers, and empties the list of them. `handle` is one of a producer's that is alive, and the
+/// messages point into its batches in flight.
+pub(super) fn produce_run(
+    handle: *mut sys::rd_kafka_topic_t,
+    partition: i32,
+    messages: &mut Vec<sys::rd_kafka_message_t>,
+    rejected: &mut Vec<Report>,
+) {
+    if messages.is_empty() {
+        return;
+    }
+    let count = c_int::try_from(messages.len()).unwrap_or(c_int::MAX);
+    // SAFETY: the handle is alive until `drop`. The array holds at least `count` messages. Payloads and keys point into
+    // batches in `in_flight`: see the module's invariant. librdkafka does not write through them (flags are 0, so it
+    // neither frees nor moves them), though the C type is not const. One fixed partition for all: the partitioner, whose
+    // failure leaks records, is not run.
+    let taken = unsafe { sys::rd_kafka_produce_batch(handle, partition, 0, messages.as_mut_ptr(), count) };
+    if usize::try_from(taken).ok() != Some(messages.len()) {
+        rejected.extend(messages.iter().filter_map(|message| {
+            let error = error_code(message.err)?;
+            let (batch, entry) = place(message._private);
+            Some(Report { batch, entry, error: Some(error), possibly_written: false })
+        }));
+    }
+    messages.clear();
+}
+
+/// Hands over a record with its headers and its time; gives why it was not taken. `client` and `handle` are of one producer
+/// that is alive, and key and value lie in one of its batches in flight.
+pub(super) fn produce_one(
+    client: *mut sys::rd_kafka_t,
+    handle: *mut sys::rd_kafka_topic_t,
+    partition: i32,
+    key: Option<&[u8]>,
+    record: &Record<'_>,
+    opaque: *mut c_void,
+) -> Option<RDKafkaErrorCode> {
+    use sys::rd_kafka_vtype_t as kind;
+    let memory = |bytes: &[u8]| {
+        let ptr = bytes.as_ptr().cast_mut().cast();
+        sys::rd_kafka_vu_s__bindgen_ty_1 {
+            mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size: bytes.len() },
+        }
+    };
+    // SAFETY: allocates an empty list, which is ours until librdkafka has taken the record.
+    let headers = unsafe { sys::rd_kafka_headers_new(record.headers.iter().count()) };
+    for (name, value) in record.headers.iter() {
+        let (name_size, value_size) = (name.len().cast_signed(), value.len().cast_signed());
+        // SAFETY: the list is alive and ours; name and value are copied, by their lengths. Memory apart, nothing of it fails.
+        unsafe {
+            sys::rd_kafka_header_add(headers, name.as_ptr().cast(), name_size, value.as_ptr().cast(), value_size);
+        }
+    }
+    let argument = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
+    let arguments = [
+        argument(kind::RD_KAFKA_VTYPE_RKT, sys::rd_kafka_vu_s__bindgen_ty_1 { rkt: handle }),
+        argument(kind::RD_KAFKA_VTYPE_PARTITION, sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: partition }),
+        argument(kind::RD_KAFKA_VTYPE_VALUE, memory(record.value)),
+        argument(kind::RD_KAFKA_VTYPE_OPAQUE, sys::rd_kafka_vu_s__bindgen_ty_1 { ptr: opaque }),
+        argument(kind::RD_KAFKA_VTYPE_HEADERS, sys::rd_kafka_vu_s__bindgen_ty_1 { headers }),
+        // Zero: now.
+        argument(
+            kind::RD_KAFKA_VTYPE_TIMESTAMP,
+            sys::rd_kafka_vu_s__bindgen_ty_1 { i64_: record.timestamp_ms.unwrap_or_default() },
+        ),
+        argument(kind::RD_KAFKA_VTYPE_KEY, memory(key.unwrap_or_default())),
+    ];
+    // A key that is there and empty is another than none: it is left out by the count.
+    let count = arguments.len() - usize::from(key.is_none());
+    // SAFETY: client, handle and list are alive, and each union holds the member that its type names. The value is neither
+    // copied nor freed (flags are 0) and lies in a batch in `in_flight`: see the module's invariant; the key is copied. The
+    // partition is fixed, so the partitioner's own failure is answered here and leaks nothing in this call.
+    let error = unsafe { sys::rd_kafka_produceva(client, arguments.as_ptr(), count) };
+    if error.is_null() {
+        // The headers are the record's now.
+        return None;
+    }
+    // SAFETY: the error is ours to read and destroy, once. After a failure the headers are still ours, also where the record
+    // had been made: librdkafka takes a list that was handed to it out of a record that it drops.
+    let (code, is_fatal) = unsafe {
+        let told = (sys::rd_kafka_error_code(error), sys::rd_kafka_error_is_fatal(error) != 0);
+        sys::rd_kafka_error_destroy(error);
+        sys::rd_kafka_headers_destroy(headers);
+        told
+    };
+    // After a fatal error this call names the error beneath it, where the other names the fatal error itself.
+    if is_fatal { Some(RDKafkaErrorCode::Fatal) } else { error_code(code).or(Some(RDKafkaErrorCode::Fail)) }
+}
