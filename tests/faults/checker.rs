@@ -104,7 +104,10 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
 
 /// The greatest numbers so far of each connection, key and partition: of acknowledged records, and of all.
 #[derive(Default)]
-struct Order(HashMap<(u32, u32, u32, i32), (Option<u64>, u64)>);
+struct Order(HashMap<Stream, (Option<u64>, u64)>);
+
+/// Client, its life, key, and partition.
+type Stream = (u32, u32, u32, i32);
 
 enum Step {
     Forward,

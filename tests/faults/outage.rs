@@ -54,7 +54,7 @@ fn an_outage_with_volume_is_drained_under_load_in_bounded_memory() {
     let setup = Setup::new(&kafka.bootstrap())
         .log(&format!("memory_limit = \"{}MiB\"", MEMORY >> 20))
         .route(&format!("key = \"{topic}\"\ntopic = \"{topic}\"\npartition_by = \"connection\""));
-    let spool = format!("[log.spool]\ndirectory = \"spool\"\nmax_size = \"{}MiB\"\n", (bytes * 3 / 2 >> 20) + 256);
+    let spool = format!("[log.spool]\ndirectory = \"spool\"\nmax_size = \"{}MiB\"\n", ((bytes * 3 / 2) >> 20) + 256);
     let tidegate = Tidegate::start(&format!("{}{spool}", setup.text()));
     let server = tidegate.redis_addr();
     let shared = Shared::default();
