@@ -85,9 +85,7 @@ impl Read for Wire {
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match session.read_tls(&mut self.socket) {
                     Ok(0) => return Ok(filled),
-                    Ok(_) => {
-                        session.process_new_packets().map_err(io::Error::other)?;
-                    }
+                    Ok(_) => _ = session.process_new_packets().map_err(io::Error::other)?,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock && filled > 0 => return Ok(filled),
                     Err(error) => return Err(error),
                 },
