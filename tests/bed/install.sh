@@ -135,7 +135,6 @@ make_jedis() { calls_in_java jedis "$1"; }
 make_redisson() { calls_in_java redisson "$1"; }
 make_spring() { calls_in_java spring "$1"; }
 make_logback() { calls_in_java logback "$1"; }
-make_log4j2() { calls_in_java log4j2 "$1"; }
 
 if [ "${1:-}" = make ]; then
   "make_$2" "$3"
@@ -152,7 +151,7 @@ component node node "$clients/node/"{package.json,package-lock.json,driver.js,ca
 if [ "${1:-}" = matrix ]; then
   component c gcc "$clients/c/calls.c"
   component rust cargo "$clients/rust/"{Cargo.toml,Cargo.lock,build.rs,src/main.rs}
-  for library in jedis redisson spring logback log4j2; do
+  for library in jedis redisson spring logback; do
     component "$library" java "$clients/java/calls/"{Matrix.java,"$library/pom.xml","$library/Calls.java"}
   done
 fi

@@ -81,7 +81,7 @@ pub fn zadd<'a>(args: &[&'a [u8]]) -> Result<Vec<&'a [u8]>, Reply> {
     if nx && xx {
         return Err(Reply::error("ERR XX and NX options at the same time are not compatible"));
     }
-    if (gt && nx) || (lt && nx) || (gt && lt) {
+    if (nx && (gt || lt)) || (gt && lt) {
         return Err(Reply::error("ERR GT, LT, and/or NX options at the same time are not compatible"));
     }
     if incr && rest.len() > 2 {

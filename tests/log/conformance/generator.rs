@@ -352,7 +352,7 @@ impl Maker<'_> {
         if name == "CLIENT" && shown.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case("reply")) && self.multi {
             return;
         }
-        let text = [&[name.clone()], &shown[1..]].concat().join(" ");
+        let text = std::iter::once(&name).chain(&shown[1..]).map(String::as_str).collect::<Vec<_>>().join(" ");
         let bytes = if self.random.one_in(3) { self.inline(&words) } else { crate::bed::resp::encode(&words) };
         self.stream.push(Command { text, bytes, replies: 1 });
     }

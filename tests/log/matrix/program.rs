@@ -193,7 +193,6 @@ pub(super) fn others(installed: &Installed) -> Vec<Program> {
         Program::new("Redisson", "sentinel", true, java("redisson", "sentinel")),
         Program::new("Spring Data Redis (Jedis)", "plain", true, java("spring", "plain")),
         Program::new("logback-redis-appender", "plain", false, java("logback", "plain")),
-        Program::new("log4j2-redis-appender", "plain", false, java("log4j2", "plain")),
         Program::new("redis-rs", "plain", true, rust("redis-rs", "plain")),
         Program::new("redis-rs", "cluster", true, rust("redis-rs", "cluster")),
         Program::new("redis-rs", "sentinel", true, rust("redis-rs", "sentinel")),

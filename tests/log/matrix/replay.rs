@@ -28,7 +28,7 @@ struct Replayed {
 /// All of them.
 pub(super) fn run(start: fn(&str) -> Tidegate) -> Vec<Row> {
     let mut tidegate = start("off");
-    let keys: Vec<String> = (0..8).map(|_| unique("matrix-replay")).collect();
+    let keys: Vec<String> = (0..9).map(|_| unique("matrix-replay")).collect();
     let programs = programs(&keys);
     let mut rows: Vec<Row> = programs.iter().map(|program| program.calls(tidegate.redis_addr())).collect();
     tidegate.sigterm();
@@ -59,7 +59,9 @@ fn transaction(commands: Step, replies: &'static str) -> Step {
 }
 
 fn programs(keys: &[String]) -> Vec<Replayed> {
-    let [serilog, nlog, exchange, filebeat, logstash, fluent_bit, fluentd, vector] = keys else { panic!("eight keys") };
+    let [serilog, nlog, exchange, filebeat, logstash, fluent_bit, fluentd, vector, log4j] = keys else {
+        panic!("a key for each")
+    };
     let event = r#"{"@timestamp":"2026-01-01T00:00:00.000Z","message":"line é"}"#;
     vec![
         Replayed {
@@ -161,6 +163,17 @@ fn programs(keys: &[String]) -> Vec<Replayed> {
                 "?5 :1 :1 :1 :1 :1",
             ),
             values: [6, 1],
+        },
+        Replayed {
+            program: "log4j2-redis-appender (Jedis)",
+            version: "0.16",
+            connect: vec![],
+            // It gathers a batch, and pushes it at once.
+            ordinary: vec![push("RPUSH", log4j, &[event; 20], ":20")],
+            health: vec![one("PING", "+PONG")],
+            pipeline: vec![],
+            transaction: vec![],
+            values: [20, 20],
         },
     ]
 }
