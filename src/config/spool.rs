@@ -11,8 +11,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// Two segments: one that is written to, and one that is read.
-const LEAST: ByteSize = ByteSize(128 * MIB);
+/// Four segments of a few of the largest records each; below, one burst would be all that it keeps.
+const LEAST: ByteSize = ByteSize(8 * MIB);
 /// What an operator means by a replay rate lets a backlog shrink within days.
 const SLOWEST_REPLAY: u64 = 1 << 10;
 

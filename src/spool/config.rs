@@ -29,10 +29,22 @@ pub struct Tuning {
     pub pending_bytes: usize,
 }
 
+/// The most bytes of a segment, unless the last write to it was larger.
+const SEGMENT: u64 = 64 << 20;
+/// So many segments a spool can have at least: only whole ones are deleted, and the others are what drains.
+const SEGMENTS: u64 = 4;
+
 // === impl Tuning ===
+
+impl Tuning {
+    /// For a spool of at most so many bytes.
+    pub fn of(max_size: u64) -> Self {
+        Self { segment_bytes: SEGMENT.min(max_size / SEGMENTS), ..Self::default() }
+    }
+}
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, frame_bytes: 64 << 10, group_bytes: 8 << 20, pending_bytes: 64 << 20 }
+        Self { segment_bytes: SEGMENT, frame_bytes: 64 << 10, group_bytes: 8 << 20, pending_bytes: 64 << 20 }
     }
 }

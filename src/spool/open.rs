@@ -55,7 +55,7 @@ impl Spool {
     /// The directory is in use, of another format, or the disk refused. Damage is no error.
     pub fn open(config: &SpoolConfig) -> Result<(Self, Replay), OpenError> {
         let random = || RandomState::new().build_hasher().finish();
-        Self::open_with(config, Tuning::default(), Arc::new(RealDisk), Box::new(random))
+        Self::open_with(config, Tuning::of(config.max_size), Arc::new(RealDisk), Box::new(random))
     }
 
     /// Opens a spool on another disk, with other sizes and another source of random numbers.
