@@ -87,17 +87,21 @@ impl Enrichment {
         moment: &Moment<'_>,
         scratch: &'a mut Scratch,
     ) -> (Record<'a>, bool) {
-        let own = [("id", self.id, moment.id), ("received", self.received, moment.received)];
-        let own = own.into_iter().filter(|(_, wanted, _)| *wanted).map(|(name, _, value)| (name, value));
+        let own = |id, received| {
+            let own = [(id, self.id, moment.id), (received, self.received, moment.received)];
+            own.into_iter().filter(|(_, wanted, _)| *wanted).map(|(name, _, value)| (name, value))
+        };
         match &self.form {
             Form::Headers(added) => {
                 scratch.headers.restart(carried);
                 scratch.headers.extend(added.as_headers());
-                own.for_each(|(name, value)| scratch.headers.push(&header_name(name), value.as_bytes()));
+                // As `header_name` has them, without putting them together for each record.
+                let own = own("tidegate-id", "tidegate-received");
+                own.for_each(|(name, value)| scratch.headers.push(name, value.as_bytes()));
                 (Record { headers: scratch.headers.as_headers(), ..Record::plain(value) }, true)
             }
             Form::Fields(fields) => {
-                let done = fields.splice(value, own, moment.received_ms, &mut scratch.value);
+                let done = fields.splice(value, own("id", "received"), moment.received_ms, &mut scratch.value);
                 let value = if done { &scratch.value } else { value };
                 (Record { headers: carried, ..Record::plain(value) }, done)
             }
