@@ -109,8 +109,9 @@ fn a_storm_of_connections_that_come_and_go_harms_nobody() {
             assert_eq!(client.command(["LPUSH", &key, "well"]), Reply::Integer(1));
         }
     });
+    // The gauge alone may say 0 while the kernel still keeps connections that nobody has accepted yet.
+    tidegate.wait_metric("tidegate_log_connections_total", SOON, |accepted| accepted >= 5_000.0);
     tidegate.wait_metric("tidegate_log_connections", SOON, |connections| connections == 0.0);
-    assert!(tidegate.metric("tidegate_log_connections_total") >= 5_000.0);
     assert_well(&tidegate, &key);
     assert_only_well(&key, 101);
 }
