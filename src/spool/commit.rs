@@ -12,6 +12,7 @@ use super::engine::Shared;
 use super::ledger::FrameEntry;
 use super::position::FrameId;
 use super::segment::{FIRST_FRAME, SegmentHeader};
+use super::spares::Spare;
 use super::writer::WriteError;
 
 /// Gives random numbers, for the markers of segments.
@@ -35,6 +36,8 @@ struct Active {
     marker: u64,
     /// Where its durable frames end.
     end: u64,
+    /// Bytes of an earlier segment's behind that, which are in the quota until they are written over.
+    left_over: u64,
 }
 
 /// How long the thread sleeps while nothing comes.
@@ -112,6 +115,10 @@ impl Committer {
         let mut pieces: Vec<IoSlice<'_>> = frames.map(|closed| IoSlice::new(&closed.frame.bytes)).collect();
         write_all(&*active.file, &mut pieces, active.end)?;
         active.file.sync()?;
+        // What was written over took no room, and its writers have paid for it.
+        let reused = active.left_over.min(end - active.end);
+        active.left_over -= reused;
+        self.shared.quota.give_back(reused);
         active.end = end;
         self.last = FrameId::new(active.sequence, end);
         self.shared.ledger().commit(active.sequence, &self.entries, end);
@@ -121,14 +128,31 @@ impl Committer {
     /// Makes the next segment the active one. Its header and its name are durable when this is done.
     fn rotate(&mut self) -> io::Result<()> {
         if let Some(active) = self.active.take() {
-            self.shared.ledger().close_segment(active.sequence, 0);
+            self.shared.ledger().close_segment(active.sequence, active.left_over);
         }
-        let Shared { disk, paths, quota, highest, .. } = &*self.shared;
+        let Shared { quota, spares, highest, .. } = &*self.shared;
         let sequence = highest.fetch_add(1, Ordering::Relaxed) + 1;
         // Never zeros, as a file has them where nothing was written.
         let marker = (self.random)() | 1;
         let header = SegmentHeader { sequence, marker, previous: self.last };
-        let path = paths.segment(sequence);
+        let reused = spares.take().and_then(|spare| self.reuse(&header, spare));
+        let (file, left_over) = match reused {
+            Some(reused) => reused,
+            None => {
+                let file = self.create(&header)?;
+                quota.take(FIRST_FRAME);
+                (file, 0)
+            }
+        };
+        self.shared.ledger().open_segment(sequence, marker, FIRST_FRAME);
+        self.last = FrameId::new(sequence, FIRST_FRAME);
+        self.active = Some(Active { file, sequence, marker, end: FIRST_FRAME, left_over });
+        Ok(())
+    }
+
+    fn create(&self, header: &SegmentHeader) -> io::Result<Box<dyn DiskFile>> {
+        let Shared { disk, paths, .. } = &*self.shared;
+        let path = paths.segment(header.sequence);
         let file = disk.create(&path)?;
         let made = write_full(&*file, &header.encode(), 0)
             .and_then(|()| file.sync())
@@ -138,11 +162,31 @@ impl Committer {
             let _ = disk.remove(&path);
             return Err(error);
         }
-        quota.take(FIRST_FRAME);
-        self.shared.ledger().open_segment(sequence, marker, FIRST_FRAME);
-        self.last = FrameId::new(sequence, FIRST_FRAME);
-        self.active = Some(Active { file, sequence, marker, end: FIRST_FRAME });
-        Ok(())
+        Ok(file)
+    }
+
+    /// Makes a spare file the segment of this header; gives the bytes that are left of an earlier one behind it. `None`:
+    /// that failed, and the file is gone.
+    fn reuse(&self, header: &SegmentHeader, spare: Spare) -> Option<(Box<dyn DiskFile>, u64)> {
+        let Shared { disk, paths, quota, .. } = &*self.shared;
+        let path = paths.segment(header.sequence);
+        let made = disk.edit(&spare.path).and_then(|file| {
+            write_full(&*file, &header.encode(), 0)?;
+            file.sync()?;
+            disk.rename(&spare.path, &path)?;
+            disk.sync_dir(&paths.segments)?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => Some((file, spare.bytes.saturating_sub(FIRST_FRAME))),
+            Err(error) => {
+                tracing::warn!(%error, "spool: a file that was to be used again is given up");
+                let _ = disk.remove(&spare.path);
+                let _ = disk.remove(&path);
+                quota.give_back(spare.bytes);
+                None
+            }
+        }
     }
 
     /// Never writes to the active segment again: after a failed sync nobody knows what of it is on the disk.
@@ -153,10 +197,11 @@ impl Committer {
         // Only to free the room: the next segment says where this one ends.
         let lost = match active.file.truncate(active.end) {
             Ok(()) => 0,
-            Err(_) => active.file.length().map_or(0, |length| length.saturating_sub(active.end)),
+            Err(_) => active.file.length().map_or(active.left_over, |length| length.saturating_sub(active.end)),
         };
         self.shared.quota.take(lost);
-        self.shared.ledger().close_segment(active.sequence, lost);
+        self.shared.quota.give_back(active.left_over);
+        self.shared.ledger().give_up_segment(active.sequence, lost);
     }
 
     fn fail(&self, group: Vec<Chunk>, error: &io::Error) {
@@ -192,9 +237,12 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        if let Some(active) = self.active.take() {
-            self.shared.ledger().close_segment(active.sequence, 0);
-        }
+        let Some(active) = self.active.take() else { return };
+        // The next start need not look through what an earlier segment left.
+        let cut = active.left_over > 0 && active.file.truncate(active.end).is_ok();
+        let lost = if cut { 0 } else { active.left_over };
+        self.shared.quota.give_back(active.left_over - lost);
+        self.shared.ledger().close_segment(active.sequence, lost);
     }
 }
 

@@ -19,6 +19,7 @@ use super::metrics::SpoolMetrics;
 use super::quarantine::Quarantine;
 use super::quota::Quota;
 use super::report::SpoolReport;
+use super::spares::Spares;
 use super::writer::{WriteError, Writer};
 use crate::record::topic::TopicName;
 
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) tuning: Tuning,
     pub(super) quota: Quota,
+    pub(super) spares: Spares,
     pub(super) quarantine: Quarantine,
     pub(super) metrics: SpoolMetrics,
     ledger: Mutex<Ledger>,
@@ -166,6 +168,7 @@ impl Shared {
             paths,
             tuning,
             quota: Quota::new(config.max_size),
+            spares: Spares::default(),
             metrics: SpoolMetrics::register(),
             ledger: Mutex::default(),
             queue: Mutex::default(),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::checkpoint;
 use super::engine::Shared;
+use super::ledger::SegmentState;
+use super::spares::Spare;
 
 /// Works in the background, or step by step.
 pub(super) struct Keeper {
@@ -31,8 +33,11 @@ impl Keeper {
         }
     }
 
-    /// Writes the checkpoint if something was done since the last, then deletes what is done.
+    /// Writes the checkpoint if something was done since the last, then deletes what is done, or keeps its files.
     pub(super) fn turn(&mut self) {
+        if !self.has_room() {
+            self.clear();
+        }
         let (bytes, finished) = {
             let mut ledger = self.shared.ledger();
             if !ledger.take_dirty() {
@@ -51,33 +56,76 @@ impl Keeper {
         self.failing = written.is_err();
         // A disk that is too full for a checkpoint gets room all the same. That is safe: positions in a segment that is
         // gone say nothing about those that are there.
-        if let Err(error) = self.delete(&finished) {
+        let keeps = written.is_ok() && self.has_room();
+        if !keeps {
+            self.clear();
+        }
+        if let Err(error) = self.delete(&finished, keeps) {
             tracing::warn!(%error, "spool: a segment that is done cannot be deleted");
             self.shared.ledger().set_dirty();
         }
     }
 
-    fn delete(&self, finished: &[u64]) -> io::Result<()> {
-        let Shared { disk, paths, quota, quarantine, highest, .. } = &*self.shared;
+    /// Whether there is room for files that are not needed now.
+    fn has_room(&self) -> bool {
+        let Shared { quota, writable, .. } = &*self.shared;
+        writable.load(Ordering::Relaxed) && quota.used() <= quota.limit() / 2
+    }
+
+    /// Deletes the spare files.
+    fn clear(&self) {
+        while let Some(spare) = self.shared.spares.take() {
+            // What cannot be deleted now is so at the next start.
+            let _ = self.shared.disk.remove(&spare.path);
+            self.shared.quota.give_back(spare.bytes);
+        }
+    }
+
+    fn delete(&self, finished: &[u64], keeps: bool) -> io::Result<()> {
+        let Shared { disk, paths, quota, quarantine, spares, highest, .. } = &*self.shared;
         // The last one stays, so that its sequence is not used again even without a checkpoint.
         let last = highest.load(Ordering::Relaxed);
+        let (mut kept, mut outcome): (Vec<Spare>, _) = (Vec::new(), Ok(()));
         for &sequence in finished.iter().filter(|sequence| **sequence != last) {
             let path = paths.segment(sequence);
-            let unreadable = self.shared.ledger().segments.get(&sequence).is_some_and(|segment| segment.unreadable);
+            let state = |state: &SegmentState| (state.size, state.unreadable, state.is_sound && state.holes.is_empty());
+            let state = self.shared.ledger().segments.get(&sequence).map(state);
+            let Some((bytes, unreadable, is_sound)) = state else { continue };
+            let keeps = keeps && !unreadable && is_sound && spares.wants(&kept, bytes, quota.limit());
             let gone = if unreadable {
                 quarantine.take(&path, sequence, "a part of it could not be read")
+            } else if keeps {
+                let spare = paths.spare(sequence);
+                disk.rename(&path, &spare).map(|()| kept.push(Spare { path: spare, bytes }))
             } else {
                 disk.remove(&path)
             };
+            let is_kept = keeps && gone.is_ok();
             match gone {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    outcome = Err(error);
+                    break;
+                }
                 _ => {}
             }
-            let segment = self.shared.ledger().segments.remove(&sequence);
-            if let Some(segment) = segment.filter(|_| !unreadable) {
-                quota.give_back(segment.size);
+            self.shared.ledger().segments.remove(&sequence);
+            if !unreadable && !is_kept {
+                quota.give_back(bytes);
             }
         }
-        if finished.is_empty() { Ok(()) } else { disk.sync_dir(&paths.segments) }
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let synced = disk.sync_dir(&paths.segments);
+        for spare in kept {
+            // Only what has durably lost its old name may be written to.
+            if synced.is_ok() {
+                spares.keep(spare);
+            } else {
+                let _ = disk.remove(&spare.path);
+                quota.give_back(spare.bytes);
+            }
+        }
+        outcome.and(synced)
     }
 }

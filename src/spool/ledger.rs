@@ -40,6 +40,8 @@ pub(super) struct SegmentState {
     pub(super) shares: HashMap<usize, u64>,
     /// Damage that is known, in order.
     pub(super) holes: Vec<Range<u64>>,
+    /// Every write to it is known to have succeeded, so that its file may be written again.
+    pub(super) is_sound: bool,
     /// The disk refused to read a part of it: it is put away rather than deleted, as the disk may read it one day.
     pub(super) unreadable: bool,
 }
@@ -83,7 +85,8 @@ impl Ledger {
 
     /// A segment was made.
     pub(super) fn open_segment(&mut self, sequence: u64, marker: u64, header: u64) {
-        let state = SegmentState { end: header, size: header, marker, active: true, ..SegmentState::default() };
+        let state =
+            SegmentState { end: header, size: header, marker, active: true, is_sound: true, ..SegmentState::default() };
         self.segments.insert(sequence, state);
     }
 
@@ -94,6 +97,14 @@ impl Ledger {
             segment.size += lost;
         }
         self.dirty = true;
+    }
+
+    /// The same for one to which a write failed.
+    pub(super) fn give_up_segment(&mut self, sequence: u64, lost: u64) {
+        if let Some(segment) = self.segments.get_mut(&sequence) {
+            segment.is_sound = false;
+        }
+        self.close_segment(sequence, lost);
     }
 
     /// Frames became durable.

@@ -16,6 +16,7 @@
 //! DIR/lock                      locked while a process uses DIR; holds its id
 //! DIR/format                    "tidegate-spool 1\n"
 //! DIR/segments/SEQUENCE.seg     sixteen hexadecimal digits; never reused, always growing
+//! DIR/segments/SEQUENCE.spare   the file of a segment that is done, to be written again as another one
 //! DIR/checkpoint                what is done; replaced by renaming `checkpoint.new`
 //! DIR/quarantine/               damaged bytes, copied out before they are passed over; bounded
 //! DIR/probe                     written and removed to find out whether the disk takes data again
@@ -48,7 +49,8 @@
 //!    unresolved. Where a topic's partitions were unknown for a time, its lanes are handed out in order among each other.
 //! 4. A lane's cursor in the checkpoint is a position before which everything of the lane is done. It may lag behind, by
 //!    any amount; it never leads. No new segment ever takes a sequence that a checkpoint has seen.
-//! 5. A segment is deleted only when every record in it is done.
+//! 5. A segment is deleted, or its file written again, only when every record in it is done. Before a file is written
+//!    again it has durably lost its old name, and it gets its new one when its new header is durable.
 //! 6. A damaged frame costs itself: reading goes on at the next good one. Damage never stops a start.
 //! 7. Memory is bounded by lanes × segments, by what is in flight, and by what waits for the disk; never by the backlog.
 
@@ -80,6 +82,7 @@ mod replay_frame;
 mod report;
 mod scan;
 mod segment;
+mod spares;
 mod survey;
 mod writer;
 

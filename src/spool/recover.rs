@@ -16,6 +16,7 @@ use super::open::OpenError;
 use super::position::FrameId;
 use super::scan::Source;
 use super::segment::{FIRST_FRAME, HEADER_BYTES, SegmentHeader, parse_name};
+use super::spares::is_spare;
 use crate::record::topic::TopicName;
 
 /// A segment whose header is good.
@@ -35,6 +36,11 @@ pub(super) fn recover(shared: &Shared) -> Result<FrameId, OpenError> {
     quota.take(quarantine.measure());
     let names = disk.list(&paths.segments);
     let names = names.map_err(|cause| OpenError::Disk { path: paths.segments.clone(), cause })?;
+    for name in names.iter().filter(|name| is_spare(name)) {
+        if let Err(error) = disk.remove(&paths.segments.join(name)) {
+            tracing::warn!(name, %error, "spool: a file that nobody needs cannot be deleted");
+        }
+    }
     let mut sequences: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
     sequences.sort_unstable();
     let highest = sequences.last().copied().unwrap_or_default().max(checkpoint.highest);
@@ -130,12 +136,13 @@ fn recover_segment(
 
 /// Cuts off what was not written whole; gives the file's length. Nothing depends on it but the room.
 fn cut(shared: &Shared, sequence: u64, end: u64, length: u64) -> u64 {
-    tracing::info!(segment = sequence, bytes = length - end, "spool: an unfinished write is cut off");
+    let bytes = length - end;
+    tracing::info!(segment = sequence, bytes, "spool: what stands behind the last whole frame is cut off");
     let edited = shared.disk.edit(&shared.paths.segment(sequence));
     match edited.and_then(|file| file.truncate(end).and_then(|()| file.sync())) {
         Ok(()) => end,
         Err(error) => {
-            tracing::warn!(segment = sequence, %error, "spool: an unfinished write cannot be cut off");
+            tracing::warn!(segment = sequence, %error, "spool: what stands behind the last whole frame cannot be cut off");
             length
         }
     }

@@ -1,7 +1,7 @@
 //! Looking at a spool without taking it: for the operator, beside a running process or after one.
 //!
-//! Nothing is locked, written or cut off. A running process goes on meanwhile: a segment that it deletes is passed over, and
-//! what it has not finished writing is counted as unfinished, not as damage.
+//! Nothing is locked, written or cut off. A running process goes on meanwhile: a segment that it deletes, or whose file it
+//! writes again, is passed over, and what it has not finished writing is counted as unfinished, not as damage.
 
 use std::collections::HashMap;
 use std::io;
@@ -42,7 +42,8 @@ pub struct SegmentSurvey {
     pub is_readable: bool,
     /// Damaged stretches between frames, in bytes from its beginning.
     pub damage: Vec<Range<u64>>,
-    /// Bytes at the end that are no whole frame: a write that was not finished, or that goes on.
+    /// Bytes at the end that are no whole frame: a write that was not finished or goes on, or what an earlier segment left
+    /// in the same file.
     pub unfinished: u64,
 }
 
@@ -145,7 +146,7 @@ impl Survey {
             damage: Vec::new(),
             unfinished: if header.is_some() { bytes } else { 0 },
         };
-        let Some(header) = header else { return Ok(Some(survey)) };
+        let Some(header) = header else { return Ok(self.unless_gone(survey)) };
         let end = self.end_of(sequence)?;
         let until = end.unwrap_or(bytes).min(bytes);
         let source = Source { file: &*file, sequence, marker: header.marker };
@@ -162,7 +163,13 @@ impl Survey {
             survey.damage.push(scanned.end..until);
             survey.unfinished = bytes - until;
         }
-        Ok(Some(survey))
+        Ok(if survey.damage.is_empty() { Some(survey) } else { self.unless_gone(survey) })
+    }
+
+    /// What looks like damage may be the file's next use: it loses its name before that begins.
+    fn unless_gone(&self, survey: SegmentSurvey) -> Option<SegmentSurvey> {
+        let gone = self.disk.open(&survey.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        (!gone).then_some(survey)
     }
 
     /// Where a segment ends, as the one after it says.

@@ -194,6 +194,11 @@ impl Writer {
         self.desk.wait(time)
     }
 
+    /// Gives back what it has in advance of the quota.
+    pub(super) fn settle_advance(&mut self) {
+        self.advance.settle(&self.shared.quota);
+    }
+
     fn check(&self) -> Result<(), Full> {
         if !self.shared.writable.load(Ordering::Relaxed) {
             return Err(Full::Disk);
@@ -228,7 +233,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.submit();
-        self.advance.settle(&self.shared.quota);
+        self.settle_advance();
     }
 }
 

@@ -175,7 +175,8 @@ fn an_end_with_a_backlog_is_quick_and_the_next_start_drains_it() -> Result<(), D
 
 fn segments(lone: &Lone<'_>) -> Vec<PathBuf> {
     let entries = fs::read_dir(lone.spool().join("segments")).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let paths = entries.map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "seg")).collect();
     paths.sort();
     paths
 }

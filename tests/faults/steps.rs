@@ -80,7 +80,8 @@ fn live(lone: &mut Lone<'_>) -> Result<(), Dead> {
 }
 
 fn segments(lone: &Lone<'_>) -> usize {
-    std::fs::read_dir(lone.spool().join("segments")).map_or(0, |entries| entries.flatten().count())
+    let entries = std::fs::read_dir(lone.spool().join("segments")).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg")).count()
 }
 
 /// One run that ends at a step, and what came of it.

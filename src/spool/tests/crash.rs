@@ -122,6 +122,15 @@ fn live(disk: &ModelDisk, history: &mut History) {
         history.done(&mut spool, &frame, 0);
     }
     spool.keeper.turn();
+    // Files of what is done are written again, wholly and in part.
+    for _ in 0..4 {
+        let of_a = history.append(&mut spool, &a, 5);
+        history.commit(&mut spool, of_a);
+    }
+    for frame in read(&mut spool).iter().take(3) {
+        history.done(&mut spool, frame, 0);
+    }
+    spool.keeper.turn();
     let last = history.append(&mut spool, &a, 1);
     history.commit(&mut spool, last);
     spool.close();

@@ -32,7 +32,8 @@ fn write() -> (ModelDisk, History) {
 }
 
 fn segments(disk: &ModelDisk) -> Vec<PathBuf> {
-    disk.files(&Path::new(ROOT).join("segments"))
+    let files = disk.files(&Path::new(ROOT).join("segments"));
+    files.into_iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "seg")).collect()
 }
 
 /// What is owed and not found; whatever is found must have been written, once, in order.

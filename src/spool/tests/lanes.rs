@@ -19,7 +19,8 @@ impl Place {
     }
 
     fn segments(&self) -> usize {
-        std::fs::read_dir(self.0.path().join("segments")).unwrap().count()
+        let entries = std::fs::read_dir(self.0.path().join("segments")).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg")).count()
     }
 }
 

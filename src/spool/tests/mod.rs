@@ -7,3 +7,4 @@ mod faults;
 mod kit;
 mod lanes;
 mod model;
+mod spares;
