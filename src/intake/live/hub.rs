@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use super::listener::Kind;
-use super::ring::{Entry, Read, Ring};
+use super::ring::{Entry, Read, Ring, Span, Subject};
 use crate::intake::commands::glob;
 
 /// One for the log plane.
@@ -84,8 +84,8 @@ impl Hub {
     }
 
     /// As [`Ring::read`].
-    pub(super) fn read(&self, from: u64, look: usize, most: usize, wanted: impl Fn(&Entry) -> bool) -> Read {
-        self.ring().read(from, look, most, wanted)
+    pub(super) fn read(&self, span: Span, wanted: impl Fn(Subject, &Entry) -> bool) -> Read {
+        self.ring().read(span, wanted)
     }
 
     pub(super) fn count(&self, shown: u64, skipped: u64) {

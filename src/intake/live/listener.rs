@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::hub::Hub;
-use super::ring::{Entry, hash};
+use super::ring::{Entry, Span, Subject, hash};
 use crate::intake::commands::glob;
 
 /// Entries that are looked at in one go, by a listener of names and by one of patterns, which cost more to look at.
 const LOOK: usize = 8 << 10;
 const LOOK_BY_PATTERN: usize = 512;
-/// Entries that are heard in one go; of those before them a listener is told the number.
-const MOST: usize = 256;
 /// Names that one listener may follow.
 const NAMES: usize = 1_024;
 
@@ -127,45 +125,39 @@ impl Listener {
         }
     }
 
-    /// Hears what came since the last time: of channels that are `allowed`, and about `room` bytes of it.
+    /// Hears what came since the last time: of channels that are `allowed`, and about `room` bytes of it, the newest. Of
+    /// those before them it is told the number.
     pub fn collect(&mut self, allowed: impl Fn(&[u8]) -> bool, room: usize, mut hear: impl FnMut(Heard<'_>)) {
         let look = if self.names(Kind::Pattern).is_empty() { LOOK } else { LOOK_BY_PATTERN };
-        let read = self.hub.read(self.next, look, MOST, |entry| match entry {
-            Entry::Record { channel, hash, .. } => self.may_want(*hash, channel),
-            Entry::Command(_) => self.monitors,
-            Entry::Skipped { channel: Some(channel), .. } => self.wants(channel),
-            Entry::Skipped { channel: None, .. } => self.monitors,
+        let span = Span { from: self.next, look, room };
+        let read = self.hub.read(span, |subject, entry| match subject {
+            Subject::Channel(hash) => self.may_want(hash, entry),
+            Subject::Commands => self.monitors,
         });
         self.next = read.next;
         let (mut shown, mut skipped, mut bytes) = (0, read.missed, 0);
         for entry in &read.entries {
             match &**entry {
-                Entry::Record { channel, value, .. } => {
-                    if !self.wants(channel) || !allowed(channel) {
-                        continue;
-                    }
+                Entry::Record { channel, value } if self.wants(&channel.name) && allowed(&channel.name) => {
+                    // One record is told once for each name that fits: what was read may be more than there is room for.
                     if bytes >= room {
                         skipped += 1;
                         continue;
                     }
-                    bytes += self.tell(channel, value, &mut hear);
+                    bytes += self.tell(&channel.name, value, &mut hear);
                     shown += 1;
                 }
                 Entry::Command(line) if self.monitors => {
-                    if bytes >= room {
-                        skipped += 1;
-                        continue;
-                    }
-                    bytes += line.len();
                     shown += 1;
                     hear(Heard::Command(line));
                 }
-                Entry::Command(_) => {}
-                Entry::Skipped { channel: Some(channel), count } if self.wants(channel) && allowed(channel) => {
+                Entry::Skipped { channel: Some(channel), count }
+                    if self.wants(&channel.name) && allowed(&channel.name) =>
+                {
                     skipped += count;
                 }
                 Entry::Skipped { channel: None, count } if self.monitors => skipped += count,
-                Entry::Skipped { .. } => {}
+                Entry::Record { .. } | Entry::Command(_) | Entry::Skipped { .. } => {}
             }
         }
         if skipped > 0 {
@@ -177,9 +169,15 @@ impl Listener {
     }
 
     /// False only where it does not want the channel: two of them may have one hash.
-    fn may_want(&self, hash: u64, channel: &[u8]) -> bool {
+    fn may_want(&self, hash: u64, entry: &Entry) -> bool {
+        if self.hashes.binary_search(&hash).is_ok() {
+            return true;
+        }
         let patterns = self.names(Kind::Pattern);
-        self.hashes.binary_search(&hash).is_ok() || patterns.iter().any(|pattern| glob::matches(pattern, channel))
+        let (Entry::Record { channel, .. } | Entry::Skipped { channel: Some(channel), .. }) = entry else {
+            return false;
+        };
+        patterns.iter().any(|pattern| glob::matches(pattern, &channel.name))
     }
 
     fn wants(&self, channel: &[u8]) -> bool {
@@ -222,11 +220,11 @@ impl Drop for Listener {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ring::Channel;
     use super::*;
 
     fn record(channel: &str, value: &str) -> Entry {
-        let hash = hash(channel.as_bytes());
-        Entry::Record { channel: channel.as_bytes().into(), hash, value: value.as_bytes().into() }
+        Entry::Record { channel: Channel::new(channel.as_bytes()), value: value.as_bytes().into() }
     }
 
     fn heard(listener: &mut Listener, room: usize) -> Vec<String> {
@@ -262,12 +260,12 @@ mod tests {
         let mut listener = Listener::new(hub.clone());
         listener.subscribe(Kind::Channel, b"a").unwrap();
         hub.publish((0..5).map(|number| record("a", &number.to_string())));
-        assert_eq!(heard(&mut listener, 1), ["Channel 0", "skipped 4"]);
-        hub.publish((0..MOST + 10).map(|number| record("a", &number.to_string())));
+        assert_eq!(heard(&mut listener, 1), ["Channel 4", "skipped 4"]);
+        hub.publish((0..LOOK + 10).map(|number| record("a", &number.to_string())));
         let late = heard(&mut listener, usize::MAX);
-        assert_eq!((late.len(), late.last().unwrap().as_str()), (MOST + 1, "skipped 10"));
-        hub.publish([Entry::Skipped { channel: Some((*b"a").into()), count: 3 }].into_iter());
-        hub.publish([Entry::Skipped { channel: Some((*b"b").into()), count: 9 }].into_iter());
+        assert_eq!((late.len(), late.last().unwrap().as_str()), (LOOK + 1, "skipped 10"));
+        hub.publish([Entry::Skipped { channel: Some(Channel::new(b"a")), count: 3 }].into_iter());
+        hub.publish([Entry::Skipped { channel: Some(Channel::new(b"b")), count: 9 }].into_iter());
         assert_eq!(heard(&mut listener, 1), ["skipped 3"]);
     }
 

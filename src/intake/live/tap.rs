@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::hub::{Hub, Interest};
-use super::ring::{Entry, hash};
+use super::ring::{Channel, Entry};
 
 /// Records of one key that a worker copies in a second, and at most at once.
 const KEY_RATE: u32 = 1_000;
@@ -44,8 +44,7 @@ pub(in crate::intake) struct Tap {
 /// A bucket.
 #[derive(Debug)]
 struct Meter {
-    channel: Arc<[u8]>,
-    hash: u64,
+    channel: Channel,
     left: u32,
     skipped: u64,
 }
@@ -89,7 +88,7 @@ impl Tap {
         let meters = std::mem::take(&mut self.meters);
         self.places.clear();
         for meter in meters {
-            if self.interest.has(&meter.channel) {
+            if self.interest.has(&meter.channel.name) {
                 self.add(meter);
             }
         }
@@ -108,7 +107,7 @@ impl Tap {
 
     fn add(&mut self, meter: Meter) -> u32 {
         let place = u32::try_from(self.meters.len()).unwrap_or(u32::MAX);
-        self.places.insert((*meter.channel).into(), place);
+        self.places.insert((*meter.channel.name).into(), place);
         self.meters.push(meter);
         place
     }
@@ -123,7 +122,7 @@ impl Tap {
         meter.left -= 1;
         self.left -= 1;
         self.bytes -= value.len();
-        self.gathered.push(Entry::Record { channel: meter.channel.clone(), hash: meter.hash, value: value.into() });
+        self.gathered.push(Entry::Record { channel: meter.channel.clone(), value: value.into() });
     }
 
     /// Whether somebody follows commands.
@@ -210,7 +209,7 @@ impl Tap {
 
 impl Meter {
     fn new(channel: &[u8]) -> Self {
-        Self { channel: channel.into(), hash: hash(channel), left: KEY_RATE, skipped: 0 }
+        Self { channel: Channel::new(channel), left: KEY_RATE, skipped: 0 }
     }
 }
 
