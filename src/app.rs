@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use log_plane::LogPlane;
-use reload::{Reload, Status};
+use reload::{Reload, Reloaders, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use traffic::TrafficPlane;
@@ -22,7 +22,6 @@ use crate::admin::{AdminServer, DebugDump, Sources, Tails};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::{self, Config};
-use crate::intake::Reloader;
 use crate::intake::config::ListenAddress;
 use crate::telemetry::metrics::Metrics;
 
@@ -37,7 +36,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Planes that run.
 pub struct Running {
     log: Option<LogPlane>,
-    reloader: Option<Reloader>,
+    reloaders: Reloaders,
     configuration: Status,
     traffic: Option<TrafficPlane>,
     admin: Drain,
@@ -56,7 +55,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     runtime.block_on(async {
         let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
         let mut running = start(loaded.config.clone()).await?;
-        let reload = Reload::new(path, loaded, running.reloader.take(), running.configuration.clone());
+        let reloaders = std::mem::take(&mut running.reloaders);
+        let reload = Reload::new(path, loaded, reloaders, running.configuration.clone());
         tokio::spawn(reload.run(hangup, running.admin.clone()));
         for line in running.address_lines() {
             // Nobody needs to read it.
@@ -74,7 +74,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let admin = Drain::new();
     let mut running = Running {
         log: None,
-        reloader: None,
+        reloaders: Reloaders::default(),
         configuration: Status::default(),
         traffic: None,
         admin: admin.clone(),
@@ -84,7 +84,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (mut dump, mut tails): (Option<DebugDump>, Option<Tails>) = (None, None);
     if let Some(config) = config.log {
         let plane = LogPlane::start(config, &readiness, running.configuration.clone(), &admin)?;
-        running.reloader = Some(plane.reloader());
+        running.reloaders.log = Some(plane.reloader());
         running.redis_addresses = plane.addresses().to_vec();
         tails = Some(Tails::new(plane.hub(), admin.clone()));
         let state = plane.state();
@@ -97,7 +97,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     let mut pools: Option<DebugDump> = None;
     if let Some(config) = config.discovery {
-        let (plane, report) = TrafficPlane::start(config, &readiness).await?;
+        let (plane, report) = TrafficPlane::start(config, &readiness, running.configuration.clone()).await?;
+        running.reloaders.discovery = Some(plane.reloader());
         running.traffic = Some(plane);
         pools = Some(report);
     }
@@ -169,7 +170,7 @@ impl Running {
             ListenAddress::Unix(path) => format!("redis  unix:{}", path.display()),
         });
         let admin = self.admin_address.map(|address| format!("admin  http://{address}"));
-        let pools = self.pools_address().map(|address| format!("pools  http://{address}"));
+        let pools = self.traffic.as_ref().map(|plane| format!("pools  {}", plane.url()));
         redis.chain(pools).chain(admin).collect()
     }
 

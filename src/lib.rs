@@ -6,7 +6,7 @@
 //! log       socket → resp → intake session → record route → delivery → Kafka    (acknowledged back to the reply)
 //!                                                               ↓ ↑
 //!                                                              spool (this machine's disk, for what Kafka does not take in time)
-//! discover  endpoints: source (kubernetes | file) → registry → Snapshot → discovery: the pull API → gateways
+//! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.

@@ -75,6 +75,18 @@ namespaces = ["shop"]
 [[discovery.source]]
 kind = "file"
 path = "vms.toml"
+[[discovery.source]]
+kind = "hub"
+url = "http://hub:8500"
+[[discovery.source]]
+kind = "hub"
+service = "tidegate/hub"
+lookup = "endpointslices"
+name = "relay"
+[[discovery.source]]
+kind = "eureka"
+cluster = "ring"
+url = "http://eureka:8761/eureka"
 [[discovery.pool]]
 id = "checkout"
 members = [{ pool = "east/shop/checkout/http" }, { pool = "vm/checkout", share = 30, priority = 1 }]
@@ -144,6 +156,8 @@ fn every_configuration_in_the_repository_is_good() {
     fs::create_dir(&secrets).unwrap();
     fs::write(secrets.join("tokens"), "ops:token\n").unwrap();
     fs::write(secrets.join("app-password"), "password\n").unwrap();
+    fs::write(secrets.join("hub-token"), "token\n").unwrap();
+    fs::write(secrets.join("admin-tokens"), "ops:token\n").unwrap();
     fs::write(secrets.join("sasl-password"), "password\n").unwrap();
     fs::write(secrets.join("kubeconfig"), "apiVersion: v1\n").unwrap();
     let certified = rcgen::generate_simple_self_signed(vec!["tidegate".to_owned()]).unwrap();
@@ -151,8 +165,8 @@ fn every_configuration_in_the_repository_is_good() {
     fs::write(secrets.join("tls.key"), certified.signing_key.serialize_pem()).unwrap();
     fs::write(secrets.join("ca.crt"), certified.cert.pem()).unwrap();
     let mut files: Vec<_> = fs::read_dir(root.join("config")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.push(root.join("deploy/kubernetes/log-plane.yaml"));
-    assert!(files.len() >= 3, "{files:?}");
+    files.extend(["log-plane.yaml", "hub.yaml", "relay.yaml"].map(|name| root.join("deploy/kubernetes").join(name)));
+    assert!(files.len() >= 5, "{files:?}");
     for file in files {
         let mut text = fs::read_to_string(&file).unwrap();
         if file.extension().is_some_and(|extension| extension == "yaml") {
@@ -162,7 +176,7 @@ fn every_configuration_in_the_repository_is_good() {
         fs::write(&copy, text.replace("/etc/tidegate/secrets", secrets.to_str().unwrap())).unwrap();
         let (code, stdout, stderr) = check(&copy);
         assert_eq!(code, Some(0), "{}: {stderr}", file.display());
-        assert!(stdout.contains("[log]"), "{}", file.display());
+        assert!(stdout.contains("[log]") || stdout.contains("[discovery]"), "{}", file.display());
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::Signal;
 
 use crate::base::drain::Drain;
 use crate::config::{self, Attempt, ConfigError, Files, Loaded};
+use crate::discovery::{DiscoveryReloader, OpenError};
 use crate::intake::Reloader;
 use crate::intake::users::UsersError;
 use crate::record::route::{RouteError, RouteTable};
@@ -31,6 +32,10 @@ enum ReloadError {
     Route(#[from] RouteError),
     #[error("[log] is gone, and a reload ends no plane: put it back, or restart")]
     NoLog,
+    #[error("[discovery] is gone, and a reload ends no plane: put it back, or restart")]
+    NoDiscovery,
+    #[error(transparent)]
+    OpenDiscovery(#[from] OpenError),
     #[error(
         "users: the running listener {0} is not on loopback, and a user without a password, or none at all, would open \
          it to everybody: give every [[log.user]] a password_file, set log.anonymous = true, or restart on another address"
@@ -56,9 +61,16 @@ pub(super) struct Reload {
     started: Loaded,
     /// What was read last, good or bad.
     files: Files,
-    log: Option<Reloader>,
+    reloaders: Reloaders,
     status: Status,
     metrics: ReloadMetrics,
+}
+
+/// What changes each plane while it runs.
+#[derive(Default)]
+pub(super) struct Reloaders {
+    pub(super) log: Option<Reloader>,
+    pub(super) discovery: Option<DiscoveryReloader>,
 }
 
 struct ReloadMetrics {
@@ -72,7 +84,7 @@ struct ReloadMetrics {
 // === impl Status ===
 
 impl Status {
-    /// For `/debug/log`.
+    /// For `/debug/log` and `/debug/pools`.
     pub(super) fn dump(&self) -> Value {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
@@ -88,10 +100,10 @@ impl Status {
 
 impl Reload {
     /// For a process that just started with this configuration.
-    pub(super) fn new(path: &Path, started: Loaded, log: Option<Reloader>, status: Status) -> Self {
+    pub(super) fn new(path: &Path, started: Loaded, reloaders: Reloaders, status: Status) -> Self {
         let files = started.files.clone();
         let mut reload =
-            Self { path: path.to_owned(), started, files, log, status, metrics: ReloadMetrics::register() };
+            Self { path: path.to_owned(), started, files, reloaders, status, metrics: ReloadMetrics::register() };
         reload.note(Ok(Vec::new()));
         reload
     }
@@ -139,7 +151,16 @@ impl Reload {
 
     /// Puts into force what can be, and gives the keys that cannot.
     fn apply(&mut self, loaded: &Loaded) -> Result<Vec<String>, ReloadError> {
-        if let (Some(reloader), Some(started)) = (&mut self.log, &self.started.config.log) {
+        // What may be refused is looked at first: a configuration is taken whole or not at all.
+        let discovery = match &self.reloaders.discovery {
+            None => None,
+            Some(reloader) => {
+                let traffic = loaded.config.discovery.as_ref().ok_or(ReloadError::NoDiscovery)?;
+                reloader.check(&traffic.api)?;
+                Some((reloader, &traffic.api))
+            }
+        };
+        if let (Some(reloader), Some(started)) = (&mut self.reloaders.log, &self.started.config.log) {
             let log = loaded.config.log.as_ref().ok_or(ReloadError::NoLog)?;
             // The file was checked with its own listeners, which may not be those that are open.
             if let Some(address) = log.intake.opens(&started.intake.listen) {
@@ -147,6 +168,9 @@ impl Reload {
             }
             let routes = RouteTable::compile(log.routes.clone())?;
             reloader.reload(&log.intake.users, routes, log.intake.tls.clone())?;
+        }
+        if let Some((reloader, api)) = discovery {
+            reloader.reload(api);
         }
         Ok(config::needing_restart(&self.started, loaded))
     }

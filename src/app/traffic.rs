@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reload::Status;
 use crate::admin::DebugDump;
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::TrafficConfig;
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, DiscoveryReloader};
 use crate::endpoints::Endpoints;
 
 /// How long waiting gateways have for their last answer, and the registry to write its file.
@@ -21,6 +22,8 @@ pub(super) struct TrafficPlane {
     address: SocketAddr,
     // Its sources end when it is dropped.
     endpoints: Endpoints,
+    reloader: DiscoveryReloader,
+    secure: bool,
     drain: Drain,
 }
 
@@ -28,11 +31,16 @@ pub(super) struct TrafficPlane {
 
 impl TrafficPlane {
     /// Starts everything and gives what `/debug/pools` shows.
-    pub(super) async fn start(config: TrafficConfig, readiness: &Readiness) -> anyhow::Result<(Self, DebugDump)> {
+    pub(super) async fn start(
+        config: TrafficConfig,
+        readiness: &Readiness,
+        configuration: Status,
+    ) -> anyhow::Result<(Self, DebugDump)> {
         let drain = Drain::new();
+        let secure = config.api.tls.is_some();
         let discovery = Discovery::bind(config.api).await?;
         let address = discovery.address();
-        let endpoints = Endpoints::start(config.endpoints, discovery.listener(), &drain)?;
+        let endpoints = Endpoints::start(config.endpoints, discovery.boot(), discovery.listener(), &drain)?;
         let snapshot = endpoints.snapshot();
         let gate = readiness.gate("discovery", "the first pools of every source");
         tokio::spawn({
@@ -49,13 +57,31 @@ impl TrafficPlane {
                 drop(gate);
             }
         });
-        let report = discovery.serve(snapshot, drain.clone());
-        Ok((Self { address, endpoints, drain }, Arc::new(report)))
+        let reloader = discovery.reloader();
+        let report = discovery.relaying(endpoints.links()).serve(snapshot, drain.clone());
+        let dump = move || {
+            let mut report = report();
+            if let Some(fields) = report.as_object_mut() {
+                fields.insert("configuration".to_owned(), configuration.dump());
+            }
+            report
+        };
+        Ok((Self { address, endpoints, reloader, secure, drain }, Arc::new(dump)))
     }
 
     /// Where the pull API listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same as people paste it.
+    pub(super) fn url(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
+    }
+
+    /// What changes its tokens and certificates while it runs.
+    pub(super) fn reloader(&self) -> DiscoveryReloader {
+        self.reloader.clone()
     }
 
     /// Answers everybody who waits, and ends.

@@ -7,7 +7,15 @@ use toml::{Table, Value};
 use super::Loaded;
 
 /// What a reload brings about, by the beginnings of the keys. `anonymous` and a user's or a route's keys among them.
-const RELOADED: [&str; 4] = ["log.anonymous", "log.route", "log.tls", "log.user"];
+const RELOADED: [&str; 7] = [
+    "discovery.anonymous",
+    "discovery.tls",
+    "discovery.tokens_file",
+    "log.anonymous",
+    "log.route",
+    "log.tls",
+    "log.user",
+];
 
 /// The keys by which `now` differs from `started` and which a reload leaves as they are: listeners, threads, limits,
 /// Kafka and whatever else is set up once.
@@ -20,8 +28,10 @@ pub fn needing_restart(started: &Loaded, now: &Loaded) -> Vec<String> {
     let differing = differing.chain(now.files.changed_since(&started.files));
     let fixed = differing.filter(|key| !key.is_empty() && !is_reloaded(key));
     // Whether a listener speaks TLS is settled when it is bound.
-    let has_tls = |keys: &BTreeMap<String, Value>| keys.keys().any(|key| key.starts_with("log.tls."));
-    let tls = Some("log.tls").filter(|_| has_tls(&before) != has_tls(&after));
+    let has = |keys: &BTreeMap<String, Value>, tls: &str| {
+        keys.keys().any(|key| key.strip_prefix(tls).is_some_and(|rest| rest.starts_with('.')))
+    };
+    let tls = ["log.tls", "discovery.tls"].into_iter().filter(|tls| has(&before, tls) != has(&after, tls));
     let fixed: BTreeSet<String> = fixed.chain(tls).map(str::to_owned).collect();
     fixed.into_iter().collect()
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::section::Section;
-use super::{TrafficConfig, discovery_source, discovery_tokens};
+use super::{TrafficConfig, discovery_source, discovery_tokens, tls};
 use crate::discovery::config::{ClientLimits, DiscoveryConfig};
 use crate::endpoints::config::{EndpointsConfig, FixedEndpoint, FixedPool, HoldConfig};
 use crate::endpoints::join::{Join, Member};
 use crate::endpoints::kubernetes::Place;
 use crate::endpoints::pool::{DEFAULT_WEIGHT, PoolId};
+use crate::net::tls::Clients;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
 
 pub(super) fn read(mut section: Section<'_>) -> TrafficConfig {
-    section.later("tls");
     let api = read_api(&mut section);
     let snapshot_file = read_shown::<String>(&mut section, "snapshot_file").map(PathBuf::from);
     let place = Place { zone: read_shown(&mut section, "zone"), node: read_shown(&mut section, "node") };
@@ -53,6 +53,9 @@ fn read_api(section: &mut Section<'_>) -> DiscoveryConfig {
         }),
     };
     section.show("listen", listen.to_string());
+    let tls = tls::read(section);
+    // What is asked for and wrong is a problem already: it must not seem to be missing as well.
+    let certified = tls.as_ref().is_some_and(|tls| tls.as_ref().is_none_or(|it| it.clients() == Clients::Required));
     let tokens = discovery_tokens::read(section);
     let said = section.has("anonymous");
     // Whoever hands out tokens wants to be asked for them.
@@ -60,10 +63,15 @@ fn read_api(section: &mut Section<'_>) -> DiscoveryConfig {
         true => section.choice("anonymous", ("read", true), [("none", false)], &[]),
         false => section.choice("anonymous", ("none", false), [("read", true)], &[]),
     };
-    if !listen.ip().to_canonical().is_loopback() && tokens.is_empty() && !said && !section.has("tokens_file") {
+    if !listen.ip().to_canonical().is_loopback()
+        && tokens.is_empty()
+        && !said
+        && !section.has("tokens_file")
+        && !certified
+    {
         section.problem(
             "listen",
-            format!("{listen} is not on loopback and nobody is asked for a token: set discovery.tokens_file, or anonymous = \"read\" to let everybody read, or listen on 127.0.0.1"),
+            format!("{listen} is not on loopback and nobody is asked for a token: set discovery.tokens_file, or tls with a client_ca, or anonymous = \"read\" to let everybody read, or listen on 127.0.0.1"),
         );
     }
     let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -71,7 +79,8 @@ fn read_api(section: &mut Section<'_>) -> DiscoveryConfig {
     let waits = bounded(section.number("max_waits_per_client", 1..=1_000_000, 4_096));
     let rate = section.number("max_requests_per_second_per_client", 1..=1_000_000, 2_000);
     let limits = ClientLimits { waits, requests_per_second: u32::try_from(rate).unwrap_or(u32::MAX) };
-    DiscoveryConfig { listen, tokens, anonymous_reads, limits, max_connections }
+    let (tls, anonymous_said) = (tls.flatten(), said);
+    DiscoveryConfig { listen, tls, tokens, anonymous_reads, anonymous_said, limits, max_connections }
 }
 
 fn read_hold(section: &mut Section<'_>) -> HoldConfig {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::discovery::read_shown;
+use super::discovery_remote::{read_eureka, read_hub};
 use super::section::Section;
 use crate::endpoints::config::SourceConfig;
 use crate::endpoints::kubernetes::KubernetesConfig;
 
-const KINDS: &str = "use \"kubernetes\" or \"file\"";
+const KINDS: &str = "use \"kubernetes\", \"file\", \"hub\" or \"eureka\"";
 
 /// All sources, in the order of the file.
 pub(super) fn read_all(section: &mut Section<'_>) -> Vec<SourceConfig> {
@@ -20,15 +21,8 @@ pub(super) fn read_all(section: &mut Section<'_>) -> Vec<SourceConfig> {
         match kind {
             Some("kubernetes") => {
                 source.show("kind", "kubernetes");
-                if let Some(config) = read_kubernetes(&mut source) {
-                    if !clusters.insert(config.cluster.clone()) {
-                        source.problem(
-                            "cluster",
-                            format!("{:?} stands here twice: give each cluster a name of its own", &*config.cluster),
-                        );
-                    }
-                    sources.push(SourceConfig::Kubernetes(config));
-                }
+                let cluster = read_cluster(&mut source, &mut clusters);
+                sources.extend(read_kubernetes(&mut source, cluster).map(SourceConfig::Kubernetes));
                 source.finish();
             }
             Some("file") => {
@@ -42,8 +36,17 @@ pub(super) fn read_all(section: &mut Section<'_>) -> Vec<SourceConfig> {
                 }
                 source.finish();
             }
-            Some(later @ ("hub" | "eureka")) => {
-                source.problem("kind", format!("{later:?} is not in this version yet: {KINDS}"));
+            Some("hub") => {
+                source.show("kind", "hub");
+                sources.extend(read_hub(&mut source).map(|config| SourceConfig::Hub(Arc::new(config))));
+                source.finish();
+            }
+            Some("eureka") => {
+                source.show("kind", "eureka");
+                let cluster = read_cluster(&mut source, &mut clusters);
+                let config = read_eureka(&mut source, cluster);
+                sources.extend(config.map(|config| SourceConfig::Eureka(Arc::new(config))));
+                source.finish();
             }
             Some(other) => {
                 source.problem("kind", format!("{other:?} is unknown: {KINDS}"));
@@ -58,8 +61,7 @@ pub(super) fn read_all(section: &mut Section<'_>) -> Vec<SourceConfig> {
     sources
 }
 
-fn read_kubernetes(source: &mut Section<'_>) -> Option<KubernetesConfig> {
-    let cluster = read_cluster(source);
+fn read_kubernetes(source: &mut Section<'_>, cluster: Option<Arc<str>>) -> Option<KubernetesConfig> {
     let kubeconfig = read_shown::<String>(source, "kubeconfig").map(PathBuf::from);
     let namespaces = read_namespaces(source);
     let slices = ("endpointslices", false);
@@ -69,7 +71,7 @@ fn read_kubernetes(source: &mut Section<'_>) -> Option<KubernetesConfig> {
     Some(KubernetesConfig { cluster: cluster?, kubeconfig, namespaces, endpoints_v1, strict_serving, traffic_policies })
 }
 
-fn read_cluster(source: &mut Section<'_>) -> Option<Arc<str>> {
+fn read_cluster(source: &mut Section<'_>, others: &mut BTreeSet<Arc<str>>) -> Option<Arc<str>> {
     let Some(text) = source.text("cluster") else {
         if !source.has("cluster") {
             source.problem("cluster", "missing: name the cluster, as \"east\"; its pools' ids begin with it");
@@ -87,6 +89,9 @@ fn read_cluster(source: &mut Section<'_>) -> Option<Arc<str>> {
         return None;
     }
     source.show("cluster", text);
+    if !others.insert(text.into()) {
+        source.problem("cluster", format!("{text:?} stands here twice: give each cluster a name of its own"));
+    }
     Some(text.into())
 }
 

@@ -2,10 +2,11 @@
 //! `#` are skipped:
 //!
 //! ```text
-//! NAME:TOKEN [clusters=A,B] [namespaces=A,B] [write] [gateways=A,B*]
+//! NAME:TOKEN [certificate] [clusters=A,B] [namespaces=A,B] [write] [gateways=A,B*]
+//! NAME certificate …
 //! ```
 //!
-//! Without clusters or namespaces it sees those of all. `write` lets it acknowledge, for the gateway of its own name or for
+//! `certificate` grants the same to whoever shows a client certificate with this name; then a token is not needed. Without clusters or namespaces it sees those of all. `write` lets it acknowledge, for the gateway of its own name or for
 //! those that `gateways` names.
 
 use super::section::Section;
@@ -46,16 +47,21 @@ fn parse(path: &str, text: &str) -> Result<Vec<Token>, String> {
 /// The error shows no token.
 fn parse_line(line: &str) -> Result<Token, String> {
     let mut words = line.split_ascii_whitespace();
-    let (name, secret) = words.next().and_then(|word| word.split_once(':')).ok_or("write name:token")?;
-    if name.is_empty()
-        || secret.is_empty()
-        || !line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
-    {
+    let first = words.next().unwrap_or_default();
+    let certificate = words.clone().any(|word| word == "certificate");
+    let (name, secret) = match first.split_once(':') {
+        Some((_, "")) => return Err("write name:token, the token of visible ASCII characters".to_owned()),
+        Some((name, secret)) => (name, secret),
+        None if certificate => (first, ""),
+        None => return Err("write name:token".to_owned()),
+    };
+    if name.is_empty() || !line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t') {
         return Err("write name:token, the token of visible ASCII characters".to_owned());
     }
     let mut token = Token {
         name: name.to_owned(),
         secret: secret.to_owned(),
+        certificate,
         scope: Scope::default(),
         may_write: false,
         gateways: vec![name.to_owned()],
@@ -70,8 +76,9 @@ fn parse_line(line: &str) -> Result<Token, String> {
             ("clusters", false) => token.scope.clusters = names,
             ("namespaces", false) => token.scope.namespaces = names,
             ("gateways", false) => token.gateways = names,
+            ("certificate", true) if !word.contains('=') => {}
             ("write", true) if !word.contains('=') => token.may_write = true,
-            _ => return Err(format!("{key}: use clusters=A,B, namespaces=A,B, write, or gateways=A,B*")),
+            _ => return Err(format!("{key}: use clusters=A,B, namespaces=A,B, write, certificate, or gateways=A,B*")),
         }
     }
     Ok(token)
@@ -94,6 +101,9 @@ mod tests {
             Scope { clusters: vec!["east".into(), "west".into()], namespaces: vec!["shop".into()] }
         );
         assert!(tokens[1].may_write && tokens[1].gateways == ["edge-*"]);
+        let tokens = parse("tokens", "edge.example certificate write\nboth:xyz certificate\nplain:abc\n").unwrap();
+        let grants: Vec<_> = tokens.iter().map(|it| (it.name.as_str(), it.secret.as_str(), it.certificate)).collect();
+        assert_eq!(grants, [("edge.example", "", true), ("both", "xyz", true), ("plain", "abc", false)]);
     }
 
     #[test]

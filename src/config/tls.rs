@@ -1,4 +1,4 @@
-//! `tls` of `[log]`.
+//! `tls` of `[log]` and of `[discovery]`.
 
 use toml::Value;
 
@@ -6,8 +6,8 @@ use super::section::Section;
 use crate::net::tls::{Clients, TlsConfig, TlsError};
 
 /// Reads the table and the files that it names. `Some(None)`: TLS is asked for, and something is wrong with it.
-pub(super) fn read(log: &mut Section<'_>) -> Option<Option<TlsConfig>> {
-    let mut table = log.inline("tls")?;
+pub(super) fn read(section: &mut Section<'_>) -> Option<Option<TlsConfig>> {
+    let mut table = section.inline("tls")?;
     let mut shown = toml::Table::new();
     let certificate = read_file(&mut table, "certificate", true, &mut shown);
     let key = read_file(&mut table, "key", true, &mut shown);
@@ -35,7 +35,7 @@ pub(super) fn read(log: &mut Section<'_>) -> Option<Option<TlsConfig>> {
         built.map_err(|error| table.problem(key_of(&error), error.to_string())).ok()
     });
     table.finish();
-    log.show("tls", shown);
+    section.show("tls", shown);
     Some(config)
 }
 

@@ -1,13 +1,15 @@
 //! Who asks, and what they may.
 //!
-//! Whoever sends a token is its holder. Without one, a peer on loopback whose `Host` is this machine (a page from elsewhere
+//! Whoever sends a token is its holder; whoever shows a certificate with the name of an entry that is for certificates is
+//! that one's. Where no entry is for certificates, one that the authority signed may read, and speak for the gateways of
+//! its own names. Without either, a peer on loopback whose `Host` is this machine (a page from elsewhere
 //! whose name was made to resolve to 127.0.0.1 is not) may do everything, and others may read where `anonymous` says so.
 
 use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
 
-use super::config::{Scope, Token};
+use super::config::{DiscoveryConfig, Scope, Token};
 use crate::endpoints::Snapshot;
 use crate::endpoints::pool::Pool;
 
@@ -29,6 +31,8 @@ pub(super) enum Refusal {
     Token,
     /// It may read and not write: 403.
     ReadOnly,
+    /// It may write, and not for this name: 403.
+    Foreign,
 }
 
 /// The rule of one listener.
@@ -45,24 +49,43 @@ impl Access {
         Self { tokens, anonymous_reads }
     }
 
-    /// Decides on a request by its peer and its `Host` and `Authorization` headers.
+    /// The rule that a configuration has.
+    pub(super) fn of(config: &DiscoveryConfig) -> Self {
+        Self::new(config.tokens.clone(), config.anonymous_reads)
+    }
+
+    /// Decides on a request by its peer, its `Host` and `Authorization` headers, and the names in its certificate.
     pub(super) fn check(
         &self,
         peer: IpAddr,
         host: Option<&str>,
         authorization: Option<&str>,
+        names: &[String],
     ) -> Result<Client, Refusal> {
         let peer = peer.to_canonical();
         if let Some(authorization) = authorization {
-            let token = self.token(authorization).ok_or(Refusal::Token)?;
-            let gateways = token.may_write.then(|| token.gateways.clone());
-            return Ok(Client { name: token.name.clone(), scope: token.scope.clone(), gateways });
+            return Ok(Client::holding(self.token(authorization).ok_or(Refusal::Token)?));
+        }
+        if let Some(client) = self.certified(names) {
+            return Ok(client);
         }
         let client = |gateways| Client { name: peer.to_string(), scope: Scope::default(), gateways };
         if peer.is_loopback() && host.is_none_or(names_this_machine) {
             return Ok(client(Some(vec!["*".to_owned()])));
         }
         if self.anonymous_reads { Ok(client(None)) } else { Err(Refusal::Token) }
+    }
+
+    /// Who shows a certificate with these names.
+    fn certified(&self, names: &[String]) -> Option<Client> {
+        let first = names.first()?;
+        let of_name = |name: &String| self.tokens.iter().find(|token| token.certificate && token.name == *name);
+        if let Some(token) = names.iter().find_map(of_name) {
+            return Some(Client::holding(token));
+        }
+        let any = self.tokens.iter().any(|token| token.certificate);
+        let own = || Client { name: first.clone(), scope: Scope::default(), gateways: Some(names.to_vec()) };
+        (!any).then(own)
     }
 
     fn token(&self, authorization: &str) -> Option<&Token> {
@@ -72,7 +95,7 @@ impl Access {
         }
         // Compared with every token, so that the time tells nothing about which one was close.
         let mut found = None;
-        for token in &self.tokens {
+        for token in self.tokens.iter().filter(|token| !token.secret.is_empty()) {
             if bool::from(token.secret.as_bytes().ct_eq(secret.trim().as_bytes())) {
                 found = Some(token);
             }
@@ -93,6 +116,11 @@ fn names_this_machine(host: &str) -> bool {
 // === impl Client ===
 
 impl Client {
+    fn holding(token: &Token) -> Self {
+        let gateways = token.may_write.then(|| token.gateways.clone());
+        Self { name: token.name.clone(), scope: token.scope.clone(), gateways }
+    }
+
     /// Whether it may speak for a gateway of this name.
     pub(super) fn owns(&self, gateway: &str) -> Result<bool, Refusal> {
         let gateways = self.gateways.as_ref().ok_or(Refusal::ReadOnly)?;
@@ -112,13 +140,16 @@ impl Scope {
         let namespace = || pool.namespace.as_deref().is_some_and(|it| self.namespaces.iter().any(|named| named == it));
         let cluster = || {
             let of_shard = |at: &usize| snapshot.shards().get(*at).and_then(|shard| shard.prefix.as_deref());
-            let named = |prefix: &str| {
-                let cluster = prefix.split('/').next().unwrap_or(prefix);
-                self.clusters.iter().any(|it| it == cluster)
-            };
-            !pool.shards.is_empty() && pool.shards.iter().all(|at| of_shard(at).is_some_and(named))
+            !pool.shards.is_empty()
+                && pool.shards.iter().all(|at| of_shard(at).is_some_and(|prefix| self.names_cluster(prefix)))
         };
         (self.namespaces.is_empty() || namespace()) && (self.clusters.is_empty() || cluster())
+    }
+
+    /// Whether it names the cluster that ids with this prefix are of.
+    pub(super) fn names_cluster(&self, prefix: &str) -> bool {
+        let cluster = prefix.split('/').next().unwrap_or(prefix);
+        self.clusters.iter().any(|it| it == cluster)
     }
 
     /// Whether a pool that is gone, of which only the id is known, may have been seen. Its id tells where it was.
@@ -138,6 +169,7 @@ mod tests {
         let token = |name: &str, secret: &str, may_write| Token {
             name: name.into(),
             secret: secret.into(),
+            certificate: false,
             scope: Scope { clusters: vec!["east".into()], namespaces: vec![] },
             may_write,
             gateways: vec![name.into(), "edge-*".into()],
@@ -146,7 +178,7 @@ mod tests {
     }
 
     fn check(access: &Access, peer: &str, host: &str, authorization: Option<&str>) -> Result<Client, Refusal> {
-        access.check(peer.parse().unwrap(), Some(host), authorization)
+        access.check(peer.parse().unwrap(), Some(host), authorization, &[])
     }
 
     #[test]
@@ -168,6 +200,30 @@ mod tests {
         assert_eq!(check(&access(false), "10.1.2.3", "localhost", None), Err(Refusal::Token));
         let reader = check(&access(true), "10.1.2.3", "any", None).unwrap();
         assert_eq!(reader.owns("edge-1"), Err(Refusal::ReadOnly));
+    }
+
+    #[test]
+    fn a_certificate_is_the_entry_of_its_name_and_without_such_entries_its_own_names() {
+        let check = |access: &Access, names: &[&str], authorization| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            access.check("10.1.2.3".parse().unwrap(), Some("any"), authorization, &names)
+        };
+        let plain = access(false);
+        let own = check(&plain, &["edge-9.example", "edge-9"], None).unwrap();
+        assert_eq!(
+            (own.name.as_str(), own.owns("edge-9"), own.owns("edge-1")),
+            ("edge-9.example", Ok(true), Ok(false))
+        );
+        assert_eq!(check(&plain, &["writer"], Some("Bearer no")), Err(Refusal::Token), "a token is asked for first");
+        let mut access = access(false);
+        let edge =
+            Token { name: "edge-9".into(), secret: String::new(), certificate: true, ..access.tokens[1].clone() };
+        access.tokens.push(edge);
+        let named = check(&access, &["other", "edge-9"], None).unwrap();
+        assert_eq!((named.name.as_str(), named.scope.clusters.as_slice()), ("edge-9", &["east".to_owned()][..]));
+        assert_eq!(check(&access, &["writer"], None), Err(Refusal::Token), "that entry is not for certificates");
+        assert_eq!(check(&access, &["stranger"], None), Err(Refusal::Token));
+        assert_eq!(check(&access, &[], Some("Bearer ")), Err(Refusal::Token), "no secret is none that can be sent");
     }
 
     #[test]

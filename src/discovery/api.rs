@@ -21,16 +21,20 @@ use super::gateways::{Acknowledgement, Gateways};
 use super::lists::ListKind;
 use super::metrics::ApiMetrics;
 use super::query::Index;
+use super::relay::Views;
 use super::truth::Truth;
 use super::waiters::{Interest, Waiters};
 use super::{delta, lists, pools};
 use crate::base::backoff::random;
 use crate::base::drain::Drain;
 use crate::endpoints::Snapshot;
-use crate::net::http::Peer;
+use crate::endpoints::hub::wire::Report;
+use crate::net::http::{Peer, PeerNames};
 
 /// The largest acknowledgement, in bytes.
 const MAX_ACK: usize = 1 << 20;
+/// The largest report of a relay, in bytes.
+const MAX_REPORT: usize = 16 << 20;
 /// The header by which a gateway says who it is when it asks.
 const GATEWAY: &str = "tidegate-gateway";
 
@@ -43,7 +47,8 @@ pub(super) struct Api {
     pub(super) waiters: Waiters,
     pub(super) clients: Clients,
     pub(super) gateways: Gateways,
-    pub(super) access: Access,
+    pub(super) access: Arc<ArcSwap<Access>>,
+    pub(super) views: Views,
     pub(super) metrics: ApiMetrics,
     pub(super) drain: Drain,
 }
@@ -62,6 +67,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/v1/render/haproxy/{*id}", get(|s, c, path, q, h| pools::get(s, c, path, q, h, Format::Haproxy)))
         .route("/v1/prometheus/targets", get(|s, c, q, h| lists::get(s, c, q, h, ListKind::Prometheus)))
         .route("/v1/ack", post(acknowledge).layer(DefaultBodyLimit::max(MAX_ACK)))
+        .route("/v1/relay", post(relay_report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .route("/v1/gateways", get(gateways))
         .route("/v1/gateways/{name}", axum::routing::delete(forget_gateway))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path; /v1/pools is where to begin") })
@@ -73,10 +79,15 @@ pub(super) fn router(api: Arc<Api>) -> Router {
 async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let client = match identify(&api, &request) {
         Ok(client) => client,
-        Err(refusal) => return api.metrics.counted(refuse(refusal)),
+        Err(refusal) => {
+            // Who guesses tokens is slowed down as well, and for that others are not.
+            let guesser = request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.0.ip().to_string());
+            let often = api.clients.request(&format!("refused {guesser}"), Instant::now()).is_err();
+            return api.metrics.counted(if often { too_often() } else { refuse(refusal) });
+        }
     };
     if api.clients.request(&client.name, Instant::now()).is_err() {
-        return api.metrics.counted(error(StatusCode::TOO_MANY_REQUESTS, "more requests than one client gets"));
+        return api.metrics.counted(too_often());
     }
     request.extensions_mut().insert(Arc::new(client));
     let response = next.run(request).await;
@@ -87,7 +98,14 @@ fn identify(api: &Api, request: &Request) -> Result<Client, Refusal> {
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     // The listener names the peer of every request.
     let Some(Peer(peer)) = request.extensions().get::<Peer>() else { return Err(Refusal::Token) };
-    api.access.check(peer.ip(), text(header::HOST), text(header::AUTHORIZATION))
+    let names = request.extensions().get::<PeerNames>().map(|names| &*names.0).unwrap_or_default();
+    // Over HTTP/2 the name stands in the address.
+    let host = text(header::HOST).or_else(|| request.uri().authority().map(|it| it.as_str()));
+    api.access.load().check(peer.ip(), host, text(header::AUTHORIZATION), names)
+}
+
+fn too_often() -> Response {
+    error(StatusCode::TOO_MANY_REQUESTS, "more requests than one client gets")
 }
 
 fn refuse(refusal: Refusal) -> Response {
@@ -98,7 +116,8 @@ fn refuse(refusal: Refusal) -> Response {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
             response
         }
-        Refusal::ReadOnly => error(StatusCode::FORBIDDEN, "writing needs a token with may_write = true"),
+        Refusal::ReadOnly => error(StatusCode::FORBIDDEN, "writing needs a token, or a certificate, that may write"),
+        Refusal::Foreign => error(StatusCode::FORBIDDEN, "this token does not speak for this name"),
     }
 }
 
@@ -183,13 +202,26 @@ async fn acknowledge(State(api): State<Arc<Api>>, client: Asker, body: Bytes) ->
     }
 }
 
+async fn relay_report(State(api): State<Arc<Api>>, client: Asker, body: Bytes) -> Response {
+    let report: Report = match serde_json::from_slice(&body) {
+        Ok(report) => report,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, &format!("not a relay's report: {bad}")),
+    };
+    match api.gateways.relayed(report, &client, SystemTime::now()) {
+        Ok(verdict) => Json(verdict).into_response(),
+        Err(refusal) => refuse(refusal),
+    }
+}
+
 async fn gateways(State(api): State<Arc<Api>>, client: Asker) -> Response {
     let snapshot = api.snapshot.load();
     let admits = |id: &str| match snapshot.pool(id) {
         Some(pool) => client.scope.admits(pool, &snapshot),
         None => client.scope.may_have_admitted(id),
     };
-    Json(json!({ "gateways": api.gateways.report(&snapshot, admits) })).into_response()
+    let now = SystemTime::now();
+    let (gateways, relays) = (api.gateways.report(&snapshot, now, admits), api.gateways.relays_report(now));
+    Json(json!({ "gateways": gateways, "relays": relays })).into_response()
 }
 
 async fn forget_gateway(State(api): State<Arc<Api>>, client: Asker, Path(name): Path<String>) -> Response {

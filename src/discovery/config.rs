@@ -2,15 +2,21 @@
 
 use std::net::SocketAddr;
 
+use crate::net::tls::{Clients, TlsConfig};
+
 /// The listener's part of the `[discovery]` section.
 #[derive(Clone, Debug)]
 pub struct DiscoveryConfig {
     /// Where to listen; port 0 is any free one.
     pub listen: SocketAddr,
+    /// What TLS is spoken with; `None` speaks none.
+    pub tls: Option<TlsConfig>,
     /// Who may do what.
     pub tokens: Vec<Token>,
     /// Whether reading needs no token.
     pub anonymous_reads: bool,
+    /// Whether that was said, and is not a default.
+    pub anonymous_said: bool,
     /// What one client gets.
     pub limits: ClientLimits,
     /// Connections at once.
@@ -31,8 +37,10 @@ pub struct ClientLimits {
 pub struct Token {
     /// Who it was given to.
     pub name: String,
-    /// What is sent as `Authorization: Bearer …`.
+    /// What is sent as `Authorization: Bearer …`; empty for a holder of a certificate alone.
     pub secret: String,
+    /// A client certificate of this name grants the same.
+    pub certificate: bool,
     /// What it may read.
     pub scope: Scope,
     /// Whether it may acknowledge.
@@ -48,6 +56,16 @@ pub struct Scope {
     pub clusters: Vec<String>,
     /// Pools of services in these namespaces.
     pub namespaces: Vec<String>,
+}
+
+// === impl DiscoveryConfig ===
+
+impl DiscoveryConfig {
+    /// Whether everybody would be let in although nobody said so: only a listener on loopback may.
+    pub fn is_open(&self) -> bool {
+        let certified = self.tls.as_ref().is_some_and(|tls| tls.clients() == Clients::Required);
+        self.tokens.is_empty() && !self.anonymous_said && !certified
+    }
 }
 
 // === impl Token ===

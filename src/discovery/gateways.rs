@@ -1,7 +1,8 @@
-//! Who serves what: what gateways asked for, and what they say that they applied.
+//! Who serves what: what gateways asked for, and what they say that they applied; of relays' gateways as well.
 //!
 //! Names come from clients, so both the number of gateways and of pools a gateway are bounded. One that was not heard of
-//! for a day is forgotten.
+//! for a day is forgotten. Every word of a gateway has a number, the highest for the latest, so that a relay can tell its
+//! hub what is new (see [`super::relays`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,14 +10,16 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::formats::Format;
 use super::iso;
+use super::relays::{Relay, is_gone};
 use crate::endpoints::Snapshot;
 
 const MAX_GATEWAYS: usize = 10_000;
-const MAX_POOLS: usize = 10_000;
-const MAX_TEXT: usize = 1_024;
+pub(super) const MAX_POOLS: usize = 10_000;
+pub(super) const MAX_TEXT: usize = 1_024;
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a gateway sends.
@@ -43,18 +46,54 @@ pub(super) enum Applied {
     Etag(String),
 }
 
-/// All gateways that were heard of.
+/// All gateways that were heard of, and the relays that some of them ask.
 #[derive(Debug, Default)]
-pub(super) struct Gateways(Mutex<BTreeMap<String, Gateway>>);
+pub(super) struct Gateways {
+    table: Mutex<Table>,
+    /// The number of the last acknowledgement: what is to be told soon.
+    acknowledged: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) gateways: BTreeMap<String, Gateway>,
+    pub(super) relays: BTreeMap<String, Relay>,
+    /// The number of the last word.
+    pub(super) last: u64,
+}
 
 #[derive(Clone, Debug)]
-struct Gateway {
-    client: String,
-    since: SystemTime,
-    seen: SystemTime,
-    applied: BTreeMap<String, (Applied, SystemTime)>,
-    asked: BTreeMap<String, SystemTime>,
-    error: Option<(String, SystemTime)>,
+pub(super) struct Gateway {
+    pub(super) client: String,
+    /// The relays that it is heard of through, its own first; none for one that asks here.
+    pub(super) relays: Vec<String>,
+    pub(super) since: SystemTime,
+    pub(super) seen: SystemTime,
+    pub(super) applied: BTreeMap<String, Word<Applied>>,
+    pub(super) asked: BTreeMap<String, Word<()>>,
+    pub(super) error: Option<Word<String>>,
+    /// The number of its last word.
+    pub(super) last: u64,
+    /// What the hub said of it, and when.
+    pub(super) upstream: Option<Upstream>,
+}
+
+/// Something that a gateway said, when, and its number.
+#[derive(Clone, Debug)]
+pub(super) struct Word<T> {
+    pub(super) what: T,
+    pub(super) at: SystemTime,
+    pub(super) number: u64,
+}
+
+/// What became of a gateway's words at a hub.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Upstream {
+    pub(super) hub: String,
+    pub(super) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    pub(super) at: String,
 }
 
 /// Why an acknowledgement is not taken.
@@ -72,6 +111,11 @@ pub(super) enum AckError {
 struct GatewayBody<'a> {
     name: &'a str,
     client: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    relays: &'a [String],
+    /// Of one that is heard of through relays: whether the nearest of them is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay_state: Option<&'static str>,
     since: String,
     seen: String,
     pools: BTreeMap<&'a str, PoolState<'a>>,
@@ -79,6 +123,8 @@ struct GatewayBody<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a Upstream>,
 }
 
 #[derive(Default, Serialize)]
@@ -93,7 +139,7 @@ struct PoolState<'a> {
     current: bool,
 }
 
-/// Whether this can be a gateway's name.
+/// Whether this can be a gateway's name, or a relay's.
 pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_TEXT && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -106,90 +152,136 @@ impl Gateways {
         if ack.applied.len() > MAX_POOLS {
             return Err(AckError::TooMany);
         }
-        self.with(&ack.gateway, client, now, |gateway| {
-            for (pool, applied) in ack.applied {
-                gateway.applied.insert(pool, (applied, now));
+        let number = self.with(&ack.gateway, client, now, |gateway, number| {
+            for (pool, what) in ack.applied {
+                gateway.applied.insert(pool, Word { what, at: now, number });
             }
             while gateway.applied.len() > MAX_POOLS {
                 gateway.applied.pop_first();
             }
-            gateway.error = ack.error.map(|text| (text.chars().take(MAX_TEXT).collect(), now));
-        })
+            let text = |text: String| text.chars().take(MAX_TEXT).collect();
+            gateway.error = ack.error.map(|what| Word { what: text(what), at: now, number });
+        })?;
+        self.acknowledged.send_replace(number);
+        Ok(())
     }
 
     /// Notes that a gateway asked for a pool.
     pub(super) fn asked(&self, name: &str, client: &str, pool: &str, now: SystemTime) -> Result<(), AckError> {
-        self.with(name, client, now, |gateway| {
+        let asked = self.with(name, client, now, |gateway, number| {
             if gateway.asked.len() < MAX_POOLS || gateway.asked.contains_key(pool) {
-                gateway.asked.insert(pool.to_owned(), now);
+                gateway.asked.insert(pool.to_owned(), Word { what: (), at: now, number });
             }
-        })
+        });
+        asked.map(drop)
     }
 
-    fn with(&self, name: &str, client: &str, now: SystemTime, act: impl FnOnce(&mut Gateway)) -> Result<(), AckError> {
-        if !is_name(name) {
-            return Err(AckError::Name);
-        }
-        let mut gateways = self.lock();
-        if gateways.len() >= MAX_GATEWAYS && !gateways.contains_key(name) {
-            let heard = |gateway: &Gateway| now.duration_since(gateway.seen).is_ok_and(|age| age < FORGOTTEN);
-            gateways.retain(|_, gateway| heard(gateway));
-            if gateways.len() >= MAX_GATEWAYS {
-                return Err(AckError::TooMany);
-            }
-        }
-        let gateway = gateways.entry(name.to_owned()).or_insert_with(|| Gateway {
-            client: client.to_owned(),
-            since: now,
-            seen: now,
-            applied: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            error: None,
-        });
-        client.clone_into(&mut gateway.client);
+    /// Follows the number of the last acknowledgement.
+    pub(super) fn acknowledgements(&self) -> watch::Receiver<u64> {
+        self.acknowledged.subscribe()
+    }
+
+    /// Lets somebody hear of an acknowledgement that came through a relay.
+    pub(super) fn pass_on(&self, number: u64) {
+        self.acknowledged.send_replace(number);
+    }
+
+    fn with(
+        &self,
+        name: &str,
+        client: &str,
+        now: SystemTime,
+        act: impl FnOnce(&mut Gateway, u64),
+    ) -> Result<u64, AckError> {
+        let mut table = self.lock();
+        let (gateway, number) = table.gateway(name, client, now)?;
+        gateway.relays.clear();
         gateway.seen = now;
-        act(gateway);
-        Ok(())
+        act(gateway, number);
+        Ok(number)
     }
 
     /// Forgets a gateway that is gone for good. Says whether there was one.
     pub(super) fn forget(&self, name: &str) -> bool {
-        self.lock().remove(name).is_some()
+        self.lock().gateways.remove(name).is_some()
     }
 
     /// All of them as JSON, with how far each is; `admits` says which pools may be shown.
-    pub(super) fn report(&self, snapshot: &Snapshot, admits: impl Fn(&str) -> bool) -> Value {
-        let gateways = self.lock();
-        let bodies: Vec<GatewayBody<'_>> = gateways
+    pub(super) fn report(&self, snapshot: &Snapshot, now: SystemTime, admits: impl Fn(&str) -> bool) -> Value {
+        let table = self.lock();
+        let bodies: Vec<GatewayBody<'_>> = table
+            .gateways
             .iter()
             .map(|(name, gateway)| {
                 let mut pools: BTreeMap<&str, PoolState<'_>> = BTreeMap::new();
-                for (pool, at) in gateway.asked.iter().filter(|(pool, _)| admits(pool)) {
-                    pools.entry(pool).or_default().asked_at = Some(iso(*at));
+                for (pool, word) in gateway.asked.iter().filter(|(pool, _)| admits(pool)) {
+                    pools.entry(pool).or_default().asked_at = Some(iso(word.at));
                 }
-                for (pool, (applied, at)) in gateway.applied.iter().filter(|(pool, _)| admits(pool)) {
+                for (pool, word) in gateway.applied.iter().filter(|(pool, _)| admits(pool)) {
                     let state = pools.entry(pool).or_default();
-                    state.applied = Some(applied);
-                    state.applied_at = Some(iso(*at));
-                    state.current = is_current(snapshot, pool, applied);
+                    state.applied = Some(&word.what);
+                    state.applied_at = Some(iso(word.at));
+                    state.current = is_current(snapshot, pool, &word.what);
                 }
+                let nearest = gateway.relays.last().map(|relay| is_gone(table.relays.get(relay), now));
                 GatewayBody {
                     name,
                     client: &gateway.client,
+                    relays: &gateway.relays,
+                    relay_state: nearest.map(|gone| if gone { "gone" } else { "connected" }),
                     since: iso(gateway.since),
                     seen: iso(gateway.seen),
                     pools,
-                    error: gateway.error.as_ref().map(|(text, _)| text.as_str()),
-                    error_at: gateway.error.as_ref().map(|(_, at)| iso(*at)),
+                    error: gateway.error.as_ref().map(|word| word.what.as_str()),
+                    error_at: gateway.error.as_ref().map(|word| iso(word.at)),
+                    upstream: gateway.upstream.as_ref(),
                 }
             })
             .collect();
         serde_json::json!(bodies)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Gateway>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         // Each change is one step, so that a panic elsewhere does no harm.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// A gateway by its name, new or known, for its next word, and that word's number.
+    pub(super) fn gateway(
+        &mut self,
+        name: &str,
+        client: &str,
+        now: SystemTime,
+    ) -> Result<(&mut Gateway, u64), AckError> {
+        if !is_name(name) {
+            return Err(AckError::Name);
+        }
+        if self.gateways.len() >= MAX_GATEWAYS && !self.gateways.contains_key(name) {
+            let heard = |gateway: &Gateway| now.duration_since(gateway.seen).is_ok_and(|age| age < FORGOTTEN);
+            self.gateways.retain(|_, gateway| heard(gateway));
+            if self.gateways.len() >= MAX_GATEWAYS {
+                return Err(AckError::TooMany);
+            }
+        }
+        self.last += 1;
+        let gateway = self.gateways.entry(name.to_owned()).or_insert_with(|| Gateway {
+            client: client.to_owned(),
+            relays: Vec::new(),
+            since: now,
+            seen: now,
+            applied: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            error: None,
+            last: 0,
+            upstream: None,
+        });
+        client.clone_into(&mut gateway.client);
+        gateway.last = self.last;
+        Ok((gateway, self.last))
     }
 }
 
@@ -221,7 +313,7 @@ mod tests {
                 now,
             )
             .unwrap();
-        let report = gateways.report(&Snapshot::default(), |pool| pool == "p");
+        let report = gateways.report(&Snapshot::default(), now, |pool| pool == "p");
         let [edge] = report.as_array().unwrap().as_slice() else { panic!("{report}") };
         assert_eq!(
             (&edge["name"], &edge["error"], &edge["pools"]["p"]["applied"]),
@@ -230,7 +322,7 @@ mod tests {
         assert_eq!(edge["pools"]["p"]["current"], false, "such a pool is not published");
         assert!(edge["pools"].get("q").is_none(), "what may not be seen is not shown");
         gateways.acknowledge(ack(r#"{"gateway":"edge-1"}"#), "10.0.0.1", now).unwrap();
-        assert!(gateways.report(&Snapshot::default(), |_| true)[0].get("error").is_none());
+        assert!(gateways.report(&Snapshot::default(), now, |_| true)[0].get("error").is_none());
         assert!(gateways.forget("edge-1") && !gateways.forget("edge-1"));
     }
 

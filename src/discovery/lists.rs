@@ -13,6 +13,7 @@ use super::answer::error;
 use super::api::{Api, Asker};
 use super::formats::{Format, NameCollision, etag, prometheus, rendering};
 use super::query::{Filter, Query, matches_etag};
+use super::relay;
 use super::truth::Truth;
 use super::waiters::Interest;
 use crate::endpoints::Snapshot;
@@ -54,6 +55,11 @@ pub(super) async fn get(
         Ok(query) => query,
         Err(bad) => return error(StatusCode::BAD_REQUEST, &bad),
     };
+    if query.relay.is_some() && kind == ListKind::Pools {
+        relay::note(&api, &client, &headers);
+        let snapshot = api.snapshot.load_full();
+        return relay::with_hubs(&api, relay::list(&api, &client, &query.filter, &snapshot));
+    }
     for id in &query.filter.ids {
         if let Some(refused) = api.note_asked(&client, &headers, id.as_str()) {
             return refused;

@@ -12,6 +12,16 @@ pub(super) struct ApiMetrics {
 /// Counts one waiting request until it is dropped.
 pub(super) struct Waiting(Gauge);
 
+/// Notes until when the listener's certificate is valid, in seconds of the Unix epoch.
+#[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
+pub(super) fn certificate_expires(at: i64) {
+    describe_gauge!(
+        "tidegate_discovery_certificate_expires_timestamp_seconds",
+        "Until when the certificate of the pull port is valid"
+    );
+    gauge!("tidegate_discovery_certificate_expires_timestamp_seconds").set(at as f64);
+}
+
 // === impl ApiMetrics ===
 
 impl ApiMetrics {

@@ -7,6 +7,7 @@
 //! | `GET /v1/render/nginx[/ID]`, `/v1/render/haproxy[/ID]` | a block or all of them |
 //! | `GET /v1/prometheus/targets` | Prometheus' `http_sd` |
 //! | `POST /v1/ack`, `GET /v1/gateways`, `DELETE /v1/gateways/NAME` | who serves what |
+//! | `POST /v1/relay` | what a relay's gateways say |
 //!
 //! Each of the first four waits for a change with `wait=30s`. One answer is made from one snapshot. How true it is stands
 //! in the headers `Tidegate-State` and `Tidegate-Synced-At`; a body depends on content alone, so that its `ETag` is the
@@ -25,14 +26,17 @@ mod lists;
 mod metrics;
 mod pools;
 mod query;
+mod relay;
+mod relays;
 mod report;
 mod server;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod uplink;
 mod waiters;
 
-pub use server::{Discovery, DiscoveryError};
+pub use server::{Discovery, DiscoveryError, DiscoveryReloader, OpenError};
 
 /// A time as RFC 3339 has it, in UTC.
 fn iso(time: std::time::SystemTime) -> String {

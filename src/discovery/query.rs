@@ -40,6 +40,8 @@ pub(super) struct Query {
     pub(super) index: Option<Index>,
     /// How long it waits for something else.
     pub(super) wait: Option<Duration>,
+    /// It is a relay's, and this is the tag of what it was told of the sources.
+    pub(super) relay: Option<String>,
 }
 
 // === impl Query ===
@@ -55,6 +57,7 @@ impl Query {
                         Index::parse(value).ok_or("index: write BOOT:REVISION, as the header Tidegate-Index has it")?,
                     )
                 }
+                "relay" => query.relay = Some(value.clone()),
                 "wait" => query.wait = Some(parse_wait(value)?),
                 "id" => query.filter.ids.push(PoolId::parse(value).map_err(|error| format!("id {value:?} {error}"))?),
                 "cluster" => query.filter.cluster = Some(value.clone()),

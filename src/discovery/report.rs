@@ -1,5 +1,7 @@
 //! What `/debug/pools` shows: sources, pools and gateways, who is held or stale, since when and why.
 
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -19,7 +21,8 @@ pub(super) fn report(api: &Api) -> Value {
         "pools_total": snapshot.len(),
         "pools": pools(&snapshot),
         "waiting_requests": api.clients.waiting(),
-        "gateways": api.gateways.report(&snapshot, |_| true),
+        "gateways": api.gateways.report(&snapshot, SystemTime::now(), |_| true),
+        "relays": api.gateways.relays_report(SystemTime::now()),
     })
 }
 

@@ -41,8 +41,10 @@ impl Bed {
     async fn start_with(tokens: Vec<Token>) -> Self {
         let config = DiscoveryConfig {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: None,
             tokens,
             anonymous_reads: true,
+            anonymous_said: false,
             limits: ClientLimits { waits: 3, requests_per_second: 1_000 },
             max_connections: 100,
         };
@@ -139,6 +141,7 @@ fn pool(id: &str, addresses: &[u8]) -> PoolContent {
         endpoints: addresses.iter().map(endpoint).collect(),
         namespace: id.split('/').nth(1).map(Into::into),
         labels: Arc::default(),
+        relayed: None,
     }
 }
 
@@ -319,6 +322,7 @@ async fn a_token_sees_its_scope_and_nothing_of_the_rest() {
     let token = |name: &str, clusters: &[&str], may_write| Token {
         name: name.into(),
         secret: format!("{name}-secret"),
+        certificate: false,
         scope: Scope { clusters: clusters.iter().map(|it| (*it).to_owned()).collect(), namespaces: vec![] },
         may_write,
         gateways: vec![name.into()],

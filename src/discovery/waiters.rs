@@ -15,6 +15,8 @@ pub(super) enum Interest {
     Pools(Vec<PoolId>),
     /// Whatever changes.
     Everything,
+    /// That, and how true it is.
+    EverythingAndTruth,
 }
 
 /// All who wait.
@@ -28,6 +30,7 @@ struct Table {
     next: u64,
     of_pool: HashMap<PoolId, Vec<(u64, Arc<Notify>)>>,
     of_everything: HashMap<u64, Arc<Notify>>,
+    of_truth: HashMap<u64, Arc<Notify>>,
 }
 
 /// One who waits, until it is dropped. A publication after its making is never missed: the wake-up is kept.
@@ -52,6 +55,9 @@ impl Waiters {
             Interest::Everything => {
                 table.of_everything.insert(number, notify.clone());
             }
+            Interest::EverythingAndTruth => {
+                table.of_truth.insert(number, notify.clone());
+            }
             Interest::Pools(pools) => {
                 for pool in pools {
                     table.of_pool.entry(pool.clone()).or_default().push((number, notify.clone()));
@@ -61,12 +67,16 @@ impl Waiters {
         Waiter { number, interest, notify, waiters: self.clone() }
     }
 
-    /// Wakes those who wait for one of these pools.
-    pub(super) fn wake(&self, changed: &[PoolId]) {
-        if changed.is_empty() {
+    /// Wakes those who wait for one of these pools, and those who wait for whether they are true where that changed.
+    pub(super) fn wake(&self, changed: &[PoolId], truth: bool) {
+        if changed.is_empty() && !truth {
             return;
         }
         let table = self.lock();
+        table.of_truth.values().for_each(|notify| notify.notify_one());
+        if changed.is_empty() {
+            return;
+        }
         table.of_everything.values().for_each(|notify| notify.notify_one());
         let waiting = changed.iter().filter_map(|pool| table.of_pool.get(pool)).flatten();
         waiting.for_each(|(_, notify)| notify.notify_one());
@@ -76,7 +86,7 @@ impl Waiters {
     #[cfg(test)]
     fn len(&self) -> usize {
         let table = self.lock();
-        table.of_everything.len() + table.of_pool.values().map(Vec::len).sum::<usize>()
+        table.of_everything.len() + table.of_truth.len() + table.of_pool.values().map(Vec::len).sum::<usize>()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -98,6 +108,7 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let mut table = self.waiters.lock();
         table.of_everything.remove(&self.number);
+        table.of_truth.remove(&self.number);
         if let Interest::Pools(pools) = &self.interest {
             for pool in pools {
                 if let Some(waiting) = table.of_pool.get_mut(pool) {
@@ -128,21 +139,28 @@ mod tests {
     #[test]
     fn a_change_wakes_who_waits_for_it_and_nobody_else() {
         let waiters = Waiters::default();
-        let [a, both, all] = [Interest::Pools(ids(&["a"])), Interest::Pools(ids(&["a", "b"])), Interest::Everything]
-            .map(|interest| waiters.wait_for(interest));
-        waiters.wake(&ids(&["b", "c"]));
-        assert_eq!([&a, &both, &all].map(is_woken), [false, true, true]);
-        assert_eq!([&a, &both, &all].map(is_woken), [false; 3], "each change wakes once");
-        waiters.wake(&[]);
-        assert_eq!([&a, &both, &all].map(is_woken), [false; 3]);
+        let [a, both, all, truth] = [
+            Interest::Pools(ids(&["a"])),
+            Interest::Pools(ids(&["a", "b"])),
+            Interest::Everything,
+            Interest::EverythingAndTruth,
+        ]
+        .map(|interest| waiters.wait_for(interest));
+        waiters.wake(&ids(&["b", "c"]), false);
+        assert_eq!([&a, &both, &all, &truth].map(is_woken), [false, true, true, true]);
+        assert_eq!([&a, &both, &all, &truth].map(is_woken), [false; 4], "each change wakes once");
+        waiters.wake(&[], false);
+        assert_eq!([&a, &both, &all, &truth].map(is_woken), [false; 4]);
+        waiters.wake(&[], true);
+        assert_eq!([&a, &both, &all, &truth].map(is_woken), [false, false, false, true]);
     }
 
     #[test]
     fn who_stops_waiting_leaves_nothing_behind() {
         let waiters = Waiters::default();
         let waiter = waiters.wait_for(Interest::Pools(ids(&["a", "b"])));
-        let all = waiters.wait_for(Interest::Everything);
-        assert_eq!(waiters.len(), 3);
+        let all = [Interest::Everything, Interest::EverythingAndTruth].map(|interest| waiters.wait_for(interest));
+        assert_eq!(waiters.len(), 4);
         drop((waiter, all));
         assert_eq!(waiters.len(), 0);
         assert!(waiters.lock().of_pool.is_empty());

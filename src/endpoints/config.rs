@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::eureka::EurekaConfig;
+use super::hub::HubConfig;
 use super::join::Join;
 use super::kubernetes::{KubernetesConfig, Place};
 use super::pool::PoolId;
@@ -33,6 +35,10 @@ pub enum SourceConfig {
     Kubernetes(KubernetesConfig),
     /// A file, watched.
     File(PathBuf),
+    /// Another Tidegate.
+    Hub(Arc<HubConfig>),
+    /// A Eureka ring.
+    Eureka(Arc<EurekaConfig>),
 }
 
 /// A pool with a fixed list of endpoints.

@@ -161,7 +161,7 @@ pub(super) fn content(id: PoolId, fixed: &[FixedEndpoint]) -> Result<PoolContent
         endpoints.push(endpoint);
     }
     sort(&mut endpoints);
-    Ok(PoolContent { id, endpoints: endpoints.into(), namespace: None, labels: Arc::default() })
+    Ok(PoolContent { id, endpoints: endpoints.into(), namespace: None, labels: Arc::default(), relayed: None })
 }
 
 #[cfg(test)]

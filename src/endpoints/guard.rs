@@ -78,6 +78,7 @@ mod tests {
             endpoints: addresses.iter().map(endpoint).collect(),
             namespace: None,
             labels: Arc::default(),
+            relayed: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Endpoints: where pools come from, and the one snapshot in which they are published.
 //!
 //! ```text
-//! source (kubernetes | file) → SourceEvent → registry (shards, guards, joins; pure) → Snapshot, swapped in whole
+//! source (kubernetes | file | hub | eureka) → SourceEvent → registry (shards, guards, joins; pure) → Snapshot, swapped in whole
 //! ```
 //!
 //! A source says all of a pool whenever something of it changes, and all of its pools after a list. The registry keeps
@@ -10,8 +10,10 @@
 
 mod coalesce;
 pub mod config;
+pub mod eureka;
 mod file;
 mod guard;
+pub mod hub;
 pub mod join;
 pub mod kubernetes;
 mod metrics;
@@ -28,4 +30,4 @@ pub use registry::{Kept, Published, Registry};
 pub use runtime::{Endpoints, EndpointsError, Listener};
 pub use shard::{Shard, Status};
 pub use snapshot::{Changes, MAX_REMOVED, ShardState, Snapshot};
-pub use update::{JoinUpdate, SourceEvent, Update, Watched};
+pub use update::{JoinUpdate, Origin, Origins, SourceEvent, Update, Watched};

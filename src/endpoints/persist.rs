@@ -88,9 +88,10 @@ mod tests {
             endpoints: [endpoint].into(),
             namespace: Some("shop".into()),
             labels: Arc::default(),
+            relayed: None,
         };
         let (live, held, joins) = (vec![live], Vec::new(), Vec::new());
-        vec![Kept { name: "east".into(), synced_at: SystemTime::UNIX_EPOCH, live, held, joins }]
+        vec![Kept { name: "east".into(), synced_at: SystemTime::UNIX_EPOCH, live, held, joins, origins: Vec::new() }]
     }
 
     #[test]

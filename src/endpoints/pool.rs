@@ -86,6 +86,18 @@ pub struct PoolContent {
     pub namespace: Option<Arc<str>>,
     /// Labels of the service, for filters.
     pub labels: Arc<BTreeMap<String, String>>,
+    /// What only a hub says; `None` from every other source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed: Option<Arc<Relayed>>,
+}
+
+/// What a hub says of a pool beside its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed {
+    /// The generation of the TrafficPolicy that made it.
+    pub traffic_generation: Option<i64>,
+    /// The names of the hub's sources that it comes from.
+    pub origins: Vec<Arc<str>>,
 }
 
 /// Why and since when a pool has endpoints that its source no longer names.
@@ -264,10 +276,15 @@ impl Pool {
         self.endpoints.iter().filter(|endpoint| endpoint.is_ready()).count()
     }
 
-    /// Whether what gateways see of both is the same.
+    /// Whether the bodies of both are the same.
     pub(super) fn same_content(&self, other: &Self) -> bool {
         self.traffic_generation == other.traffic_generation
             && (Arc::ptr_eq(&self.endpoints, &other.endpoints) || self.endpoints == other.endpoints)
+    }
+
+    /// Whether both fit the same filters and scopes.
+    pub(super) fn same_place(&self, other: &Self) -> bool {
+        self.namespace == other.namespace && self.labels == other.labels && self.shards == other.shards
     }
 }
 

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::coalesce::Coalescer;
 use super::config::{EndpointsConfig, SourceConfig};
+use super::hub::HubLink;
 use super::registry::{Kept, Published, Registry};
 use super::shard::Shard;
 use super::snapshot::Snapshot;
 use super::update::{SourceEvent, Update, Watched};
-use super::{file, kubernetes, persist};
+use super::{eureka, file, hub, kubernetes, persist};
 use crate::base::drain::Drain;
 
 /// Messages of sources that wait; a full queue slows the sources.
@@ -32,6 +33,7 @@ pub type Listener = Arc<dyn Fn(&Published) + Send + Sync>;
 pub struct Endpoints {
     snapshot: Arc<ArcSwap<Snapshot>>,
     tasks: Vec<JoinHandle<()>>,
+    links: Vec<HubLink>,
 }
 
 /// Why the registry cannot start: what the configuration says cannot be.
@@ -61,11 +63,17 @@ impl Sender {
 // === impl Endpoints ===
 
 impl Endpoints {
-    /// Starts the registry and every source. `listener` hears of every publication after it can be read.
+    /// Starts the registry and every source. `boot` names this life of the process to hubs; `listener` hears of every
+    /// publication after it can be read.
     ///
     /// # Errors
     /// A pool of the configuration is bad.
-    pub fn start(config: EndpointsConfig, listener: Listener, drain: &Drain) -> Result<Self, EndpointsError> {
+    pub fn start(
+        config: EndpointsConfig,
+        boot: &str,
+        listener: Listener,
+        drain: &Drain,
+    ) -> Result<Self, EndpointsError> {
         let now = SystemTime::now();
         let (queue, events) = mpsc::channel(QUEUE);
         let mut shards = Vec::new();
@@ -91,7 +99,7 @@ impl Endpoints {
             restore(&mut registry, path, &config.sources, now);
         }
         let snapshot = Arc::new(ArcSwap::new(registry.published().clone()));
-        let mut tasks = Vec::new();
+        let (mut tasks, mut links) = (Vec::new(), Vec::new());
         for (shard, source, namespace) in sources {
             let sender = Sender { shard, queue: queue.clone() };
             tasks.push(match source {
@@ -99,6 +107,12 @@ impl Endpoints {
                     tokio::spawn(kubernetes::run(source, namespace, config.place.clone(), sender))
                 }
                 SourceConfig::File(path) => tokio::spawn(file::run(path, sender)),
+                SourceConfig::Hub(source) => {
+                    let (link, upstream) = watch::channel(None);
+                    links.push(HubLink { name: source.name.clone(), upstream });
+                    tokio::spawn(hub::run(source, boot.into(), link, sender))
+                }
+                SourceConfig::Eureka(source) => tokio::spawn(eureka::run(source, sender)),
             });
         }
         let task = Task { registry, snapshot: snapshot.clone(), listener, keep: Keeper::new(config.snapshot_file) };
@@ -110,7 +124,12 @@ impl Endpoints {
             task.run(events, drain).await;
             drop((guard, queue));
         });
-        Ok(Self { snapshot, tasks })
+        Ok(Self { snapshot, tasks, links })
+    }
+
+    /// The ways to the hubs that pools come from.
+    pub fn links(&self) -> &[HubLink] {
+        &self.links
     }
 
     /// The snapshot's place: what is loaded from it is one revision, whole.
@@ -146,6 +165,8 @@ fn shard_of(source: &SourceConfig, namespace: Option<&str>) -> Shard {
             if source.traffic_policies { shard.awaiting_policies() } else { shard }
         }
         SourceConfig::File(path) => Shard::new(path.display().to_string().into(), None),
+        SourceConfig::Hub(source) => Shard::new(source.address.to_string().into(), None),
+        SourceConfig::Eureka(source) => Shard::new(source.cluster.clone(), Some(source.cluster.clone())),
     }
 }
 
@@ -163,7 +184,7 @@ fn restore(registry: &mut Registry, path: &Path, sources: &[SourceConfig], now: 
             SourceConfig::Kubernetes(source) => {
                 source.traffic_policies && name.split('/').next() == Some(&source.cluster)
             }
-            SourceConfig::File(_) => false,
+            SourceConfig::File(_) | SourceConfig::Hub(_) | SourceConfig::Eureka(_) => false,
         })
     };
     for mut shard in kept {

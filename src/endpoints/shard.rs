@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use super::config::HoldConfig;
 use super::guard::{Held, decide};
 use super::pool::{Endpoint, PoolContent, PoolId, sort};
-use super::update::{Update, Watched};
+use super::update::{Origins, Update, Watched};
 
 /// A source's pools.
 #[derive(Debug)]
@@ -25,6 +25,12 @@ pub struct Shard {
     /// What its source has not told of yet.
     awaited: BTreeSet<Watched>,
     status: Status,
+    /// What it says of its own sources, where it is a hub.
+    origins: Origins,
+    /// Those of them that have not told the hub their pools yet.
+    unheard: BTreeSet<Arc<str>>,
+    /// The hubs that its pools come through.
+    hubs: Vec<Arc<str>>,
 }
 
 /// How fresh a shard is.
@@ -44,7 +50,17 @@ impl Shard {
     /// A shard whose source has not said anything yet.
     pub fn new(name: Arc<str>, prefix: Option<Arc<str>>) -> Self {
         let awaited = BTreeSet::from([Watched::Endpoints]);
-        Self { name, prefix, live: HashMap::new(), held: BTreeMap::new(), awaited, status: Status::default() }
+        Self {
+            name,
+            prefix,
+            live: HashMap::new(),
+            held: BTreeMap::new(),
+            awaited,
+            status: Status::default(),
+            origins: Origins::default(),
+            unheard: BTreeSet::new(),
+            hubs: Vec::new(),
+        }
     }
 
     /// The same, of a source that tells of policies as well.
@@ -79,6 +95,39 @@ impl Shard {
         self.status.lost.insert(what, (since, why));
     }
 
+    /// What its source says of its own sources.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Takes in what the source says of its own sources. One that has not told the hub its pools yet, and had before,
+    /// stays as it was, and is outdated. Gives the ids of the pools whose hold there differs.
+    pub fn set_origins(&mut self, mut origins: Origins, now: SystemTime) -> BTreeSet<PoolId> {
+        self.unheard.clear();
+        for origin in origins.sources.iter_mut().filter(|origin| !origin.status.loaded) {
+            self.unheard.insert(origin.name.clone());
+            let before = self.origins.sources.iter().find(|it| it.name == origin.name && it.status.loaded);
+            let Some(before) = before else { continue };
+            (origin.status.loaded, origin.status.synced_at) = (true, before.status.synced_at);
+            let since = before.status.lost.get(&Watched::Endpoints).map_or(now, |(since, _)| *since);
+            let why = "the hub has not heard of it since its start".to_owned();
+            origin.status.lost.insert(Watched::Endpoints, (since, why));
+        }
+        let before = std::mem::replace(&mut self.origins, origins).holds;
+        let now = &self.origins.holds;
+        before.keys().chain(now.keys()).filter(|id| before.get(*id) != now.get(*id)).cloned().collect()
+    }
+
+    /// The hubs that its pools come through.
+    pub fn hubs(&self) -> &[Arc<str>] {
+        &self.hubs
+    }
+
+    /// Takes in the hubs that its pools come through.
+    pub fn set_hubs(&mut self, hubs: Vec<Arc<str>>) {
+        self.hubs = hubs;
+    }
+
     /// Puts in what a former life kept: stale, until the source says otherwise.
     pub fn restore(&mut self, live: Vec<PoolContent>, held: Vec<Held>, synced_at: SystemTime, now: SystemTime) {
         let awaited = std::mem::take(&mut self.awaited);
@@ -106,7 +155,11 @@ impl Shard {
     fn reset(&mut self, pools: Vec<PoolContent>, hold: HoldConfig, now: SystemTime) -> BTreeSet<PoolId> {
         let before: BTreeMap<PoolId, PoolContent> =
             self.ids().into_iter().filter_map(|id| Some((id.clone(), self.content(&id)?))).collect();
-        self.live = pools.into_iter().map(|pool| (pool.id.clone(), pool)).collect();
+        // A hub that does not know a source's pools yet says nothing of them.
+        let unheard = std::mem::take(&mut self.live).into_iter().filter(|(_, pool)| self.is_unheard(pool));
+        let mut live: HashMap<PoolId, PoolContent> = unheard.collect();
+        live.extend(pools.into_iter().map(|pool| (pool.id.clone(), pool)));
+        self.live = live;
         self.told(Watched::Endpoints);
         let mut owners: HashMap<IpAddr, &PoolId> = HashMap::new();
         let mut shared: HashSet<IpAddr> = HashSet::new();
@@ -207,6 +260,10 @@ impl Shard {
         self.live.values()
     }
 
+    fn is_unheard(&self, pool: &PoolContent) -> bool {
+        pool.relayed.as_deref().is_some_and(|it| it.origins.iter().any(|origin| self.unheard.contains(origin)))
+    }
+
     fn ids(&self) -> BTreeSet<PoolId> {
         self.live.keys().chain(self.held.keys()).cloned().collect()
     }
@@ -241,6 +298,7 @@ mod tests {
             endpoints: addresses.iter().map(endpoint).collect(),
             namespace: None,
             labels: Arc::default(),
+            relayed: None,
         }
     }
 

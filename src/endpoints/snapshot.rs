@@ -19,6 +19,7 @@ pub const MAX_REMOVED: usize = 8_192;
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub(super) revision: u64,
+    pub(super) publication: u64,
     pub(super) pools: OrdMap<PoolId, Arc<Pool>>,
     pub(super) changed: OrdSet<(u64, PoolId)>,
     pub(super) removed: OrdSet<(u64, PoolId)>,
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub(super) shards: Arc<[ShardState]>,
     /// Endpoints that are only there because they are held.
     pub(super) held: usize,
+    /// The hubs that pools come through.
+    pub(super) hubs: Arc<[Arc<str>]>,
 }
 
 /// A shard as of a snapshot.
@@ -55,6 +58,16 @@ impl Snapshot {
     /// Counts publications with a change of some pool's content.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Counts publications, those among them that only say how true the pools are.
+    pub fn publication(&self) -> u64 {
+        self.publication
+    }
+
+    /// The lives of the hubs that pools come through, each hub's own before those behind it.
+    pub fn hubs(&self) -> &[Arc<str>] {
+        &self.hubs
     }
 
     /// A pool by its id.

@@ -1,7 +1,13 @@
 //! What sources tell the registry.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use super::join::Join;
-use super::pool::{PoolContent, PoolId};
+use super::pool::{Hold, PoolContent, PoolId};
+use super::shard::Status;
 
 /// A change of a source's pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +42,35 @@ pub enum SourceEvent {
     Contact(Watched),
     /// What was told may be outdated from now on, and why.
     Lost(Watched, String),
+    /// What a hub says of its own sources, whole.
+    Origins(Origins),
+    /// The hubs that the source's pools come through.
+    Hubs(Vec<Arc<str>>),
+}
+
+/// What a hub says of its own sources, so that its relays know how true each pool is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// Its sources.
+    pub sources: Vec<Origin>,
+    /// Its pools with endpoints that a source no longer names.
+    pub holds: BTreeMap<PoolId, Hold>,
+}
+
+/// A source of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What the hub calls it.
+    pub name: Arc<str>,
+    /// First part of the ids that only it can have.
+    pub prefix: Option<Arc<str>>,
+    /// How fresh it is at the hub.
+    pub status: Status,
 }
 
 /// The kinds of object that a source follows, each of which can be lost by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Watched {
     /// Endpoints: slices of Kubernetes, a file, another instance's pools.
     Endpoints,

@@ -1,25 +1,33 @@
-//! A listener for HTTP/1: bounded connections, each bounded in time. What is answered is the caller's router's affair.
+//! A listener for HTTP/1, and over TLS for HTTP/2 too: bounded connections, each bounded in time. What is answered is the
+//! caller's router's affair.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::tls::{self, TlsConfig};
 use crate::base::drain::Drain;
 
-/// For one request's head, and for an idle connection.
+/// For one request's head, for an idle connection, and for TLS's beginning.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at once on a connection of HTTP/2.
+const MAX_STREAMS: u32 = 1_000;
+/// How often a connection of HTTP/2 is asked whether it is still there, and how long it has for its answer.
+const PING: Duration = Duration::from_secs(20);
 /// For the answer that is being sent when a connection is asked to end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -36,11 +44,24 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// The names in the certificate that the peer showed, put into each of its requests; not there where it showed none.
+#[derive(Clone, Debug)]
+pub struct PeerNames(pub Arc<[String]>);
+
 /// A bound address that does not answer yet.
 #[derive(Debug)]
 pub struct HttpListener {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<ArcSwap<TlsConfig>>>,
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+struct Caller {
+    peer: SocketAddr,
+    names: Option<PeerNames>,
+    http2: bool,
 }
 
 // === impl HttpListener ===
@@ -53,7 +74,13 @@ impl HttpListener {
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, tls: None })
+    }
+
+    /// The same with TLS on every connection, each with what stands at this place when it begins.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<ArcSwap<TlsConfig>>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Where it listens, the port chosen by the system filled in.
@@ -78,9 +105,10 @@ impl HttpListener {
             match accepted {
                 Ok((stream, peer)) => {
                     let guard = drain.guard(name);
-                    let connection = serve_connection(stream, peer, router.clone(), limits.lifetime, drain.clone());
+                    let tls = self.tls.as_ref().map(|tls| tls.load_full());
+                    let (router, drain) = (router.clone(), drain.clone());
                     tokio::spawn(async move {
-                        connection.await;
+                        accept_connection(stream, peer, tls.as_deref(), router, limits.lifetime, drain).await;
                         drop((permit, guard));
                     });
                 }
@@ -94,20 +122,67 @@ impl HttpListener {
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, lifetime: Duration, drain: Drain) {
+async fn accept_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<&TlsConfig>,
+    router: Router,
+    lifetime: Duration,
+    drain: Drain,
+) {
     // An answer is written whole: nothing is gained by waiting for more. Where it cannot be set, it is only slower.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        let caller = Caller { peer, names: None, http2: false };
+        return serve_connection(stream, caller, router, lifetime, drain).await;
+    };
+    // A peer that talks nonsense, or whose certificate is not accepted, has been told so by TLS.
+    let accepted = tokio::time::timeout(HEADER_TIMEOUT, tls.acceptor().accept(stream)).await;
+    let stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS with a peer"),
+        Err(_) => return,
+    };
+    let session = stream.get_ref().1;
+    let names = session.peer_certificates().and_then(<[_]>::first).map(|it| PeerNames(tls::names(it).into()));
+    let caller = Caller { peer, names, http2: session.alpn_protocol() == Some(b"h2") };
+    serve_connection(stream, caller, router, lifetime, drain).await;
+}
+
+async fn serve_connection<S>(stream: S, caller: Caller, router: Router, lifetime: Duration, drain: Drain)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let http2 = caller.http2;
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Peer(caller.peer));
+        if let Some(names) = &caller.names {
+            request.extensions_mut().insert(names.clone());
+        }
         service.call(request)
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    if http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .serve_connection(TokioIo::new(stream), service);
+        until_end(connection, http2::Connection::graceful_shutdown, lifetime, drain).await;
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_headers(64)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        until_end(connection, http1::UpgradeableConnection::graceful_shutdown, lifetime, drain).await;
+    }
+}
+
+/// Serves a connection to its end; one that has lived long enough, or is to end with all others, after its answer.
+async fn until_end<C: Future>(connection: C, shut_down: fn(Pin<&mut C>), lifetime: Duration, drain: Drain) {
     let mut connection = pin!(connection);
     tokio::select! {
         // A peer that goes away or talks nonsense is its own affair.
@@ -115,6 +190,6 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, l
         () = drain.requested() => {}
         () = tokio::time::sleep(lifetime) => {}
     }
-    connection.as_mut().graceful_shutdown();
+    shut_down(connection.as_mut());
     let _ = tokio::time::timeout(GRACE, connection).await;
 }

@@ -1,5 +1,6 @@
 //! Sockets: listening, accepting, TLS, the streams that workers read, and HTTP.
 
+pub mod fetch;
 pub mod http;
 pub mod listener;
 pub mod stream;

@@ -1,5 +1,7 @@
 //! TLS: what a listener needs for it, and the stream of a connection that speaks it.
 //!
+//! A client's part is a [`client`] configuration from the same kinds of files.
+//!
 //! rustls does no I/O. The worker's one read of the socket goes through [`TlsStream::receive`], which decrypts all that it
 //! got; what is to be sent is encrypted by [`TlsStream::write`] and stays with the session until the socket takes it. No
 //! session can be resumed: log connections live for long, and a certificate that was taken back is never honoured from
@@ -14,7 +16,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -82,10 +84,7 @@ impl TlsConfig {
         let builder = if clients == Clients::Unasked {
             builder.with_no_client_auth()
         } else {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(authorities).map_err(TlsError::ClientCa)? {
-                roots.add(authority).map_err(|error| TlsError::ClientCa(format!("is no authority: {error}")))?;
-            }
+            let roots = roots(authorities).map_err(TlsError::ClientCa)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if clients == Clients::Optional { verifier.allow_unauthenticated() } else { verifier };
             let verifier = verifier.build().map_err(|error| TlsError::ClientCa(error.to_string()))?;
@@ -96,6 +95,19 @@ impl TlsConfig {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         Ok(Self { server: Arc::new(server), expires_at, clients })
+    }
+
+    /// The same with these application protocols, the preferred one first (ALPN).
+    #[must_use]
+    pub fn with_protocols(&self, protocols: &[&[u8]]) -> Self {
+        let mut server = ServerConfig::clone(&self.server);
+        server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Self { server: Arc::new(server), ..self.clone() }
+    }
+
+    /// What accepts a connection of tokio's.
+    pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        tokio_rustls::TlsAcceptor::from(self.server.clone())
     }
 
     /// Until when the listener's certificate is valid, in seconds of the Unix epoch.
@@ -116,6 +128,31 @@ impl fmt::Debug for TlsConfig {
     }
 }
 
+/// What a client trusts and shows: the authorities of servers, and its own chain and key, all in PEM.
+///
+/// # Errors
+/// A text holds no such thing, or key and certificate do not belong together. No error shows the key.
+pub fn client(authorities: &[u8], identity: Option<(&[u8], &[u8])>) -> Result<ClientConfig, TlsError> {
+    let roots = roots(authorities).map_err(TlsError::ClientCa)?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::ClientCa(error.to_string()))?
+        .with_root_certificates(roots);
+    let Some((chain, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(chain).map_err(TlsError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| TlsError::Key("holds no private key: write one in PEM, without a password".to_owned()))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| TlsError::Key(format!("does not serve: {error}")))
+}
+
+fn roots(authorities: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(authorities)? {
+        roots.add(authority).map_err(|error| format!("is no authority: {error}"))?;
+    }
+    Ok(roots)
+}
+
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
@@ -130,7 +167,7 @@ fn expiry(certificate: &CertificateDer<'_>) -> i64 {
 }
 
 /// The names in a certificate, its alternative names (DNS, URI, e-mail) in order, then its common name.
-fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     // It was verified, so that it can be read.
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
     let alternatives = parsed.subject_alternative_name().ok().flatten();

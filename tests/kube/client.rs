@@ -40,6 +40,11 @@ impl ApiClient {
         self.text(Method::GET, "/readyz", "application/json", Vec::new()).is_ok_and(|text| text == "ok")
     }
 
+    /// What stands at a path that is no object's, as `/metrics`.
+    pub fn text_of(&self, path: &str) -> String {
+        self.text(Method::GET, path, "text/plain", Vec::new()).unwrap_or_else(|e| panic!("GET {path}: {}", e.0))
+    }
+
     /// The object at a path; `None` where there is none.
     pub fn try_get(&self, path: &str) -> Result<Option<Value>, ApiError> {
         match self.send(Method::GET, path, "application/json", Vec::new()) {

@@ -15,7 +15,10 @@ mod kube;
 
 mod bed_smoke;
 mod clients;
+mod eureka_source;
 mod faults;
+mod hub;
 mod joined;
 mod semantics;
 mod support;
+mod tls;

@@ -32,10 +32,19 @@ pub(crate) struct Setup {
 impl Setup {
     /// A plane with an admin and a pull listener and these further keys of `[discovery]`.
     pub(crate) fn new(keys: &str) -> Self {
-        let (admin, port) = (free_port(), free_port());
-        let text =
-            format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"127.0.0.1:{port}\"\n{keys}\n");
-        Self { text, listen: ([127, 0, 0, 1], port).into(), files: WorkDir::new("pools") }
+        Self::at(([127, 0, 0, 1], free_port()).into(), keys)
+    }
+
+    /// As [`Setup::new`], with the pull listener at this address.
+    pub(crate) fn at(listen: SocketAddr, keys: &str) -> Self {
+        let admin = free_port();
+        let text = format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"{listen}\"\n{keys}\n");
+        Self { text, listen, files: WorkDir::new("pools") }
+    }
+
+    /// Where its pull listener will be.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listen
     }
 
     /// A cluster as a source, with these further keys.

@@ -23,11 +23,11 @@ use tokio::sync::mpsc;
 use self::assemble::{Assembler, Contribution};
 use self::object::{EndpointsObject, Metadata, SliceObject};
 use self::policy::PolicyObject;
-pub(crate) use self::watch::flat;
 use self::watch::{Follower, Heard, Object};
 use super::pool::PoolId;
 use super::runtime::Sender;
 use super::update::{JoinUpdate, SourceEvent, Update, Watched};
+pub(crate) use crate::net::fetch::flat;
 
 /// How a cluster is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub struct Place {
 
 /// One text in memory for all endpoints that name the same zone, node or namespace.
 #[derive(Debug, Default)]
-struct Interner(HashSet<Arc<str>>);
+pub(super) struct Interner(HashSet<Arc<str>>);
 
 /// Objects that wait for the assembler; a slow one slows the reading of the socket, not more.
 const QUEUE: usize = 256;
@@ -248,7 +248,7 @@ impl From<EndpointsObject> for Contribution {
 // === impl Interner ===
 
 impl Interner {
-    fn get(&mut self, text: &str) -> Arc<str> {
+    pub(super) fn get(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return known.clone();
         }

@@ -189,6 +189,7 @@ impl Service {
                 endpoints: endpoints.into(),
                 namespace: Some(namespace.clone()),
                 labels: labels.clone(),
+                relayed: None,
             }
         };
         found.into_iter().map(pool).collect()

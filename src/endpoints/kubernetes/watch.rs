@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use super::object::{List, Metadata, WatchLine};
 use crate::base::backoff::{Backoff, random};
+use crate::net::fetch::flat;
 
 /// How long the API server is to keep a watch.
 const WATCH_SECONDS: u64 = 40;
@@ -301,20 +302,6 @@ impl End {
             _ => Self::Failed(format!("the API server says {code}: {message}")),
         }
     }
-}
-
-/// An error with its causes, each said once.
-pub(crate) fn flat(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

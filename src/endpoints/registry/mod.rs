@@ -1,5 +1,6 @@
 //! All shards and joins, and the snapshot that follows from them. Pure: clock and events come in, snapshots come out.
 
+mod origins;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,6 +29,8 @@ pub struct Registry {
     joins: BTreeMap<PoolId, Join>,
     /// Which shard's policies made each join; none made those of the configuration.
     join_owners: HashMap<PoolId, usize>,
+    /// The sources of hubs, each with its hub's shard: their places come after those of the shards, and stay.
+    origins: Vec<(usize, Arc<str>)>,
     /// The joins of each member.
     dependents: HashMap<PoolId, BTreeSet<PoolId>>,
     /// What may differ from the snapshot.
@@ -62,6 +65,9 @@ pub struct Kept {
     pub held: Vec<Held>,
     /// What its policies made.
     pub joins: Vec<Join>,
+    /// A hub's sources, by name and prefix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<(Arc<str>, Option<Arc<str>>)>,
 }
 
 // === impl Registry ===
@@ -78,6 +84,7 @@ impl Registry {
             owners: HashMap::new(),
             joins: BTreeMap::new(),
             join_owners: HashMap::new(),
+            origins: Vec::new(),
             dependents: HashMap::new(),
             dirty: BTreeSet::new(),
             status_dirty: true,
@@ -130,6 +137,12 @@ impl Registry {
                 self.metrics.lost(&source.name);
                 self.status_dirty = true;
             }
+            SourceEvent::Origins(origins) => self.apply_origins(shard, origins, now),
+            SourceEvent::Hubs(hubs) => {
+                let Some(source) = self.shards.get_mut(shard) else { return };
+                source.set_hubs(hubs);
+                self.status_dirty = true;
+            }
         }
     }
 
@@ -173,6 +186,7 @@ impl Registry {
         if let Some(shard) = self.shards.get_mut(at) {
             shard.restore(kept.live, kept.held, kept.synced_at, now);
         }
+        self.restore_origins(at, kept.origins, kept.synced_at);
         self.touch(at, ids);
         for join in kept.joins {
             self.put_join(join, Some(at));
@@ -189,6 +203,7 @@ impl Registry {
                 live: shard.all_live().cloned().collect(),
                 held: shard.all_held().cloned().collect(),
                 joins: of_shard.cloned().collect(),
+                origins: shard.origins().sources.iter().map(|it| (it.name.clone(), it.prefix.clone())).collect(),
             })
         };
         self.shards.iter().enumerate().filter_map(kept).collect()

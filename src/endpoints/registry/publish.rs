@@ -41,12 +41,14 @@ impl Registry {
             next.forgotten = at;
             next.removed.remove(&(at, id));
         }
-        let shards: Arc<[ShardState]> = self.shards.iter().map(ShardState::of).collect();
+        let shards = self.shard_states();
         let differs = |(one, other): (&ShardState, &ShardState)| {
             one.status.loaded != other.status.loaded || one.status.lost != other.status.lost
         };
         status_changed |= shards.iter().zip(next.shards.iter()).any(differs) || next.shards.len() != shards.len();
         next.shards = shards;
+        next.hubs = self.hubs();
+        next.publication += 1;
         next.held = self.shards.iter().flat_map(Shard::all_held).map(|held| held.content.endpoints.len()).sum();
         self.status_dirty = false;
         self.urgent = false;
@@ -65,14 +67,16 @@ impl Registry {
             until: held.until,
             endpoints: held.content.endpoints.len(),
         });
+        let relayed = content.relayed.as_deref();
+        let shards = relayed.map(|relayed| self.places_of(owner, &relayed.origins)).unwrap_or_default();
         Some(Pool {
             id: id.clone(),
             endpoints: content.endpoints,
-            traffic_generation: None,
+            traffic_generation: relayed.and_then(|relayed| relayed.traffic_generation),
             namespace: content.namespace,
             labels: content.labels,
-            shards: [owner].into(),
-            hold,
+            shards: if shards.is_empty() { [owner].into() } else { shards },
+            hold: hold.or_else(|| shard.origins().holds.get(id).cloned()),
             revision: 0,
             renderings: Renderings::default(),
         })
@@ -123,18 +127,20 @@ fn put(next: &mut Snapshot, id: &PoolId, before: Option<&Pool>, pool: Option<Poo
         next.removed.insert((revision, id.clone()));
         return true;
     };
-    match before {
-        Some(before) if before.same_content(&pool) => {
-            // Its body stays, rendered as it is: only what is known about it may differ.
-            pool.revision = before.revision;
+    if let Some(before) = before {
+        let same = before.same_content(&pool);
+        if same {
+            // Its body stays, rendered as it is.
             pool.renderings = before.renderings.clone();
+        }
+        if same && before.same_place(&pool) {
+            // Only how true it is may differ.
+            pool.revision = before.revision;
             next.pools.insert(id.clone(), Arc::new(pool));
             return false;
         }
-        Some(before) => {
-            next.changed.remove(&(before.revision, id.clone()));
-        }
-        None => {}
+        // Another label makes it fit other filters: whoever follows one must hear of it.
+        next.changed.remove(&(before.revision, id.clone()));
     }
     pool.revision = revision;
     next.changed.insert((revision, id.clone()));

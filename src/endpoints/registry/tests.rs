@@ -16,7 +16,7 @@ fn id(text: &str) -> PoolId {
 fn pool(name: &str, addresses: &[u8]) -> PoolContent {
     let endpoint = |last: &u8| Endpoint::new(IpAddr::from([10, 0, 0, *last]), 80);
     let endpoints = addresses.iter().map(endpoint).collect();
-    PoolContent { id: id(name), endpoints, namespace: None, labels: Arc::default() }
+    PoolContent { id: id(name), endpoints, namespace: None, labels: Arc::default(), relayed: None }
 }
 
 fn at(seconds: u64) -> SystemTime {
