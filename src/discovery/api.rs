@@ -12,6 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::access::{Access, Client, Refusal};
 use super::answer::{Stamp, error};
@@ -23,7 +24,8 @@ use super::metrics::ApiMetrics;
 use super::query::Index;
 use super::truth::Truth;
 use super::waiters::{Interest, Waiters};
-use super::{delta, lists, pools};
+use super::xds::refusals::Refusals;
+use super::{delta, eureka, lists, pools, xds};
 use crate::base::backoff::random;
 use crate::base::drain::Drain;
 use crate::endpoints::Snapshot;
@@ -46,6 +48,10 @@ pub(super) struct Api {
     pub(super) access: Access,
     pub(super) metrics: ApiMetrics,
     pub(super) drain: Drain,
+    /// A place for each stream of xDS.
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) refusals: Refusals,
+    pub(super) eureka: eureka::Past,
 }
 
 pub(super) fn router(api: Arc<Api>) -> Router {
@@ -64,6 +70,8 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/v1/ack", post(acknowledge).layer(DefaultBodyLimit::max(MAX_ACK)))
         .route("/v1/gateways", get(gateways))
         .route("/v1/gateways/{name}", axum::routing::delete(forget_gateway))
+        .merge(xds::routes())
+        .merge(eureka::routes())
         .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path; /v1/pools is where to begin") })
         .layer(middleware::from_fn_with_state(api.clone(), admit))
         .with_state(api)
@@ -71,12 +79,18 @@ pub(super) fn router(api: Arc<Api>) -> Router {
 
 /// Lets a request pass with its client, or answers why not.
 async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let grpc = xds::is_grpc(request.headers());
     let client = match identify(&api, &request) {
         Ok(client) => client,
+        Err(refusal) if grpc => {
+            let refused = refuse(refusal);
+            return api.metrics.counted(xds::refused(refused.status(), "send authorization: Bearer TOKEN"));
+        }
         Err(refusal) => return api.metrics.counted(refuse(refusal)),
     };
     if api.clients.request(&client.name, Instant::now()).is_err() {
-        return api.metrics.counted(error(StatusCode::TOO_MANY_REQUESTS, "more requests than one client gets"));
+        let (status, text) = (StatusCode::TOO_MANY_REQUESTS, "more requests than one client gets");
+        return api.metrics.counted(if grpc { xds::refused(status, text) } else { error(status, text) });
     }
     request.extensions_mut().insert(Arc::new(client));
     let response = next.run(request).await;
@@ -87,7 +101,9 @@ fn identify(api: &Api, request: &Request) -> Result<Client, Refusal> {
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     // The listener names the peer of every request.
     let Some(Peer(peer)) = request.extensions().get::<Peer>() else { return Err(Refusal::Token) };
-    api.access.check(peer.ip(), text(header::HOST), text(header::AUTHORIZATION))
+    // HTTP/2 has it in the place of the host.
+    let authority = || request.uri().authority().map(|authority| authority.as_str());
+    api.access.check(peer.ip(), text(header::HOST).or_else(authority), text(header::AUTHORIZATION))
 }
 
 fn refuse(refusal: Refusal) -> Response {

@@ -13,16 +13,20 @@ use super::access::Access;
 use super::api::{Api, router};
 use super::clients::Clients;
 use super::config::DiscoveryConfig;
+use super::eureka::Past;
 use super::gateways::Gateways;
 use super::metrics::ApiMetrics;
 use super::report::report;
 use super::waiters::Waiters;
+use super::xds::{self, refusals::Refusals};
 use crate::base::drain::Drain;
 use crate::endpoints::{Listener, Snapshot};
 use crate::net::http::{HttpListener, Limits};
 
 /// Longer than the longest wait, so that none is cut.
 const LIFETIME: Duration = Duration::from_secs(3_600);
+/// An Envoy that is not told to aggregate has a stream for each of its clusters on one connection.
+const HTTP2_STREAMS: u32 = 4_096;
 
 /// Why the pull API does not run.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +88,12 @@ impl Discovery {
             access: Access::new(self.config.tokens, self.config.anonymous_reads),
             metrics: ApiMetrics::register(),
             drain: drain.clone(),
+            streams: xds::limit(),
+            refusals: Refusals::default(),
+            eureka: Past::default(),
         });
-        let limits = Limits { connections: self.config.max_connections, lifetime: LIFETIME };
+        let limits =
+            Limits { connections: self.config.max_connections, lifetime: LIFETIME, http2_streams: Some(HTTP2_STREAMS) };
         tokio::spawn(self.listener.serve(router(api.clone()), limits, "discovery", drain));
         move || report(&api)
     }

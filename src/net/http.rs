@@ -1,17 +1,20 @@
-//! A listener for HTTP/1: bounded connections, each bounded in time. What is answered is the caller's router's affair.
+//! A listener for HTTP/1, and HTTP/2 where it is granted: bounded connections, each bounded in time. What is answered is
+//! the caller's router's affair.
+//!
+//! Who speaks HTTP/2 without TLS says so with its first bytes, the preface, which no request of HTTP/1 begins with.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,6 +25,14 @@ use crate::base::drain::Drain;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the answer that is being sent when a connection is asked to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// What a connection of HTTP/2 begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A peer of HTTP/2 that does not answer a ping, sent after a silence of this, within as long is gone.
+const PING: Duration = Duration::from_secs(20);
+/// Of one request over HTTP/2, in bytes; as much as HTTP/1 takes.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Bytes of one answer that wait for a slow reader of HTTP/2; then nothing more is made for it.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// What a listener grants.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +41,8 @@ pub struct Limits {
     pub connections: usize,
     /// A connection is asked to end after this, so that one that reads nothing does not hold its place for ever.
     pub lifetime: Duration,
+    /// Requests at once on one connection of HTTP/2; `None` for a listener that speaks HTTP/1 alone.
+    pub http2_streams: Option<u32>,
 }
 
 /// The peer of a connection, put into each of its requests.
@@ -78,7 +91,7 @@ impl HttpListener {
             match accepted {
                 Ok((stream, peer)) => {
                     let guard = drain.guard(name);
-                    let connection = serve_connection(stream, peer, router.clone(), limits.lifetime, drain.clone());
+                    let connection = serve_connection(stream, peer, router.clone(), limits, drain.clone());
                     tokio::spawn(async move {
                         connection.await;
                         drop((permit, guard));
@@ -94,7 +107,7 @@ impl HttpListener {
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, lifetime: Duration, drain: Drain) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, drain: Drain) {
     // An answer is written whole: nothing is gained by waiting for more. Where it cannot be set, it is only slower.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
@@ -102,12 +115,39 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, l
         request.extensions_mut().insert(Peer(peer));
         service.call(request)
     });
+    let http2_streams = match limits.http2_streams {
+        Some(streams) => tokio::select! {
+            begins = begins_http2(&stream) => match begins {
+                Ok(true) => Some(streams),
+                Ok(false) => None,
+                Err(_) => return,
+            },
+            () = drain.requested() => return,
+        },
+        None => None,
+    };
+    if let Some(streams) = http2_streams {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .max_concurrent_streams(streams)
+            .max_header_list_size(MAX_HEADERS)
+            .max_send_buf_size(SEND_BUFFER)
+            .serve_connection(TokioIo::new(stream), service);
+        return until_end(connection, http2::Connection::graceful_shutdown, limits.lifetime, drain).await;
+    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(64)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
+    until_end(connection, http1::UpgradeableConnection::graceful_shutdown, limits.lifetime, drain).await;
+}
+
+/// Serves a connection to its end; one that has lived long enough, or is to end with all others, after its answer.
+async fn until_end<C: Future>(connection: C, shut_down: fn(Pin<&mut C>), lifetime: Duration, drain: Drain) {
     let mut connection = pin!(connection);
     tokio::select! {
         // A peer that goes away or talks nonsense is its own affair.
@@ -115,6 +155,61 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, l
         () = drain.requested() => {}
         () = tokio::time::sleep(lifetime) => {}
     }
-    connection.as_mut().graceful_shutdown();
+    shut_down(connection.as_mut());
     let _ = tokio::time::timeout(GRACE, connection).await;
+}
+
+/// Whether a connection begins with the preface of HTTP/2; nothing is taken from it.
+///
+/// # Errors
+/// The peer went away, or has not sent enough to tell in [`HEADER_TIMEOUT`].
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let look = async {
+        let mut bytes = [0; PREFACE.len()];
+        loop {
+            let seen = stream.peek(&mut bytes).await?;
+            match PREFACE.get(..seen) {
+                _ if seen == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(begin) if bytes.starts_with(begin) && seen < PREFACE.len() => {}
+                Some(begin) => return Ok(bytes.starts_with(begin)),
+                None => return Ok(false),
+            }
+            // Clients send it whole. Where the network cut it, what is there stays readable, so that waiting for
+            // readiness would not wait.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(HEADER_TIMEOUT, look).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn http2_is_told_by_its_preface_even_in_pieces() {
+        for (sent, wanted) in
+            [(&PREFACE[..], true), (b"GET / HTTP/1.1\r\n", false), (b"PRIVATE", false), (b"P / ", false)]
+        {
+            let (mut client, server) = pair().await;
+            let (first, rest) = sent.split_at(1);
+            client.write_all(first).await.unwrap();
+            let (found, ()) = tokio::join!(begins_http2(&server), async {
+                tokio::task::yield_now().await;
+                client.write_all(rest).await.unwrap();
+            });
+            assert_eq!(found.unwrap(), wanted, "{:?}", String::from_utf8_lossy(sent));
+        }
+        let (client, server) = pair().await;
+        drop(client);
+        assert!(begins_http2(&server).await.is_err());
+    }
 }
