@@ -15,7 +15,11 @@ mod kube;
 
 mod bed_smoke;
 mod clients;
+mod envoy;
+mod eureka;
 mod faults;
 mod joined;
 mod semantics;
 mod support;
+mod xds;
+mod xds_client;
