@@ -25,7 +25,7 @@ build: ## build the optimised binary, target/release/tidegate
 
 test: ## install what the tests need (once), then run them all
 	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
-	tests/bed/install.sh log kube
+	tests/bed/install.sh log kube gateways
 	@echo "make test: a minute of random bytes for the decoder and of damage for the spool, then every suite"
 	tests/fuzz/run.sh decoder 30
 	tests/fuzz/run.sh spool 30

@@ -10,7 +10,7 @@ use crate::base::drain::Drain;
 use crate::net::http::{HttpListener, Limits};
 
 /// Connections are enough for probes, scrapes and a few open pages.
-const LIMITS: Limits = Limits { connections: 64, lifetime: Duration::from_secs(300) };
+const LIMITS: Limits = Limits { connections: 64, lifetime: Duration::from_secs(300), http2_streams: None };
 
 /// Why the admin server does not run. Another process holds the port, or the address is not this machine's.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use axum::Router;
 use crate::base::drain::Drain;
 use crate::net::http::{HttpListener, Limits};
 
-const LIMITS: Limits = Limits { connections: 256, lifetime: Duration::from_secs(300) };
+const LIMITS: Limits = Limits { connections: 256, lifetime: Duration::from_secs(300), http2_streams: None };
 
 /// Starts them on free ports of 127.0.0.1, until the drain is requested.
 pub(super) async fn start(drain: &Drain) -> io::Result<Vec<SocketAddr>> {

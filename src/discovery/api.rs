@@ -12,6 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::access::{Access, Client, Refusal};
 use super::answer::{Stamp, error};
@@ -24,7 +25,8 @@ use super::query::Index;
 use super::relay::Views;
 use super::truth::Truth;
 use super::waiters::{Interest, Waiters};
-use super::{delta, lists, pools};
+use super::xds::refusals::Refusals;
+use super::{delta, eureka, lists, pools, xds};
 use crate::base::backoff::random;
 use crate::base::drain::Drain;
 use crate::endpoints::Snapshot;
@@ -51,6 +53,10 @@ pub(super) struct Api {
     pub(super) views: Views,
     pub(super) metrics: ApiMetrics,
     pub(super) drain: Drain,
+    /// A place for each stream of xDS.
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) refusals: Refusals,
+    pub(super) eureka: eureka::Past,
 }
 
 pub(super) fn router(api: Arc<Api>) -> Router {
@@ -70,6 +76,8 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/v1/relay", post(relay_report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .route("/v1/gateways", get(gateways))
         .route("/v1/gateways/{name}", axum::routing::delete(forget_gateway))
+        .merge(xds::routes())
+        .merge(eureka::routes())
         .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path; /v1/pools is where to begin") })
         .layer(middleware::from_fn_with_state(api.clone(), admit))
         .with_state(api)
@@ -77,17 +85,22 @@ pub(super) fn router(api: Arc<Api>) -> Router {
 
 /// Lets a request pass with its client, or answers why not.
 async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let grpc = xds::is_grpc(request.headers());
     let client = match identify(&api, &request) {
         Ok(client) => client,
         Err(refusal) => {
             // Who guesses tokens is slowed down as well, and for that others are not.
             let guesser = request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.0.ip().to_string());
             let often = api.clients.request(&format!("refused {guesser}"), Instant::now()).is_err();
-            return api.metrics.counted(if often { too_often() } else { refuse(refusal) });
+            return api.metrics.counted(match (often, grpc) {
+                (true, _) => too_often(grpc),
+                (false, false) => refuse(refusal),
+                (false, true) => xds::refused(refuse(refusal).status(), "send authorization: Bearer TOKEN"),
+            });
         }
     };
     if api.clients.request(&client.name, Instant::now()).is_err() {
-        return api.metrics.counted(too_often());
+        return api.metrics.counted(too_often(grpc));
     }
     request.extensions_mut().insert(Arc::new(client));
     let response = next.run(request).await;
@@ -104,8 +117,9 @@ fn identify(api: &Api, request: &Request) -> Result<Client, Refusal> {
     api.access.load().check(peer.ip(), host, text(header::AUTHORIZATION), names)
 }
 
-fn too_often() -> Response {
-    error(StatusCode::TOO_MANY_REQUESTS, "more requests than one client gets")
+fn too_often(grpc: bool) -> Response {
+    let (status, text) = (StatusCode::TOO_MANY_REQUESTS, "more requests than one client gets");
+    if grpc { xds::refused(status, text) } else { error(status, text) }
 }
 
 fn refuse(refusal: Refusal) -> Response {

@@ -7,9 +7,10 @@ use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
 #[derive(Debug)]
 pub(super) struct ApiMetrics {
     waiting: Gauge,
+    streams: Gauge,
 }
 
-/// Counts one waiting request until it is dropped.
+/// Counts one waiting request, or one stream, until it is dropped.
 pub(super) struct Waiting(Gauge);
 
 /// Notes until when the listener's certificate is valid, in seconds of the Unix epoch.
@@ -28,7 +29,16 @@ impl ApiMetrics {
     pub(super) fn register() -> Self {
         describe_counter!("tidegate_discovery_requests_total", "Requests of the pull API, by status code");
         describe_gauge!("tidegate_discovery_waiting_requests", "Requests of the pull API that wait for a change now");
-        Self { waiting: gauge!("tidegate_discovery_waiting_requests") }
+        describe_gauge!("tidegate_discovery_xds_streams", "Streams of xDS that are open now");
+        describe_counter!("tidegate_discovery_xds_responses_total", "Responses sent over xDS, by type");
+        describe_counter!(
+            "tidegate_discovery_xds_answers_total",
+            "What clients of xDS said of responses, by type and result: taken or refused"
+        );
+        Self {
+            waiting: gauge!("tidegate_discovery_waiting_requests"),
+            streams: gauge!("tidegate_discovery_xds_streams"),
+        }
     }
 
     /// Counts an answer and gives it back.
@@ -40,6 +50,22 @@ impl ApiMetrics {
     pub(super) fn waiting(&self) -> Waiting {
         self.waiting.increment(1.0);
         Waiting(self.waiting.clone())
+    }
+
+    /// Counts an open stream until it is dropped.
+    pub(super) fn stream(&self) -> Waiting {
+        self.streams.increment(1.0);
+        Waiting(self.streams.clone())
+    }
+
+    /// Counts a response on a stream.
+    pub(super) fn sent(&self, kind: &'static str) {
+        counter!("tidegate_discovery_xds_responses_total", "type" => kind).increment(1);
+    }
+
+    /// Counts what a client said of one.
+    pub(super) fn answered(&self, kind: &'static str, result: &'static str) {
+        counter!("tidegate_discovery_xds_answers_total", "type" => kind, "result" => result).increment(1);
     }
 }
 

@@ -6,10 +6,12 @@
 //! | `GET /v1/delta?since=BOOT:REVISION` | what changed since, or 410: begin anew |
 //! | `GET /v1/render/nginx[/ID]`, `/v1/render/haproxy[/ID]` | a block or all of them |
 //! | `GET /v1/prometheus/targets` | Prometheus' `http_sd` |
+//! | `POST /v3/discovery:endpoints`; gRPC EDS, CDS and ADS | Envoy; see [`xds`] |
+//! | `GET /eureka/apps…` | Eureka's clients; see [`eureka`] |
 //! | `POST /v1/ack`, `GET /v1/gateways`, `DELETE /v1/gateways/NAME` | who serves what |
 //! | `POST /v1/relay` | what a relay's gateways say |
 //!
-//! Each of the first four waits for a change with `wait=30s`. One answer is made from one snapshot. How true it is stands
+//! Each of the first four rows waits for a change with `wait=30s`. One answer is made from one snapshot. How true it is stands
 //! in the headers `Tidegate-State` and `Tidegate-Synced-At`; a body depends on content alone, so that its `ETag` is the
 //! same on every replica. Until the sources that could have a pool have told theirs, the answer is 503 and never an empty
 //! 200: gateways keep what they have on an error.
@@ -20,6 +22,7 @@ mod api;
 mod clients;
 pub mod config;
 mod delta;
+mod eureka;
 mod formats;
 mod gateways;
 mod lists;
@@ -35,6 +38,7 @@ mod tests;
 mod truth;
 mod uplink;
 mod waiters;
+mod xds;
 
 pub use server::{Discovery, DiscoveryError, DiscoveryReloader, OpenError};
 

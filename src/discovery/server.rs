@@ -13,12 +13,14 @@ use super::access::Access;
 use super::api::{Api, router};
 use super::clients::Clients;
 use super::config::DiscoveryConfig;
+use super::eureka::Past;
 use super::gateways::Gateways;
 use super::metrics::{ApiMetrics, certificate_expires};
 use super::relay::Views;
 use super::report::report;
 use super::uplink;
 use super::waiters::Waiters;
+use super::xds::{self, refusals::Refusals};
 use crate::base::drain::Drain;
 use crate::endpoints::hub::HubLink;
 use crate::endpoints::{Listener, Snapshot};
@@ -29,6 +31,8 @@ use crate::net::tls::TlsConfig;
 const LIFETIME: Duration = Duration::from_secs(3_600);
 /// What is spoken over TLS: both kinds of HTTP, on the one port.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// An Envoy that is not told to aggregate has a stream for each of its clusters on one connection.
+const HTTP2_STREAMS: u32 = 4_096;
 
 /// Why the pull API does not run.
 #[derive(Debug, thiserror::Error)]
@@ -136,8 +140,12 @@ impl Discovery {
             views: Views::default(),
             metrics: ApiMetrics::register(),
             drain: drain.clone(),
+            streams: xds::limit(),
+            refusals: Refusals::default(),
+            eureka: Past::default(),
         });
-        let limits = Limits { connections: self.config.max_connections, lifetime: LIFETIME };
+        let limits =
+            Limits { connections: self.config.max_connections, lifetime: LIFETIME, http2_streams: Some(HTTP2_STREAMS) };
         for link in self.links {
             tokio::spawn(uplink::run(api.clone(), link));
         }

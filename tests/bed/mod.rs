@@ -78,6 +78,12 @@ pub fn require_kube() -> &'static Path {
     complete(INSTALLED.get_or_init(|| install("kube"))).home("kube")
 }
 
+/// As [`require`], for the gateways that the traffic plane is proved against.
+pub fn require_gateways() -> &'static Installed {
+    static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
+    complete(INSTALLED.get_or_init(|| install("gateways")))
+}
+
 fn complete(installed: &Result<Installed, String>) -> &Installed {
     match installed {
         Ok(installed) => installed,

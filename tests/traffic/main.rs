@@ -15,6 +15,8 @@ mod kube;
 
 mod bed_smoke;
 mod clients;
+mod envoy;
+mod eureka;
 mod eureka_source;
 mod faults;
 mod hub;
@@ -22,3 +24,5 @@ mod joined;
 mod semantics;
 mod support;
 mod tls;
+mod xds;
+mod xds_client;

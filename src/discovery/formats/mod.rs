@@ -1,6 +1,8 @@
 //! Pools as each kind of gateway reads them. A body depends on the pool's content alone, and is made once for all who want
 //! it.
 
+pub(super) mod envoy;
+pub(super) mod eureka;
 pub(super) mod haproxy;
 pub(super) mod json;
 pub(super) mod nginx;
@@ -20,6 +22,17 @@ pub(super) enum Format {
     Json = 0,
     Nginx = 1,
     Haproxy = 2,
+    /// A `ClusterLoadAssignment` of Envoy as JSON. Its tag is the one of [`Format::Json`].
+    EnvoyJson = 3,
+    /// The same as an `Any` of protocol buffers, with the same tag: the version that a gateway acknowledges is that of
+    /// the pull API, in whatever encoding it came.
+    Assignment = 4,
+    /// A `Cluster` of Envoy, likewise an `Any`; it depends on the pool's id alone.
+    Cluster = 5,
+    /// The pool's instances of Eureka, separated by commas.
+    EurekaJson = 6,
+    /// The pool's instances of Eureka, one after the other.
+    EurekaXml = 7,
 }
 
 /// Two pools whose names in a gateway's file would be one.
@@ -41,15 +54,29 @@ impl Format {
                 Self::Json => json::pool(pool),
                 Self::Nginx => nginx::pool(pool),
                 Self::Haproxy => haproxy::pool(pool),
+                Self::EnvoyJson => return Self::same_tag(pool, envoy::json(pool)),
+                Self::Assignment => return Self::same_tag(pool, envoy::assignment(pool)),
+                Self::Cluster => {
+                    let body = envoy::cluster(&pool.id);
+                    return Rendering { etag: etag(&body), body };
+                }
+                Self::EurekaJson => eureka::json(pool),
+                Self::EurekaXml => eureka::xml(pool),
             };
             rendering(text)
         })
     }
 
+    fn same_tag(pool: &Pool, body: Bytes) -> Rendering {
+        Rendering { body, etag: Self::Json.render(pool).etag }
+    }
+
     pub(super) fn content_type(self) -> &'static str {
         match self {
-            Self::Json => "application/json",
+            Self::Json | Self::EnvoyJson | Self::EurekaJson => "application/json",
             Self::Nginx | Self::Haproxy => "text/plain; charset=utf-8",
+            Self::Assignment | Self::Cluster => "application/x-protobuf",
+            Self::EurekaXml => "application/xml",
         }
     }
 
