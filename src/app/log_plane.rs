@@ -10,7 +10,7 @@ use crate::base::drain::Drain;
 use crate::base::readiness::{Gate, Readiness};
 use crate::config::LogConfig;
 use crate::delivery::config::Linger;
-use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory};
+use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory, ReplayRoutes};
 use crate::intake::config::ListenAddress;
 use crate::intake::live::Hub;
 use crate::intake::{Intake, Reloader, Surroundings};
@@ -28,6 +28,8 @@ pub(super) struct LogPlane {
     intake: Intake,
     state: Arc<LogState>,
     durable: Option<Durable>,
+    /// The routes as replay knows them.
+    replayed: ReplayRoutes,
 }
 
 /// The spool, and the thread that replays it.
@@ -53,12 +55,14 @@ impl LogPlane {
         let directory = Directory::start(&config.kafka, health.clone())?;
         let mut sinks = KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), budget.clone());
         let mut durable = None;
+        let replayed = ReplayRoutes::new(&routes);
         if let Some(spool) = &config.spool {
             let (opened, replay) = Spool::open(spool)?;
             let shared = FailoverShared::new(opened.clone(), spool.spool_after, Instant::now());
             sinks = sinks.with_spool(shared.clone());
             let rate = spool.replay_rate;
-            let backlog = Backlog::start(&config.kafka, limits.record_size, directory.clone(), shared, replay, rate)?;
+            let (routes, size) = (replayed.clone(), limits.record_size);
+            let backlog = Backlog::start(&config.kafka, size, directory.clone(), shared, routes, replay, rate)?;
             durable = Some(Durable { spool: opened, backlog: Arc::new(backlog) });
         }
         let adaptive = config.kafka.linger == Linger::Adaptive;
@@ -69,7 +73,7 @@ impl LogPlane {
         tokio::spawn(become_ready(gate, health, durable.as_ref().map(|durable| durable.spool.clone())));
         let backlog = durable.as_ref().map(|durable| durable.backlog.clone());
         let state = Arc::new(LogState::new(&intake, directory, budget, backlog, configuration));
-        Ok(Self { intake, state, durable })
+        Ok(Self { intake, state, durable, replayed })
     }
 
     /// Where Redis clients connect.
@@ -79,7 +83,8 @@ impl LogPlane {
 
     /// What changes its users and routes while it runs.
     pub(super) fn reloader(&self) -> Reloader {
-        self.intake.reloader()
+        let replayed = self.replayed.clone();
+        self.intake.reloader().telling(move |routes| replayed.set(routes))
     }
 
     /// Who follows records live.

@@ -14,11 +14,32 @@ pub(super) struct DeliveryMetrics {
     pub(super) redelivered: Counter,
     pub(super) resent: Counter,
     pub(super) unguarded: Counter,
+    pub(super) given_back: Counter,
     pub(super) groups: Counter,
     pub(super) batch_records: Histogram,
     pub(super) producers_recreated: Counter,
     pub(super) topics: Gauge,
-    dead_lettered: [Counter; 3],
+    pub(super) dead_lettered: DeadLettered,
+}
+
+/// Dead letters that Kafka has, by reason.
+pub(super) struct DeadLettered([Counter; 3]);
+
+// === impl DeadLettered ===
+
+impl DeadLettered {
+    fn register() -> Self {
+        let name = "tidegate_log_records_dead_lettered_total";
+        describe_counter!(name, "Records that Kafka confirmed in a dead-letter topic, by reason");
+        Self(Reason::ALL.map(|reason| counter!(name, "reason" => reason.word())))
+    }
+
+    /// A dead letter is safe.
+    pub(super) fn count(&self, reason: Reason) {
+        if let Some(counter) = self.0.get(reason as usize) {
+            counter.increment(1);
+        }
+    }
 }
 
 // === impl DeliveryMetrics ===
@@ -34,10 +55,6 @@ impl DeliveryMetrics {
             "tidegate_log_records_duplicated_total",
             "Records handed to Kafka again though an earlier try may have arrived, by cause"
         );
-        describe_counter!(
-            "tidegate_log_records_dead_lettered_total",
-            "Records that Kafka confirmed in a dead-letter topic, by reason"
-        );
         describe_counter!("tidegate_log_groups_total", "Groups of batches handed to Kafka's client");
         describe_histogram!("tidegate_log_batch_records", "Records in a batch");
         describe_counter!("tidegate_log_producers_recreated_total", "Producers made anew after a fatal error");
@@ -48,19 +65,12 @@ impl DeliveryMetrics {
             redelivered: counter!("tidegate_log_records_duplicated_total", "cause" => "producer_recreated"),
             resent: counter!("tidegate_log_records_duplicated_total", "cause" => "timed_out_neighbour"),
             unguarded: counter!("tidegate_log_records_duplicated_total", "cause" => "failed_over"),
+            given_back: counter!("tidegate_log_records_duplicated_total", "cause" => "disk_failed"),
             groups: counter!("tidegate_log_groups_total"),
             batch_records: histogram!("tidegate_log_batch_records"),
             producers_recreated: counter!("tidegate_log_producers_recreated_total"),
             topics: gauge!("tidegate_log_topics"),
-            dead_lettered: Reason::ALL
-                .map(|reason| counter!("tidegate_log_records_dead_lettered_total", "reason" => reason.word())),
-        }
-    }
-
-    /// A dead letter is safe.
-    pub(super) fn dead_lettered(&self, reason: Reason) {
-        if let Some(counter) = self.dead_lettered.get(reason as usize) {
-            counter.increment(1);
+            dead_lettered: DeadLettered::register(),
         }
     }
 }
@@ -90,6 +100,9 @@ pub(super) struct ReplayMetrics {
     pub(super) doubled: Counter,
     pub(super) restarted: Counter,
     pub(super) resent: Counter,
+    pub(super) restamped: Counter,
+    pub(super) moved: Counter,
+    pub(super) dead_lettered: DeadLettered,
     records_left: RecordsLeft,
     bytes_left: Gauge,
     oldest_age: Gauge,
@@ -104,6 +117,14 @@ pub(super) struct ReplayMetrics {
 impl ReplayMetrics {
     pub(super) fn register() -> Self {
         describe_counter!("tidegate_log_records_replayed_total", "Records that Kafka confirmed out of the spool");
+        describe_counter!(
+            "tidegate_log_records_restamped_total",
+            "Records out of the spool that went without their own time, which Kafka did not take"
+        );
+        describe_counter!(
+            "tidegate_log_records_moved_total",
+            "Records out of the spool that went to another partition, as theirs is no longer there"
+        );
         describe_gauge!("tidegate_spool_bytes_left", "Bytes of these records");
         describe_gauge!(
             "tidegate_spool_oldest_age_seconds",
@@ -120,6 +141,9 @@ impl ReplayMetrics {
             doubled: doubled("replayed_again"),
             restarted: doubled("restart"),
             resent: doubled("timed_out_neighbour"),
+            restamped: counter!("tidegate_log_records_restamped_total"),
+            moved: counter!("tidegate_log_records_moved_total"),
+            dead_lettered: DeadLettered::register(),
             records_left: RecordsLeft::register(),
             bytes_left: gauge!("tidegate_spool_bytes_left"),
             oldest_age: gauge!("tidegate_spool_oldest_age_seconds"),

@@ -23,6 +23,8 @@ pub(super) struct PartitionQueue {
     rest_until: Option<Instant>,
     /// What must go again, by the order in which it went before.
     again: Vec<Batch>,
+    /// What the spool's disk did not take, until nothing that came after it can be there.
+    returned: VecDeque<Batch>,
     /// Its lane in the spool, where there is one.
     pub(super) lane: Option<Arc<LaneDesk>>,
     /// Which way new records go.
@@ -45,6 +47,7 @@ impl PartitionQueue {
             sent: None,
             rest_until: None,
             again: Vec::new(),
+            returned: VecDeque::new(),
             lane: None,
             switch: Switch::default(),
             is_watched: false,
@@ -85,7 +88,8 @@ impl PartitionQueue {
     /// True where something waits, Kafka is where it goes, and it does not rest.
     #[inline]
     pub(super) fn may_go(&self, now: Instant) -> bool {
-        !self.waiting.is_empty() && self.switch.way() == Way::Direct && self.rest_until.is_none_or(|until| now >= until)
+        let may = !self.waiting.is_empty() && self.switch.way() == Way::Direct && self.returned.is_empty();
+        may && self.rest_until.is_none_or(|until| now >= until)
     }
 
     /// Lets nothing go until then.
@@ -155,9 +159,27 @@ impl PartitionQueue {
         self.sent.map(|(sent, _)| sent)
     }
 
-    /// True where some of a group came back, to go before everything else, and the rest of it is still in flight.
+    /// True where some of a group came back, to go before everything else, and the rest of it is still in flight; or where
+    /// something came back from the spool.
     pub(super) fn is_coming_back(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() || !self.returned.is_empty()
+    }
+
+    /// Holds what the spool's disk did not take.
+    pub(super) fn hold_returned(&mut self, batch: Batch) {
+        self.returned.push_back(batch);
+    }
+
+    /// What was held goes before everything that waits. It came after what is in flight.
+    pub(super) fn take_back(&mut self) {
+        while let Some(batch) = self.returned.pop_back() {
+            self.waiting.push_front(batch);
+        }
+    }
+
+    /// Gives what was held away.
+    pub(super) fn drop_returned(&mut self) -> VecDeque<Batch> {
+        std::mem::take(&mut self.returned)
     }
 
     /// Takes what waits first.
@@ -177,7 +199,7 @@ impl PartitionQueue {
 
     /// What its waiting records took from the byte budget.
     pub(super) fn cost_waiting(&self) -> usize {
-        self.waiting.iter().chain(&self.again).map(Batch::cost).sum()
+        self.waiting.iter().chain(&self.again).chain(&self.returned).map(Batch::cost).sum()
     }
 
     /// Takes what has waited for `hold` and may expire.

@@ -39,6 +39,8 @@ pub(super) struct Topic {
     /// The leader of each partition, -1 for none; empty while the topic is not known.
     leaders: ArcSwap<Vec<i32>>,
     asked: AtomicBool,
+    /// How often Kafka has told of its partitions.
+    looks: AtomicU64,
     trouble: Mutex<Option<(Failure, Trouble)>>,
     pub(super) counts: TopicCounts,
 }
@@ -91,6 +93,18 @@ impl Topic {
     /// The leader of each partition; empty while the topic is not known.
     pub(super) fn leaders(&self) -> Arc<Vec<i32>> {
         self.leaders.load_full()
+    }
+
+    /// How often Kafka has told of its partitions so far.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Acquire)
+    }
+
+    fn found(&self, leaders: Vec<i32>) {
+        if **self.leaders.load() != leaders {
+            self.leaders.store(Arc::new(leaders));
+        }
+        self.looks.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Creates it with these counts, if it is missing: a reload may ask for it where nobody did before.
@@ -166,6 +180,7 @@ impl Directory {
                 create: ArcSwapOption::from(create.map(Arc::new)),
                 leaders: ArcSwap::default(),
                 asked: AtomicBool::new(false),
+                looks: AtomicU64::new(0),
                 trouble: Mutex::default(),
                 counts: TopicCounts::default(),
             })
@@ -181,6 +196,12 @@ impl Directory {
         if !topic.asked.swap(true, Ordering::AcqRel) && self.wishes.try_send(topic.clone()).is_err() {
             topic.asked.store(false, Ordering::Release);
         }
+    }
+
+    /// Looks for a topic again that may not be what it was.
+    pub(super) fn look_again(&self, topic: &Arc<Topic>) {
+        topic.asked.store(false, Ordering::Release);
+        self.ask(topic);
     }
 
     /// Writes `waker`, an eventfd, whenever something was found.
@@ -236,11 +257,17 @@ impl Asker {
             let calm = self.pending.is_empty() && self.health.seen();
             let pause = if calm { REFRESH.saturating_sub(self.refreshed.elapsed()) } else { RETRY };
             match wanted.recv_timeout(pause.max(Duration::from_millis(1))) {
+                Ok(topic) if self.pending.iter().any(|pending| Arc::ptr_eq(pending, &topic)) => {}
                 Ok(topic) => self.pending.push(topic),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.pending.extend(wanted.try_iter());
+            for topic in wanted.try_iter() {
+                // One that is looked for again may be looked for still.
+                if self.pending.iter().all(|pending| !Arc::ptr_eq(pending, &topic)) {
+                    self.pending.push(topic);
+                }
+            }
             self.client.poll(Duration::ZERO);
             if !self.health.seen() {
                 self.look_for_kafka();
@@ -279,9 +306,7 @@ impl Asker {
                 // Just created, some partitions have no leader yet; it must not be 30 s before they are used.
                 let whole = leaders.iter().all(|leader| *leader >= 0);
                 let news = **topic.leaders.load() != leaders;
-                if news {
-                    topic.leaders.store(Arc::new(leaders));
-                }
+                topic.found(leaders);
                 match (whole, news) {
                     (true, _) => Found::Whole,
                     (false, true) => Found::Part,
@@ -386,10 +411,8 @@ impl Asker {
             .map(|topic| (topic.name(), leaders(topic.partitions())))
             .collect();
         for topic in topics {
-            if let Some(found) = by_name.get(topic.name.as_str())
-                && **topic.leaders.load() != *found
-            {
-                topic.leaders.store(Arc::new(found.clone()));
+            if let Some(found) = by_name.get(topic.name.as_str()) {
+                topic.found(found.clone());
             }
         }
         self.wake();

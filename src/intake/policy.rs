@@ -44,7 +44,12 @@ pub(super) struct RouteState {
 /// Puts a new policy in the place of the one that holds. There is one for a plane.
 pub struct Reloader {
     shared: Arc<Shared>,
+    /// Whom new routes are told.
+    told: Option<Told>,
 }
+
+/// Takes note of new routes.
+type Told = Box<dyn Fn(&RouteTable) + Send>;
 
 // === impl Policy ===
 
@@ -87,7 +92,12 @@ impl Policy {
 
 impl Reloader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, told: None }
+    }
+
+    /// Calls `told` with new routes before they are in force.
+    pub fn telling(self, told: impl Fn(&RouteTable) + Send + 'static) -> Self {
+        Self { told: Some(Box::new(told)), ..self }
     }
 
     /// From the next turn of each worker on these users, routes and certificates hold. Open connections go on: their
@@ -102,6 +112,9 @@ impl Reloader {
         tls: Option<TlsConfig>,
     ) -> Result<(), UsersError> {
         let users = Users::from_config(users)?;
+        if let Some(told) = &self.told {
+            told(&routes);
+        }
         let next = self.shared.policy.load().next(users, routes, tls);
         self.shared.metrics.certificate(next.tls.as_ref());
         self.shared.policy.store(Arc::new(next));

@@ -1,9 +1,8 @@
 //! A dead letter: a record that its topic does not take, put into another one with headers that say why, from where and
 //! when. Its key, its time and its own headers stay as they are, so that it can be sent again as it was.
 
-use jiff::Timestamp;
-
 use super::headers::{Headers, HeadersBuf};
+use super::restamp::rfc3339;
 use super::sink::{HEADER_COST, Record};
 
 /// What the name of every header of a dead letter begins with.
@@ -72,7 +71,7 @@ pub fn address(out: &mut HeadersBuf, record: &Record<'_>, reason: Reason, topic:
         out.push(ROUTE, origin.route.as_bytes());
         out.push(CLIENT, origin.client.as_bytes());
     }
-    out.push(AT, time(now_ms).as_bytes());
+    out.push(AT, rfc3339(now_ms).as_bytes());
     out.extend(record.headers);
 }
 
@@ -91,10 +90,6 @@ pub fn cut<'a>(out: &mut HeadersBuf, letter: &Record<'a>, tried: usize) -> Optio
         out.push(CUT, letter.value.len().to_string().as_bytes());
     }
     letter.value.get(..size)
-}
-
-fn time(now_ms: i64) -> String {
-    Timestamp::from_millisecond(now_ms).map(|time| format!("{time:.3}")).unwrap_or_default()
 }
 
 #[cfg(test)]

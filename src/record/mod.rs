@@ -10,6 +10,7 @@ pub mod join;
 pub mod origin;
 pub mod partition;
 pub mod pods;
+pub mod restamp;
 pub mod route;
 pub mod sink;
 pub mod template;

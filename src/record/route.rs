@@ -133,6 +133,11 @@ impl Route {
         self.config.enrich.is_some_and(|enrich| enrich.pod)
     }
 
+    /// Whether a record of the route may be of this topic.
+    pub fn may_name(&self, topic: &TopicName) -> bool {
+        self.template.may_name(topic.as_str())
+    }
+
     /// The topic for a record of `key`.
     ///
     /// # Errors

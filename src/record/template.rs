@@ -106,6 +106,28 @@ impl TopicTemplate {
         self.parts.iter().any(|part| matches!(part, Part::Json(_)))
     }
 
+    /// Whether some record may have named this topic: its fixed text fits, with a value wherever the template takes one.
+    pub fn may_name(&self, topic: &str) -> bool {
+        // What stands before, between and behind values.
+        let mut texts = vec![String::new()];
+        for part in &self.parts {
+            match (part, texts.last_mut()) {
+                (Part::Text(text), Some(last)) => last.push_str(text),
+                _ => texts.push(String::new()),
+            }
+        }
+        let Some((first, rest)) = texts.split_first() else { return false };
+        let Some(mut left) = topic.strip_prefix(first.as_str()) else { return false };
+        let Some((last, between)) = rest.split_last() else { return left.is_empty() };
+        for text in between {
+            // A value has one byte at least; a topic's name is ASCII.
+            let found = left.get(1..).and_then(|behind| behind.find(text.as_str()));
+            let Some(behind) = found.and_then(|at| left.get(1 + at + text.len()..)) else { return false };
+            left = behind;
+        }
+        left.len() > last.len() && left.ends_with(last.as_str())
+    }
+
     /// The topic for a record.
     ///
     /// # Errors
@@ -213,6 +235,16 @@ fn find(within: &[u8], piece: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_is_known_as_one_that_a_template_may_name() {
+        let may = |template: &str, topic: &str| TopicTemplate::parse(template, "a*").unwrap().may_name(topic);
+        assert!(may("logs", "logs") && !may("logs", "logs2") && !may("logs", "log"));
+        assert!(may("logs.{key}", "logs.app") && !may("logs.{key}", "logs.") && !may("logs.{key}", "other.app"));
+        assert!(may("{1}.v1", "a.v1") && !may("{1}.v1", ".v1") && !may("{1}.v1", "a.v2"));
+        assert!(may("a.{db}.{1}.z", "a.0.b.z") && may("a.{db}.{1}.z", "a.0.b.c.z") && !may("a.{db}.{1}.z", "a.0.z"));
+        assert!(may("{db}{1}", "12") && !may("{db}{1}", "1"));
+    }
 
     fn source<'a>(key: &'a str, glob: &'a str) -> Source<'a> {
         Source { key: key.as_bytes(), glob, db: 3, user: "shop", record: b"", allow: &[] }

@@ -36,6 +36,8 @@ pub(super) struct Desk {
 #[derive(Default)]
 pub(super) struct Tray {
     pub(super) outcomes: VecDeque<(Sequence, Result<(), WriteError>)>,
+    /// Frames of records that the disk did not take, guards left out: Kafka's client has those.
+    pub(super) unwritten: Vec<OpenFrame>,
     /// Buffers to be used again.
     pub(super) buffers: Vec<Vec<u8>>,
 }
@@ -60,6 +62,10 @@ impl Desk {
     pub(super) fn put(&self, sequence: Sequence, outcome: Result<(), WriteError>, frames: Vec<ClosedFrame>) {
         let mut tray = self.tray();
         tray.outcomes.push_back((sequence, outcome));
+        let returns = matches!(outcome, Err(WriteError::Full | WriteError::Disk(_)));
+        let (unwritten, frames): (Vec<_>, Vec<_>) =
+            frames.into_iter().partition(|frame| returns && frame.guard.is_none());
+        tray.unwritten.extend(unwritten.into_iter().map(|frame| frame.frame));
         let buffers = frames.into_iter().map(|frame| frame.frame.bytes);
         let room = BUFFERS.saturating_sub(tray.buffers.len());
         tray.buffers.extend(buffers.filter(|buffer| buffer.capacity() <= LARGEST_BUFFER).take(room));

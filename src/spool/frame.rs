@@ -109,6 +109,16 @@ impl OpenFrame {
         array(&self.bytes, TIMESTAMP).map_or(0, i64::from_le_bytes)
     }
 
+    /// The partition of its records.
+    pub(super) fn partition(&self) -> Option<i32> {
+        array(&self.bytes, PARTITION).map(i32::from_le_bytes).filter(|partition| *partition != NO_PARTITION)
+    }
+
+    /// Its records.
+    pub(super) fn records(&self) -> Decoder<'_> {
+        records(self.bytes.get(self.header..).unwrap_or_default(), self.first_timestamp_ms())
+    }
+
     /// Makes the closed frame fit one place. It can be made to fit another one later.
     pub(super) fn seal(&mut self, marker: u64, segment: u64, offset: u64) {
         put(&mut self.bytes, MARKER, marker.to_le_bytes());

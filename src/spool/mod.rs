@@ -18,6 +18,7 @@
 //! DIR/segments/SEQUENCE.seg     sixteen hexadecimal digits; never reused, always growing
 //! DIR/segments/SEQUENCE.spare   the file of a segment that is done, to be written again as another one
 //! DIR/checkpoint                what is done; replaced by renaming `checkpoint.new`
+//! DIR/reach                     how far replay has ever sent; written in place
 //! DIR/quarantine/               damaged bytes, copied out before they are passed over; bounded
 //! DIR/probe                     written and removed to find out whether the disk takes data again
 //! ```
@@ -52,7 +53,10 @@
 //! 5. A segment is deleted, or its file written again, only when every record in it is done. Before a file is written
 //!    again it has durably lost its old name, and it gets its new one when its new header is durable.
 //! 6. A damaged frame costs itself: reading goes on at the next good one. Damage never stops a start.
-//! 7. Memory is bounded by lanes × segments, by what is in flight, and by what waits for the disk; never by the backlog.
+//! 7. Of no frame behind the one that `reach` names was anything sent by replay. A mark that is missing or torn says
+//!    nothing: then every record counts as sent. Nor does one that the disk did not take: what goes all the same is
+//!    counted at once as what a restart may deliver again.
+//! 8. Memory is bounded by lanes × segments, by what is in flight, and by what waits for the disk; never by the backlog.
 
 mod checkpoint;
 mod commit;
@@ -75,6 +79,7 @@ mod open;
 mod position;
 mod quarantine;
 mod quota;
+mod reach;
 mod record;
 mod recover;
 mod replay;
@@ -98,7 +103,7 @@ pub use replay::{Progress, ReadError, Replay};
 pub use replay_frame::{ReplayFrame, ReplayRecord};
 pub use report::{LaneReport, SpoolReport};
 pub use survey::{FrameSurvey, SegmentSurvey, Survey};
-pub use writer::{Full, Guard, Sequence, WriteError, Writer};
+pub use writer::{Full, Guard, Sequence, Unwritten, WriteError, Writer};
 
 #[cfg(test)]
 mod tests;

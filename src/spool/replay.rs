@@ -18,6 +18,7 @@ use super::family;
 use super::frame::{Header, LONGEST_HEADER};
 use super::lane::Lane;
 use super::position::FrameId;
+use super::reach::Reach;
 use super::replay_frame::ReplayFrame;
 use super::scan::{Window, is_sound};
 use super::segment::FIRST_FRAME;
@@ -44,6 +45,8 @@ pub struct Replay {
     pub(super) failed: (FrameId, u32),
     /// The last segment that was there when the spool was opened.
     found: u64,
+    /// How far was sent, in this life and before.
+    reach: Reach,
 }
 
 /// What a call of [`Replay::next`] came to.
@@ -91,8 +94,10 @@ const LARGEST_BUFFER: usize = 256 << 10;
 
 impl Replay {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let found = shared.highest.load(Ordering::Relaxed);
         Self {
-            found: shared.highest.load(Ordering::Relaxed),
+            found,
+            reach: Reach::open(Arc::clone(&shared.disk), shared.paths.clone(), found),
             shared,
             lanes: Vec::new(),
             active: Vec::new(),
@@ -149,9 +154,16 @@ impl Replay {
         }
     }
 
-    /// True where an earlier process wrote the frame, and may have delivered what is in it.
-    pub fn is_from_before(&self, frame: FrameId) -> bool {
-        frame.segment <= self.found
+    /// Only a little is sent from now on, to find out whether it is delivered; or as much as there is. In the first case a
+    /// restart takes exactly that little for perhaps delivered, else somewhat more.
+    pub fn probe(&mut self, is_probing: bool) {
+        self.reach.probe(is_probing);
+    }
+
+    /// Records of a frame are about to be sent. False where that cannot be noted on the disk: a process after this one may
+    /// deliver them once more and not know of it. May block for a sync of the disk.
+    pub fn sending(&mut self, frame: FrameId) -> bool {
+        self.reach.cover(frame)
     }
 
     /// Blocks until there may be something new to read since the last [`Replay::next`], at most for `time`.
@@ -318,6 +330,8 @@ impl Replay {
     fn finish(&mut self, place: FrameId, found: Vec<ReplayFrame>, out: &mut Vec<ReplayFrame>) {
         let mut ledger = self.shared.ledger();
         for mut frame in found {
+            let is_old = frame.id().segment <= self.found;
+            frame.set_may_be_twice(is_old && (frame.is_guard() || self.reach.had(frame.id())));
             match ledger.hand_out(frame.lane().index(), frame.outstanding()) {
                 Some(done) => {
                     frame.set_done(done);

@@ -15,6 +15,7 @@ pub struct ReplayFrame {
     header: Header<'static>,
     body: Vec<u8>,
     done: Marks,
+    may_be_twice: bool,
 }
 
 /// A record of a frame.
@@ -31,7 +32,7 @@ pub struct ReplayRecord<'a> {
 impl ReplayFrame {
     /// `body` is the header's, and was found sound.
     pub(super) fn new(lane: Lane, id: FrameId, header: &Header<'static>, body: Vec<u8>) -> Self {
-        Self { lane, id, header: *header, body, done: Marks::default() }
+        Self { lane, id, header: *header, body, done: Marks::default(), may_be_twice: false }
     }
 
     /// Its lane.
@@ -47,6 +48,11 @@ impl ReplayFrame {
     /// True where the records were at Kafka's client too, and may be in Kafka.
     pub fn is_guard(&self) -> bool {
         self.header.kind == Kind::Guard
+    }
+
+    /// True where an earlier process may have delivered its records without saying so in the checkpoint.
+    pub fn may_be_twice(&self) -> bool {
+        self.may_be_twice
     }
 
     /// Records in it, those included that are done already: places go from 0 to below this.
@@ -84,6 +90,10 @@ impl ReplayFrame {
             marks: Marks::default(),
             timestamp_ms: self.header.first_timestamp_ms,
         }
+    }
+
+    pub(super) fn set_may_be_twice(&mut self, may_be_twice: bool) {
+        self.may_be_twice = may_be_twice;
     }
 
     pub(super) fn set_done(&mut self, done: Marks) {

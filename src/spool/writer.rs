@@ -57,6 +57,7 @@ pub struct Writer {
     advance: Advance,
     bytes: usize,
     submitted: u64,
+    unwritten: Vec<OpenFrame>,
 }
 
 /// Records that are also at Kafka's client, which has not said yet what became of them. Until it is resolved, its lane is
@@ -67,6 +68,10 @@ pub struct Guard {
     number: usize,
     resolved: bool,
 }
+
+/// A frame that the disk did not take.
+#[derive(Debug)]
+pub struct Unwritten(OpenFrame);
 
 /// Buffers that a writer keeps for its next frames.
 const BUFFERS: usize = 64;
@@ -84,6 +89,7 @@ impl Writer {
             advance: Advance::default(),
             bytes: 0,
             submitted: 0,
+            unwritten: Vec::new(),
         }
     }
 
@@ -176,17 +182,24 @@ impl Writer {
         self.shared.submit(Chunk { desk: Arc::clone(&self.desk), sequence, frames, bytes });
     }
 
-    /// Hands over what became of chunks, each once, in order.
+    /// Hands over what became of chunks, each once, in order. The records of those that failed can be had back from
+    /// [`Writer::take_unwritten`] until the next call.
     pub fn outcomes(&mut self, mut each: impl FnMut(Sequence, Result<(), WriteError>)) {
         let outcomes = {
             let mut tray = self.desk.tray();
             let room = BUFFERS.saturating_sub(self.buffers.len()).min(tray.buffers.len());
             self.buffers.extend(tray.buffers.drain(..room));
+            self.unwritten = std::mem::take(&mut tray.unwritten);
             std::mem::take(&mut tray.outcomes)
         };
         for (sequence, outcome) in outcomes {
             each(sequence, outcome);
         }
+    }
+
+    /// The frames of the chunks that the last outcomes say failed at the disk, in the order of the chunks; guards left out.
+    pub fn take_unwritten(&mut self) -> Vec<Unwritten> {
+        std::mem::take(&mut self.unwritten).into_iter().map(Unwritten).collect()
     }
 
     /// Blocks until an outcome is there, at most for `time`; whether there is one.
@@ -240,6 +253,20 @@ impl Drop for Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("submitted", &self.submitted).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+// === impl Unwritten ===
+
+impl Unwritten {
+    /// The partition of its lane; nothing where that was not known.
+    pub fn partition(&self) -> Option<i32> {
+        self.0.partition()
+    }
+
+    /// Its records, in order.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.0.records()
     }
 }
 

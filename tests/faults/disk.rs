@@ -82,6 +82,19 @@ fn with_kafka_there_a_bad_disk_does_not_stand_in_the_way() {
     assert_eq!(verdict.refused, 0, "{verdict}");
 }
 
+/// Kafka is so slow that records are on their way to the disk when that begins to fail, and takes them all the same.
+#[test]
+fn what_a_disk_that_begins_to_fail_did_not_take_goes_to_kafka_after_all() {
+    let slow = Fault::Latency { node: 1, added: Duration::from_millis(400) };
+    let scenario = Scenario::quiet(1, PATIENT).spooled("").with(400, 4500, slow);
+    let scenario = (0..3).fold(scenario, |scenario, round| {
+        scenario.with(1000 + 1300 * round, 300, Fault::SyncsFail { times: 1_000_000 })
+    });
+    let verdict = proven(&Scenario { lasts: Duration::from_secs(6), ..scenario }).verdict;
+    assert_eq!(verdict.refused, 0, "{verdict}");
+    assert!(verdict.causes.get("disk_failed").is_some_and(|given_back| *given_back > 0), "{verdict}");
+}
+
 #[test]
 fn a_directory_that_is_read_only_from_the_start_is_refused_with_its_name() {
     let kafka = Kafka::shared();

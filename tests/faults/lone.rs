@@ -1,6 +1,6 @@
 //! One Tidegate with a spool, and one client that pushes one record after the other: for steps that are counted.
 
-use crate::bed::{Kafka, Reply, RespClient, Tidegate, WorkDir, consume, free_port, poll, unique, wait_until};
+use crate::bed::{Consumed, Kafka, Reply, RespClient, Tidegate, WorkDir, consume, free_port, poll, unique, wait_until};
 use crate::checker::{Found, Verdict, check};
 use crate::history::{Fate, History, Sent};
 use crate::random::Random;
@@ -197,10 +197,14 @@ impl<'a> Lone<'a> {
         }
     }
 
+    /// What Kafka has now.
+    pub(crate) fn consumed(&self) -> Vec<Consumed> {
+        consume(&self.kafka.bootstrap(), &self.topic)
+    }
+
     /// Compares with what Kafka has now.
     pub(crate) fn verify(&self) -> Verdict {
-        let records = consume(&self.kafka.bootstrap(), &self.topic);
-        let found = Found { keys: HashSet::from([0]), deleted: None, records };
+        let found = Found { keys: HashSet::from([0]), deleted: None, records: self.consumed() };
         check(self.run, &self.history, &[found], self.causes.clone())
     }
 }

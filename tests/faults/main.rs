@@ -24,6 +24,7 @@ mod support;
 
 mod checker;
 mod client;
+mod clock;
 mod directed;
 mod disk;
 mod fault;

@@ -3,9 +3,10 @@
 //! # The order that everything rests on
 //! A record is appended to a lane only after every earlier record of that lane at this worker is settled, is in the spool,
 //! or has a guard there. Replay hands out nothing of a lane with an unresolved guard. So what a connection sent first is
-//! in Kafka first, through failover, replay and restart.
+//! in Kafka first, through failover, replay and restart. What the disk fails to take goes back in its place ([`returned`]).
 
 pub(super) mod lanes;
+mod returned;
 pub(super) mod way;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use crate::record::sink::{Record, Ticket};
 use crate::spool::{self, Delivered, Full, Guard, Lane, Sequence, Spool, WriteError, Writer};
 pub(super) use lanes::LaneDesk;
 use lanes::Lanes;
+use returned::{Held, Unstored};
 
 /// The spool as delivery uses it: what all workers and replay share.
 #[derive(Clone)]
@@ -45,16 +47,25 @@ pub(super) struct Failover {
     guards: HashMap<usize, Guarded>,
     /// Outcomes that were not taken yet, each of one chunk.
     outcomes: VecDeque<(Sequence, Result<(), WriteError>)>,
+    /// The last chunk with records of each lane, by the lane's number.
+    appended: Vec<Sequence>,
+    /// What the disk did not take, and the partitions that hold some of it.
+    unstored: Unstored,
+    held: Held,
     /// Records appended since the last hand-over.
     unsubmitted: usize,
     records_left: RecordsLeft,
 }
 
-/// A run of appended records of one topic, or one guard.
+/// A run of appended records of one topic, alike in whether somebody waits and in what was promised; or one guard.
 struct Pending {
     last: Sequence,
     topic: usize,
     guard: Option<usize>,
+    /// The reply promises the disk.
+    promised: bool,
+    /// When the first of them came.
+    born: Instant,
     records: usize,
     cost: usize,
     tickets: usize,
@@ -64,6 +75,16 @@ struct Guarded {
     guard: Guard,
     last: Sequence,
     durable: bool,
+}
+
+/// Where a record is appended.
+#[derive(Clone, Copy)]
+pub(super) struct Into<'a> {
+    pub(super) lane: &'a Lane,
+    /// The topic's number at the sink.
+    pub(super) topic: usize,
+    /// Its reply promises the disk.
+    pub(super) promised: bool,
 }
 
 /// Something that the disk has taken or refused.
@@ -76,6 +97,8 @@ pub(super) struct Stored {
     pub(super) cost: usize,
     pub(super) tickets: Vec<Ticket>,
     pub(super) result: Result<(), WriteError>,
+    /// What was refused and goes back to Kafka's queue; the numbers above are without it.
+    pub(super) returned: Vec<Batch>,
 }
 
 /// Wall-clock time for records, read once in a while.
@@ -134,19 +157,22 @@ impl Failover {
             tickets: VecDeque::new(),
             guards: HashMap::new(),
             outcomes: VecDeque::new(),
+            appended: Vec::new(),
+            unstored: Unstored::default(),
+            held: Held::default(),
             unsubmitted: 0,
             records_left: RecordsLeft::register(),
         }
     }
 
-    /// Appends a record that came at `born` to a lane of `topic`, a number of the sink's.
+    /// Appends a record that came at `born`.
     ///
     /// # Errors
     /// The spool is full; the record is still the caller's.
     #[inline]
     pub(super) fn append(
         &mut self,
-        (lane, topic): (&Lane, usize),
+        Into { lane, topic, promised }: Into<'_>,
         choice: PartitionChoice<'_>,
         record: &Record<'_>,
         ticket: Option<Ticket>,
@@ -161,15 +187,28 @@ impl Failover {
         };
         let last = self.writer.append(lane, &spooled)?;
         self.unsubmitted += 1;
+        match self.appended.get_mut(lane.index()) {
+            Some(appended) => *appended = last,
+            None => self.note_lane(lane, last),
+        }
         self.tickets.extend(ticket);
         let (cost, tickets) = (record.cost(), usize::from(ticket.is_some()));
         match self.pending.back_mut() {
-            Some(run) if run.last == last && run.topic == topic && run.guard.is_none() => {
+            Some(run)
+                if run.last == last
+                    && run.topic == topic
+                    && run.guard.is_none()
+                    && run.promised == promised
+                    && (run.tickets > 0) == ticket.is_some() =>
+            {
                 run.records += 1;
                 run.cost += cost;
                 run.tickets += tickets;
             }
-            _ => self.pending.push_back(Pending { last, topic, guard: None, records: 1, cost, tickets }),
+            _ => {
+                let run = Pending { last, topic, guard: None, promised, born, records: 1, cost, tickets };
+                self.pending.push_back(run);
+            }
         }
         Ok(())
     }
@@ -193,8 +232,25 @@ impl Failover {
         self.unsubmitted += batch.len();
         self.guards.insert(slot, Guarded { guard, last, durable: false });
         let (records, topic) = (batch.len(), batch.place.0);
-        self.pending.push_back(Pending { last, topic, guard: Some(slot), records, cost: 0, tickets: 0 });
+        let (guard_slot, born) = (Some(slot), batch.born);
+        let run = Pending { last, topic, guard: guard_slot, promised: false, born, records, cost: 0, tickets: 0 };
+        self.pending.push_back(run);
         Ok(())
+    }
+
+    #[cold]
+    fn note_lane(&mut self, lane: &Lane, last: Sequence) {
+        self.appended.resize(lane.index() + 1, Sequence::default());
+        if let Some(appended) = self.appended.get_mut(lane.index()) {
+            *appended = last;
+        }
+    }
+
+    /// True while it is not known whether the disk took everything of a lane: what it did not take may come back, to go
+    /// before all that waits.
+    pub(super) fn awaits(&self, lane: &Lane) -> bool {
+        let last = self.appended.get(lane.index());
+        self.pending.front().zip(last).is_some_and(|(run, last)| run.last <= *last)
     }
 
     /// True where a copy of the batch in this slot is in the spool, or on its way there.
@@ -248,6 +304,7 @@ impl Failover {
         if self.outcomes.is_empty() {
             let outcomes = &mut self.outcomes;
             self.writer.outcomes(|chunk, result| outcomes.push_back((chunk, result)));
+            self.unstored.add(&self.writer.take_unwritten());
         }
         loop {
             let &(chunk, result) = self.outcomes.front()?;
@@ -256,7 +313,7 @@ impl Failover {
                 continue;
             }
             let run = self.pending.pop_front()?;
-            let tickets = self.tickets.drain(..run.tickets.min(self.tickets.len())).collect();
+            let tickets: Vec<Ticket> = self.tickets.drain(..run.tickets.min(self.tickets.len())).collect();
             if let Some(slot) = run.guard {
                 match self.guards.get_mut(&slot) {
                     Some(guarded) if guarded.last == run.last && result.is_ok() => guarded.durable = true,
@@ -265,8 +322,36 @@ impl Failover {
                 }
             }
             let Pending { topic, guard, records, cost, .. } = run;
-            return Some(Stored { topic, guard, records, cost, tickets, result });
+            let stored = Stored { topic, guard, records, cost, tickets, result, returned: Vec::new() };
+            return Some(match (guard, result) {
+                (None, Ok(())) => {
+                    self.held.stored(topic, chunk);
+                    stored
+                }
+                (None, Err(WriteError::Full | WriteError::Disk(_))) => self.give_back(&run, stored),
+                _ => stored,
+            });
         }
+    }
+
+    /// What of a run that failed goes back to Kafka's queue does so.
+    fn give_back(&mut self, run: &Pending, stored: Stored) -> Stored {
+        if run.promised {
+            self.unstored.skip(run.records);
+            return stored;
+        }
+        let sorted = self.unstored.take(run.topic, run.records, &stored.tickets, run.born);
+        for batch in &sorted.batches {
+            self.held.hold(batch.place, run.last, self.writer.sequence());
+        }
+        let (records, cost, tickets) = (sorted.records, sorted.cost, sorted.tickets);
+        Stored { records, cost, tickets, returned: sorted.batches, ..stored }
+    }
+
+    /// The partitions, as the sink numbers them, whose returned records need not be held any longer, each with whether a
+    /// later record is on disk.
+    pub(super) fn released(&mut self) -> Vec<((usize, usize), bool)> {
+        self.held.release(self.pending.front().map(|run| run.last))
     }
 }
 

@@ -1,20 +1,25 @@
 //! One lane as replay sees it: what was read of it, what is on its way, and what came of that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::throttle::{FIRST, Setback, Throttle};
+use super::window::Window;
 use crate::delivery::batch::Batch;
 use crate::delivery::failover::LaneDesk;
 use crate::delivery::producer::TopicHandle;
 use crate::delivery::topics::Topic;
 use crate::record::partition::PartitionChoice;
-use crate::record::sink::RECORD_OVERHEAD;
-use crate::spool::Lane;
+use crate::record::sink::{Failure, RECORD_OVERHEAD};
+use crate::spool::{FrameId, Lane};
 
 /// A group that is out for longer than this holds nobody else back.
 pub(super) const LATE: Duration = Duration::from_secs(1);
+
+/// A partition that Kafka has not had for so long, and in so many of its answers, is gone for good: its records go elsewhere.
+const GONE: Duration = Duration::from_secs(10);
+const GONE_LOOKS: u64 = 3;
 
 /// One lane.
 pub(super) struct ReplayLane {
@@ -37,6 +42,20 @@ pub(super) struct ReplayLane {
     pub(super) is_late: bool,
     /// What came back of the group that is on its way.
     pub(super) setback: Option<Setback>,
+    /// Why it pauses, for people.
+    pub(super) why: String,
+    /// What was read of it has no partition and cannot be sent: see [`Self::is_closed`].
+    pub(super) is_unplaced: bool,
+    /// Since when its topic may not be written.
+    pub(super) denied: Option<Instant>,
+    /// Its topic takes dead letters.
+    pub(super) takes_letters: bool,
+    /// Records whose own time Kafka does not take, by frame and place.
+    pub(super) restamped: BTreeSet<(FrameId, u32)>,
+    /// Since when its partition is not there, and how often Kafka had told of the topic then.
+    gone: Option<(Instant, u64)>,
+    /// Its partition is gone for good.
+    is_moved: bool,
     /// What was read is to be read again once nothing is on its way.
     pub(super) rereads: bool,
     /// Where records go next that may go anywhere.
@@ -68,15 +87,69 @@ impl ReplayLane {
             sent: None,
             is_late: false,
             setback: None,
+            why: String::new(),
+            is_unplaced: false,
+            denied: None,
+            takes_letters: false,
+            restamped: BTreeSet::new(),
+            gone: None,
+            is_moved: false,
             rereads: false,
             sticky: 0,
             is_active: false,
         }
     }
 
+    /// The partition that its records go to; nothing where each is chosen.
+    pub(super) fn partition(&self) -> Option<i32> {
+        self.lane.partition().filter(|_| !self.is_moved)
+    }
+
+    /// True where its partition is gone for good.
+    pub(super) fn is_moved(&self) -> bool {
+        self.is_moved
+    }
+
+    /// Kafka does not know where its records should go: looks whether the partition is gone for good. True where it has
+    /// just been found to be.
+    pub(super) fn miss_partition(&mut self, now: Instant) -> bool {
+        let Some(partition) = self.lane.partition().and_then(|partition| usize::try_from(partition).ok()) else {
+            return false;
+        };
+        let (leaders, looks) = (self.topic.leaders(), self.topic.looks());
+        if leaders.is_empty() || partition < leaders.len() {
+            self.gone = None;
+            return false;
+        }
+        let (since, seen) = *self.gone.get_or_insert((now, looks));
+        let for_good = now.duration_since(since) >= GONE && looks >= seen + GONE_LOOKS;
+        if for_good {
+            // What may go anywhere goes to one partition from here, so that it keeps its order.
+            self.sticky = partition % leaders.len();
+        }
+        for_good && !std::mem::replace(&mut self.is_moved, true)
+    }
+
+    /// Its partition may be there again.
+    pub(super) fn find_partition(&mut self) {
+        let partition = self.lane.partition().and_then(|partition| usize::try_from(partition).ok());
+        if self.is_moved && partition.is_some_and(|partition| partition < self.topic.leaders().len()) {
+            (self.gone, self.is_moved, self.rereads) = (None, false, true);
+        }
+    }
+
     /// True where nothing of it is in memory.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.waiting.is_empty()
+    }
+
+    /// Takes so many bytes more on their way.
+    pub(super) fn hold(&mut self, cost: usize, window: &mut Window) {
+        self.in_flight_cost += cost;
+        window.take(cost);
+        if self.is_late {
+            window.set_late(cost);
+        }
     }
 
     /// What it costs the window.
@@ -86,8 +159,15 @@ impl ReplayLane {
 
     /// True where more of it may be read, as far as the lane is concerned.
     pub(super) fn may_read(&self, now: Instant) -> bool {
-        let is_known = self.lane.partition().is_some() || !self.topic.leaders().is_empty();
-        is_known && !self.is_late && !self.rereads && self.throttle.may_go(now)
+        let is_known = self.partition().is_some() || !self.topic.leaders().is_empty();
+        (is_known || self.is_closed()) && !self.is_late && !self.rereads && self.throttle.may_go(now)
+    }
+
+    /// True where Kafka does not even tell its topic's partitions to us: its records can become dead letters, and nothing
+    /// else.
+    pub(super) fn is_closed(&self) -> bool {
+        let is_unplaced = self.partition().is_none() && self.topic.leaders().is_empty();
+        is_unplaced && self.topic.failure() == Failure::NotAuthorized
     }
 
     /// True where a group of it may go, as far as the lane is concerned.
@@ -97,7 +177,7 @@ impl ReplayLane {
 
     /// The broker that leads the next batch's partition; -1 where that is not known.
     pub(super) fn leader(&self) -> i32 {
-        let partition = self.lane.partition().or_else(|| self.waiting.front().map(|(partition, _)| *partition));
+        let partition = self.partition().or_else(|| self.waiting.front().map(|(partition, _)| *partition));
         let leaders = self.topic.leaders();
         let leader = partition.and_then(|partition| leaders.get(usize::try_from(partition).ok()?).copied());
         leader.unwrap_or(-1)
@@ -114,6 +194,10 @@ impl ReplayLane {
     /// Records that may go anywhere go to the next partition that has a leader.
     pub(super) fn move_on(&mut self) {
         let leaders = self.topic.leaders();
+        let here = leaders.get(self.sticky).is_some_and(|leader| *leader >= 0);
+        if self.is_moved && here {
+            return;
+        }
         let next = (1..=leaders.len()).map(|step| (self.sticky + step) % leaders.len());
         let led = next.clone().find(|partition| leaders.get(*partition).is_some_and(|leader| *leader >= 0));
         self.sticky = led.unwrap_or(self.sticky);
@@ -147,6 +231,7 @@ impl ReplayLane {
     /// Takes everything that was read and not sent.
     pub(super) fn drop_waiting(&mut self) -> impl Iterator<Item = Batch> + use<> {
         self.waiting_cost = 0;
+        self.is_unplaced = false;
         std::mem::take(&mut self.waiting).into_iter().map(|(_, batch)| batch)
     }
 

@@ -12,12 +12,17 @@
 //! - What is held in memory is bounded by [`window`], whatever the backlog. A lane that fails pauses ([`throttle`]) and one
 //!   whose broker does not answer gives its room in the window back: neither keeps the others from going on.
 //! - A lane without a partition is replayed in its place among the topic's other lanes: the spool sees to it.
+//! - What its topic never takes leaves its lane as a dead letter, where its route has a topic for them ([`letters`]); a
+//!   record whose own time Kafka does not take goes without it, and says it in a header; records of a partition that is
+//!   gone for good go to others. In each case the record is done only when Kafka has confirmed it.
 //! - While Kafka answers nobody, one small group a second asks whether it does again ([`super::breaker`]).
 
 mod lane;
+mod letters;
 mod pace;
 mod progress;
 mod report;
+mod routes;
 mod settle;
 mod throttle;
 mod turn;
@@ -38,6 +43,7 @@ use super::topics::Directory;
 use crate::base::scheduling::yield_to_nobody;
 use crate::spool;
 pub use report::BacklogReport;
+pub use routes::ReplayRoutes;
 use turn::Replayer;
 
 /// How long a stop waits for what is on its way: each report that still comes is one record not sent twice.
@@ -53,7 +59,8 @@ pub struct Backlog {
 // === impl Backlog ===
 
 impl Backlog {
-    /// Starts the thread. `record_size` is the largest record of any route, in bytes; `rate` the most bytes a second.
+    /// Starts the thread. `record_size` is the largest record of any route, in bytes; `rate` the most bytes a second;
+    /// `routes` say what becomes of records that their topics do not take.
     ///
     /// # Errors
     /// librdkafka does not take the configuration, or a descriptor or thread cannot be had.
@@ -62,6 +69,7 @@ impl Backlog {
         record_size: usize,
         directory: Directory,
         shared: FailoverShared,
+        routes: ReplayRoutes,
         replay: spool::Replay,
         rate: Option<u64>,
     ) -> Result<Self, KafkaError> {
@@ -74,6 +82,7 @@ impl Backlog {
             config: config.producer(record_size),
             directory,
             shared,
+            routes,
             rate,
             wake,
             stop: stop.clone(),

@@ -32,6 +32,8 @@ pub struct PausedLane {
     pub partition: Option<i32>,
     /// Records in it.
     pub records: u64,
+    /// Why it pauses.
+    pub why: String,
     /// Until it is tried again, in seconds.
     pub retry_in_seconds: f64,
 }

@@ -7,14 +7,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::lane::cost;
+use super::letters::Grave;
 use super::report::{BacklogReport, PausedLane};
 use super::throttle::Setback;
-use super::turn::Replayer;
+use super::turn::{Part, Replayer};
 use crate::delivery::batch::Batch;
 use crate::delivery::failover::unix_millis;
 use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::health::Health;
 use crate::delivery::producer::{Producer, Report};
+use crate::record::dead_letter::Reason;
 use crate::record::sink::Failure;
 
 // === impl Replayer ===
@@ -53,68 +55,166 @@ impl Replayer {
 
     /// A batch is back, every record of it reported.
     fn settle(&mut self, slot: usize, batch: Batch) {
-        let wrong: Vec<Report> = self.wrong.extract_if(.., |report| report.batch == slot).collect();
+        let wrong = self.wrong.extract_if(.., |report| report.batch == slot).collect();
+        self.settle_with(batch, wrong);
+    }
+
+    /// A batch cannot be sent: Kafka does not let us write its topic, and does not even tell its partitions.
+    pub(super) fn settle_closed(&mut self, batch: Batch) {
+        let error = Some(RDKafkaErrorCode::TopicAuthorizationFailed);
+        let report = |entry| Report { batch: usize::MAX, entry, error, possibly_written: false };
+        let wrong = (0..batch.len()).map(report).collect();
+        self.settle_with(batch, wrong);
+    }
+
+    fn settle_with(&mut self, batch: Batch, wrong: Vec<Report>) {
         let (index, number) = batch.place;
-        let (Some(lane), Some(part)) = (self.lanes.get_mut(&index), self.read.try_remove(number)) else { return };
         self.in_flight -= 1;
+        let Some(part) = self.read.try_remove(number) else { return };
+        let Some(lane) = self.lanes.get_mut(&index) else { return };
         lane.in_flight -= 1;
         lane.in_flight_cost -= cost(&batch);
         self.window.give_back(cost(&batch), lane.is_late);
         let failed: Vec<usize> = wrong.iter().map(|report| report.entry).collect();
+        self.note_delivered(&part, &batch, &failed);
+        let possibly = wrong.iter().filter(|report| report.possibly_written).count();
+        self.metrics.doubled.increment(possibly as u64);
+        self.broken |= wrong.iter().any(|report| Health::is_fatal(report.error));
+        match part.letters {
+            Some(to) => self.settle_letters(to, &part, &batch, &wrong),
+            None => self.settle_failed(&part, &batch, &wrong),
+        }
+        self.end_group(index);
+        self.spare.keep(batch);
+    }
+
+    /// What was delivered of a batch is done.
+    fn note_delivered(&mut self, part: &Part, batch: &Batch, failed: &[usize]) {
         let delivered = batch.len() - failed.len();
-        for run in runs(&part.places, &failed) {
+        let topic = part.letters.and_then(|to| self.letter_topic(to));
+        let Some(lane) = self.lanes.get_mut(&batch.place.0).filter(|_| delivered > 0) else { return };
+        for run in runs(&part.places, failed) {
+            if !lane.restamped.is_empty() {
+                let sent = run.clone().filter(|place| lane.restamped.remove(&(part.frame, *place))).count();
+                self.metrics.restamped.increment(sent as u64);
+            }
             self.replay.done(&lane.lane, part.frame, run);
         }
-        let counts = &lane.topic.counts;
+        let counts = &topic.as_ref().unwrap_or(&lane.topic).counts;
         counts.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
         self.metrics.delivered.increment(delivered as u64);
         self.metrics.replayed.increment(delivered as u64);
-        if part.from_before {
+        if part.may_be_twice {
             self.metrics.restarted.increment(delivered as u64);
         }
-        let possibly = wrong.iter().filter(|report| report.possibly_written).count();
-        self.metrics.doubled.increment(possibly as u64);
-        if delivered > 0 {
-            self.parts.shared.breaker.answered(self.now);
-            let age = u64::try_from(unix_millis().saturating_sub(part.newest_ms)).unwrap_or_default();
-            lane.desk.set_lag(Some(Duration::from_millis(age)));
+        if topic.is_none() {
+            lane.denied = None;
+            if lane.is_moved() {
+                self.metrics.moved.increment(delivered as u64);
+            }
         }
-        for report in &wrong {
-            let Some(code) = report.error else { continue };
-            self.broken |= Health::is_fatal(Some(code));
-            let (setback, failure) = setback(code, batch.size());
+        self.parts.shared.breaker.answered(self.now);
+        let age = u64::try_from(unix_millis().saturating_sub(part.newest_ms)).unwrap_or_default();
+        lane.desk.set_lag(Some(Duration::from_millis(age)));
+        if topic.is_some() || lane.takes_letters {
+            self.count_letters(batch, failed);
+        }
+    }
+
+    /// Looks at what was not delivered of a batch: it becomes a dead letter, is amended, or sets its lane back.
+    fn settle_failed(&mut self, part: &Part, batch: &Batch, wrong: &[Report]) {
+        let index = batch.place.0;
+        let (mut graves, mut is_missing) = (Vec::new(), false);
+        for report in wrong {
+            let (Some(code), Some(lane)) = (report.error, self.lanes.get_mut(&index)) else { continue };
+            let alone = batch.len() == 1 && lane.group == 1;
+            let (mut setback, failure) = setback(code, batch.size());
             if let Some(failure) = failure {
                 // An answer of Kafka's, though not the one that was hoped for.
                 self.parts.shared.breaker.answered(self.now);
-                lane.topic.set_trouble(failure, code.to_string());
+                lane.trouble(failure, &code.to_string());
             }
-            lane.setback = lane.setback.max(Some(setback));
-        }
-        if lane.in_flight == 0 {
-            let alone = batch.len() == 1 && lane.group == 1;
-            lane.sent = None;
-            lane.is_late = false;
-            match lane.setback.take() {
-                None => lane.throttle.delivered(),
-                Some(Setback::TooLarge(_)) if alone => {
-                    let text = "a record is larger than the topic's max.message.bytes; raise it, and it is sent";
-                    lane.topic.set_trouble(Failure::TooLarge, text.to_owned());
-                    lane.throttle.failed(Setback::Parked, self.now);
-                    lane.rereads = true;
+            match (code, failure) {
+                (RDKafkaErrorCode::InvalidTimestamp | RDKafkaErrorCode::InvalidRecord, _) => {
+                    // With several such records in a batch, Kafka's client does not say what is wrong with them.
+                    let place = part.places.get(report.entry).copied();
+                    if place.is_some_and(|place| lane.restamped.insert((part.frame, place))) {
+                        setback = Setback::Amended;
+                    }
                 }
-                Some(setback) => {
-                    lane.throttle.failed(setback, self.now);
-                    lane.rereads = true;
+                (_, Some(Failure::UnknownTopic)) => is_missing = true,
+                (_, Some(failure @ (Failure::TooLarge | Failure::NotAuthorized))) => {
+                    let reason = match failure {
+                        Failure::TooLarge if !alone => None,
+                        Failure::TooLarge => Some(Reason::TooLarge),
+                        _ => Some(Reason::NotAuthorized),
+                    };
+                    let record = batch.record(report.entry).map(|(_, record)| record);
+                    match reason.zip(record).map(|(reason, record)| (self.grave(index, &record, reason), reason)) {
+                        Some((Grave::Box(to), reason)) => {
+                            graves.push((report.entry, to, reason));
+                            continue;
+                        }
+                        Some((Grave::Waits, _)) => setback = Setback::Passing,
+                        Some((Grave::None(why), _)) => {
+                            if let Some(lane) = self.lanes.get_mut(&index) {
+                                lane.trouble(failure, why);
+                            }
+                            setback = Setback::Parked;
+                        }
+                        None => {}
+                    }
                 }
+                _ => {}
             }
-            if lane.rereads {
-                lane.desk.set_lag(None);
-                Self::forget_waiting(lane, &mut self.window, &mut self.read, &mut self.spare);
-                lane.rereads = false;
-                self.replay.stop(&lane.lane);
+            if let Some(lane) = self.lanes.get_mut(&index) {
+                lane.setback = lane.setback.max(Some(setback));
             }
         }
-        self.spare.keep(batch);
+        if is_missing {
+            self.look_for_partition(index);
+        }
+        if !graves.is_empty() {
+            self.bury(part, batch, &graves);
+        }
+    }
+
+    /// Kafka does not know where a lane's records should go.
+    fn look_for_partition(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(&index) else { return };
+        self.parts.directory.look_again(&lane.topic);
+        if lane.miss_partition(self.now) {
+            tracing::warn!(
+                lane = %lane.lane, records = lane.lane.backlog(),
+                "the topic has no such partition any more: what the spool holds for it goes to others"
+            );
+            lane.setback = Some(Setback::Amended);
+        }
+    }
+
+    /// Once nothing of a lane's group is on its way any more: it goes on, or is read again from what is not done.
+    fn end_group(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(&index).filter(|lane| lane.in_flight == 0) else { return };
+        lane.find_partition();
+        lane.is_unplaced &= !lane.is_idle();
+        lane.sent = None;
+        lane.is_late = false;
+        match lane.setback.take() {
+            None => {
+                lane.throttle.delivered();
+                lane.why.clear();
+            }
+            Some(setback) => {
+                lane.throttle.failed(setback, self.now);
+                lane.rereads = true;
+            }
+        }
+        if lane.rereads {
+            lane.desk.set_lag(None);
+            Self::forget_waiting(lane, &mut self.window, &mut self.read, &mut self.spare);
+            lane.rereads = false;
+            self.replay.stop(&lane.lane);
+        }
     }
 
     /// After a fatal error: once everything is reported, a new producer takes the old one's place, and what was not
@@ -130,6 +230,7 @@ impl Replayer {
                 self.producer = producer;
                 self.broken = false;
                 self.lanes.values_mut().for_each(|lane| lane.handle = None);
+                self.letters.iter_mut().for_each(|letters| letters.handle = None);
             }
             Err(error) => tracing::error!(%error, "no new producer for replay"),
         }
@@ -165,6 +266,7 @@ impl Replayer {
                 topic: lane.topic.name.to_string(),
                 partition: lane.lane.partition(),
                 records: lane.lane.backlog(),
+                why: lane.why.clone(),
                 retry_in_seconds: until.duration_since(now).as_secs_f64(),
             })
         });
@@ -177,6 +279,9 @@ const PAUSED_SHOWN: usize = 100;
 
 /// What an error means for its lane, and what is told of it where Kafka itself said it.
 fn setback(code: RDKafkaErrorCode, size: usize) -> (Setback, Option<Failure>) {
+    if code == RDKafkaErrorCode::InvalidDifferentRecord {
+        return (Setback::Amended, None);
+    }
     match judge(code) {
         Verdict::Again => (Setback::Passing, None),
         Verdict::Fail { failure: Failure::TooLarge, .. } => (Setback::TooLarge(size), Some(Failure::TooLarge)),

@@ -8,6 +8,9 @@ pub(super) const FIRST: usize = 64 << 10;
 /// The most of one group, in bytes: one message set, which the broker takes or refuses whole, so that nothing goes behind
 /// what it finds too large. Several requests on their way would cost librdkafka's broker thread several times as much.
 const MOST: usize = 900_000;
+/// After so many groups of the size that the broker was found to take, it is asked for twice as much: its limit may have
+/// been raised, or one record among small ones been the cause.
+const ASKS_AFTER: u32 = 32;
 /// The first pause after a failure, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -15,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Why a lane's records came back, the weightiest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Setback {
+    /// Another try differs in what was wrong with this one.
+    Amended,
     /// Another try may help.
     Passing,
     /// Only somebody can help: the topic may not be written.
@@ -29,6 +34,8 @@ pub(super) struct Throttle {
     allowance: usize,
     /// What the broker has been found to take at once.
     cap: usize,
+    /// Groups of that size that it took since.
+    taken: u32,
     pause: Duration,
     until: Option<Instant>,
 }
@@ -37,7 +44,7 @@ pub(super) struct Throttle {
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        Self { allowance: FIRST, cap: MOST, pause: Duration::ZERO, until: None }
+        Self { allowance: FIRST, cap: MOST, taken: 0, pause: Duration::ZERO, until: None }
     }
 
     /// Bytes that the next group may have; one record goes in any case.
@@ -55,10 +62,22 @@ impl Throttle {
         self.until
     }
 
+    /// What it paused for may be over.
+    pub(super) fn resume(&mut self) {
+        self.until = None;
+    }
+
     /// A whole group was delivered.
     pub(super) fn delivered(&mut self) {
         self.pause = Duration::ZERO;
         self.until = None;
+        if self.allowance == self.cap && self.cap < MOST {
+            self.taken += 1;
+            if self.taken == ASKS_AFTER {
+                self.taken = 0;
+                self.cap = (2 * self.cap).min(MOST);
+            }
+        }
         self.allowance = (2 * self.allowance).min(self.cap);
     }
 
@@ -72,9 +91,11 @@ impl Throttle {
         match setback {
             Setback::TooLarge(size) => {
                 self.cap = (size / 2).max(1);
+                self.taken = 0;
                 self.allowance = self.allowance.min(self.cap);
                 self.until = None;
             }
+            Setback::Amended => self.until = None,
             Setback::Passing | Setback::Parked => {
                 self.allowance = FIRST.min(self.cap);
                 let longer = (2 * self.pause).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -121,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_takes_less_at_once_gets_less_for_good() {
+    fn a_broker_that_takes_less_at_once_gets_less_and_is_asked_for_more_after_a_while() {
         let now = Instant::now();
         let mut throttle = Throttle::new();
         throttle.delivered();
@@ -132,5 +153,7 @@ mod tests {
         throttle.delivered();
         throttle.delivered();
         assert_eq!(throttle.allowance(), FIRST / 2);
+        (0..ASKS_AFTER).for_each(|_| throttle.delivered());
+        assert_eq!(throttle.allowance(), FIRST);
     }
 }

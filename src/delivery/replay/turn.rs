@@ -12,9 +12,11 @@ use slab::Slab;
 
 use super::LAST_REPORTS;
 use super::lane::{LATE, ReplayLane, cost};
+use super::letters::LetterBox;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::report::BacklogReport;
+use super::routes::{ReplayRoutes, Routes};
 use super::throttle::FIRST;
 use super::window::Window;
 use crate::delivery::batch::Batch;
@@ -24,8 +26,9 @@ use crate::delivery::metrics::ReplayMetrics;
 use crate::delivery::producer::{Producer, Report};
 use crate::delivery::spare::Spare;
 use crate::delivery::topics::Directory;
-use crate::record::headers::Headers;
+use crate::record::headers::{Headers, HeadersBuf};
 use crate::record::partition::PartitionChoice;
+use crate::record::restamp::restamp;
 use crate::record::sink::{Failure, Record};
 use crate::spool::{self, FrameId, Lane, ReplayFrame};
 
@@ -35,8 +38,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const WATCHFUL: Duration = Duration::from_millis(50);
 /// The most bytes that are read at once.
 const READ: usize = 4 << 20;
-/// A record that is younger goes with the time of its sending, which is the cheaper way to send it.
-const FRESH_MS: i64 = 1_000;
+/// A record that is about as young goes with the time of its sending, which is the cheaper way to send it.
+const FRESH_MS: u64 = 1_000;
 /// Between two reports.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -45,6 +48,7 @@ pub(super) struct Parts {
     pub(super) config: ClientConfig,
     pub(super) directory: Directory,
     pub(super) shared: FailoverShared,
+    pub(super) routes: ReplayRoutes,
     pub(super) rate: Option<u64>,
     pub(super) wake: Arc<OwnedFd>,
     pub(super) stop: Arc<AtomicBool>,
@@ -57,8 +61,10 @@ pub(super) struct Part {
     pub(super) places: Vec<u32>,
     /// When the last of them was received, in Unix milliseconds.
     pub(super) newest_ms: i64,
-    /// An earlier process wrote them, and may have delivered them.
-    pub(super) from_before: bool,
+    /// An earlier process may have delivered them, or a later one may once more and not know of it.
+    pub(super) may_be_twice: bool,
+    /// They are dead letters, on their way to this box.
+    pub(super) letters: Option<usize>,
 }
 
 /// The thread's state.
@@ -72,6 +78,11 @@ pub(super) struct Replayer {
     /// What batches hold, by the second half of their place; the first is the lane.
     pub(super) read: Slab<Part>,
     frames: Vec<ReplayFrame>,
+    /// The routes by which it goes now, and topics for dead letters.
+    pub(super) routes: Routes,
+    pub(super) letters: Vec<LetterBox>,
+    /// Headers of a record that goes without its own time.
+    restamped: HeadersBuf,
     pub(super) window: Window,
     pub(super) pace: Pace,
     pub(super) progress: Progress,
@@ -92,6 +103,9 @@ impl Replayer {
         let producer = Producer::new(&parts.config, parts.directory.health().clone(), parts.wake.clone())?;
         Ok(Self {
             pace: Pace::new(parts.rate, now),
+            routes: parts.routes.now(),
+            letters: Vec::new(),
+            restamped: HeadersBuf::default(),
             parts,
             replay,
             producer,
@@ -123,12 +137,34 @@ impl Replayer {
                     return;
                 }
             } else if !self.broken {
+                self.follow_routes();
                 self.watch();
                 self.load();
                 self.send();
+                self.send_letters();
             }
             self.tell();
             self.wait();
+        }
+    }
+
+    /// After a reload, what lanes paused for may be over.
+    fn follow_routes(&mut self) {
+        let routes = self.parts.routes.now();
+        if routes.is_same(&self.routes) {
+            return;
+        }
+        self.routes = routes;
+        for lane in self.lanes.values_mut() {
+            lane.throttle.resume();
+            Self::tell_routes(lane, &self.routes);
+        }
+    }
+
+    fn tell_routes(lane: &mut ReplayLane, routes: &Routes) {
+        lane.takes_letters = routes.takes_letters(&lane.topic.name);
+        if let Some(create) = routes.create(&lane.topic.name) {
+            lane.topic.create_with(create);
         }
     }
 
@@ -164,6 +200,7 @@ impl Replayer {
 
     fn load(&mut self) {
         let away = self.parts.shared.breaker.is_open();
+        self.replay.probe(away);
         if away
             && (self.active.iter().any(|lane| self.is_ready(*lane)) || !self.parts.shared.breaker.may_probe(self.now))
         {
@@ -175,10 +212,10 @@ impl Replayer {
             if most == 0 {
                 return;
             }
-            let Self { parts, replay, lanes, frames, now, .. } = self;
+            let Self { parts, replay, lanes, frames, routes, now, .. } = self;
             let mut chosen = None;
             let mut runnable = |lane: &Lane| {
-                let known = lanes.entry(lane.index()).or_insert_with(|| Self::meet(parts, lane));
+                let known = lanes.entry(lane.index()).or_insert_with(|| Self::meet(parts, routes, lane));
                 let may = known.may_read(*now) && Window::has_room_for_lane(known.held());
                 // While Kafka is away one lane asks.
                 may && (!away || *chosen.get_or_insert(lane.index()) == lane.index())
@@ -199,38 +236,50 @@ impl Replayer {
         }
     }
 
-    fn meet(parts: &Parts, lane: &Lane) -> ReplayLane {
+    fn meet(parts: &Parts, routes: &Routes, lane: &Lane) -> ReplayLane {
         let desk = parts.shared.lanes.desk(lane.topic(), lane.partition());
-        ReplayLane::new(desk, parts.directory.topic(lane.topic(), None))
+        // Nobody else may have asked for the topic yet, where the backlog is an earlier process's.
+        let topic = parts.directory.topic(lane.topic(), routes.create(lane.topic()));
+        let mut lane = ReplayLane::new(desk, topic);
+        Self::tell_routes(&mut lane, routes);
+        lane
     }
 
     /// Cuts a frame into batches: of one partition, and no larger than the lane's next group may be.
     fn take(&mut self, frame: &ReplayFrame) {
         let index = frame.lane().index();
         let Some(lane) = self.lanes.get_mut(&index) else { return };
-        let from_before = self.replay.is_from_before(frame.id());
-        let fresh_ms = unix_millis() - FRESH_MS;
+        let may_be_twice = frame.may_be_twice();
+        let now_ms = unix_millis();
         let limit = lane.batch_limit();
         let mut open: Vec<(i32, Batch)> = Vec::new();
         let mut size = 0;
         lane.move_on();
+        lane.is_unplaced |= lane.is_closed();
         for record in frame.records() {
             let spooled = record.record;
             size += spooled.value.len() + spooled.headers.len();
-            let Some(partition) = lane.lane.partition().or_else(|| lane.choose(spooled.choice)) else { continue };
+            let nowhere = lane.is_unplaced.then_some(0);
+            let chosen = || lane.choose(spooled.choice).or(nowhere);
+            let Some(partition) = lane.partition().or_else(chosen) else { continue };
             let key = if let PartitionChoice::Key(key) = spooled.choice { Some(key) } else { None };
-            let sent = Record {
+            let mut sent = Record {
                 value: spooled.value,
                 headers: Headers::from_bytes(spooled.headers),
-                timestamp_ms: (spooled.timestamp_ms < fresh_ms).then_some(spooled.timestamp_ms),
+                timestamp_ms: (spooled.timestamp_ms.abs_diff(now_ms) > FRESH_MS).then_some(spooled.timestamp_ms),
             };
+            if lane.restamped.contains(&(frame.id(), record.index)) {
+                restamp(&mut self.restamped, sent.headers, spooled.timestamp_ms);
+                sent = Record { headers: self.restamped.as_headers(), timestamp_ms: None, ..sent };
+            }
             let room = |batch: &Batch| batch.size() + Batch::size_of(key, &sent) <= limit;
             // The last of the partition: order is kept.
             let last = open.iter().rposition(|(other, _)| *other == partition);
             let at = match last.filter(|at| open.get(*at).is_some_and(|(_, batch)| room(batch))) {
                 Some(at) => at,
                 None => {
-                    let part = Part { frame: frame.id(), places: Vec::new(), newest_ms: 0, from_before };
+                    let (frame, places) = (frame.id(), Vec::new());
+                    let part = Part { frame, places, newest_ms: 0, may_be_twice, letters: None };
                     open.push((partition, self.spare.batch((index, self.read.insert(part)), self.now)));
                     open.len() - 1
                 }
@@ -273,6 +322,12 @@ impl Replayer {
                 continue;
             }
             let Some(lane) = self.lanes.get_mut(&index) else { continue };
+            if lane.is_unplaced {
+                let group = lane.take_group(lane.throttle.allowance(), self.now);
+                self.in_flight += group.len();
+                group.into_iter().for_each(|(_, batch)| self.settle_closed(batch));
+                continue;
+            }
             let is_late = late.contains(&lane.leader());
             if is_late && !self.window.has_room_for_late() {
                 continue;
@@ -292,8 +347,15 @@ impl Replayer {
                     }
                 },
             };
-            let mut group = lane.take_group(limit, self.now).into_iter().peekable();
+            let group = lane.take_group(limit, self.now).into_iter();
             self.in_flight += group.len();
+            let (read, replay) = (&mut self.read, &mut self.replay);
+            let group = group.inspect(|(_, batch)| {
+                if let Some(part) = read.get_mut(batch.place.1) {
+                    part.may_be_twice |= !replay.sending(part.frame);
+                }
+            });
+            let mut group = group.peekable();
             while let Some((partition, first)) = group.next() {
                 let mut run = vec![first];
                 while let Some((_, batch)) = group.next_if(|(other, _)| *other == partition) {
@@ -320,7 +382,7 @@ impl Replayer {
         if self.in_flight > 0 {
             self.producer.wait(WATCHFUL);
         } else {
-            self.replay.wait(if paced || pauses { WATCHFUL } else { IDLE });
+            self.replay.wait(if paced || pauses || self.has_letters() { WATCHFUL } else { IDLE });
         }
     }
 }

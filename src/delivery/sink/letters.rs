@@ -3,18 +3,19 @@
 //! A record becomes one where its route has a topic for them; it says so itself, by the origin that intake put to it. From
 //! then on it is a record of that topic like any other: who waits for it hears of its outcome there.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{KafkaSink, topic_of};
 use crate::delivery::batch::Batch;
 use crate::delivery::failure::{Verdict, judge};
+use crate::delivery::letter::Shape;
 use crate::delivery::producer::Report;
-use crate::record::dead_letter::{self, Reason};
-use crate::record::headers::HeadersBuf;
+use crate::record::dead_letter::Reason;
 use crate::record::partition::PartitionChoice;
-use crate::record::sink::{Destination, Failure, Record, RecordSink, Ticket};
+use crate::record::route::Route;
+use crate::record::sink::{Destination, Failure, Record, RecordSink, Ticket, TooManyTopics};
 
 /// What becomes of a failed record that may be a dead letter.
 pub(super) enum Fate {
@@ -31,6 +32,17 @@ pub(super) enum Fate {
 // === impl KafkaSink ===
 
 impl KafkaSink {
+    /// Notes where records of `route` go that `topic` does not take. A reload may have named another topic for them.
+    pub(super) fn note_letters(&mut self, topic: usize, route: &Arc<Route>) -> Result<(), TooManyTopics> {
+        if let Some(letters) = self.dead_letters(route)?
+            && let Some(state) = self.topics.get_mut(topic)
+        {
+            state.letters.retain(|(pattern, _)| **pattern != *route.config.key);
+            state.letters.push((route.config.key.as_str().into(), letters));
+        }
+        Ok(())
+    }
+
     /// What becomes of a record of `batch` whose report is `code`.
     pub(super) fn fate(&mut self, batch: &Batch, entry: usize, code: RDKafkaErrorCode, ticket: Option<Ticket>) -> Fate {
         let (Verdict::Fail { failure, .. }, Some((key, record))) = (judge(code), batch.record(entry)) else {
@@ -38,7 +50,7 @@ impl KafkaSink {
         };
         let topic = batch.place.0;
         let reason = match failure {
-            Failure::TooLarge if dead_letter::Reason::of(record.headers).is_some() => {
+            Failure::TooLarge if Reason::of(record.headers).is_some() => {
                 return self.shorten(batch, key, &record, ticket).map_or(Fate::Fails, Fate::Cut);
             }
             Failure::TooLarge => Reason::TooLarge,
@@ -105,16 +117,8 @@ impl KafkaSink {
     ) {
         let topic = self.topics.get(from).map(|state| state.shared.name.clone());
         let too_large = self.topics.get(topic_of(to).0).map_or(usize::MAX, |state| state.too_large);
-        let (mut headers, mut cut_headers) = (HeadersBuf::default(), HeadersBuf::default());
-        let name = topic.as_ref().map_or("", |topic| topic.as_str());
-        dead_letter::address(&mut headers, record, reason, name, unix_millis());
-        let mut letter = Record { headers: headers.as_headers(), ..*record };
-        // Another of that size was too large there: this one is cut at once.
-        if record.value.len() >= too_large
-            && let Some(value) = dead_letter::cut(&mut cut_headers, &letter, too_large)
-        {
-            letter = Record { value, headers: cut_headers.as_headers(), ..letter };
-        }
+        let mut shape = Shape::default();
+        let letter = shape.letter(record, reason, topic.as_ref().map_or("", |topic| topic.as_str()), too_large);
         self.factory.budget.take(letter.cost());
         self.append(to, key.map_or(PartitionChoice::Sticky, PartitionChoice::Key), letter, ticket);
     }
@@ -128,8 +132,7 @@ impl KafkaSink {
         ticket: Option<Ticket>,
     ) -> Option<Batch> {
         let state = self.topics.get_mut(batch.place.0)?;
-        let size = letter.value.len();
-        let mut headers = HeadersBuf::default();
+        let mut shape = Shape::default();
         let mut shorter = Batch::new(batch.place, batch.born);
         shorter.alone = true;
         if batch.len() > 1 {
@@ -137,9 +140,8 @@ impl KafkaSink {
             shorter.push(key, *letter, ticket);
             return Some(shorter);
         }
-        state.too_large = state.too_large.min(size);
-        let value = dead_letter::cut(&mut headers, letter, size)?;
-        shorter.push(key, Record { value, headers: headers.as_headers(), ..*letter }, ticket);
+        state.too_large = state.too_large.min(letter.value.len());
+        shorter.push(key, shape.shorter(letter)?, ticket);
         Some(shorter)
     }
 
@@ -149,13 +151,8 @@ impl KafkaSink {
             if let Some(reason) = Reason::of(record.headers)
                 && wrong.iter().all(|report| report.entry != entry)
             {
-                self.metrics.dead_lettered(reason);
+                self.metrics.dead_lettered.count(reason);
             }
         }
     }
-}
-
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

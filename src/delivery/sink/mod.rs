@@ -260,12 +260,7 @@ impl KafkaSink {
 impl RecordSink for KafkaSink {
     fn destination(&mut self, topic: &TopicName, route: &Arc<Route>) -> Result<Destination, TooManyTopics> {
         let to = self.number_of(topic, route, route.config.create_topic)?;
-        if let Some(letters) = self.dead_letters(route)?
-            && let Some(state) = self.topics.get_mut(to)
-            && state.letters.iter().all(|(pattern, _)| **pattern != *route.config.key)
-        {
-            state.letters.push((route.config.key.as_str().into(), letters));
-        }
+        self.note_letters(to, route)?;
         Ok(destination(to, route.config.acknowledge == Acknowledge::Spool))
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::KafkaSink;
 use crate::delivery::batch::Batch;
+use crate::delivery::failover::Into;
 use crate::delivery::failover::way::{Sight, Way};
 use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::producer::Report;
@@ -83,7 +84,8 @@ impl KafkaSink {
         let Some(lane) = queue.lane.as_ref().filter(|_| !queue.has_waiting() && !queue.is_coming_back()) else {
             return false;
         };
-        let taken = failover.append((&lane.lane, topic), choice, record, ticket, (self.now, born)).is_ok();
+        let into = Into { lane: &lane.lane, topic, promised: to_spool };
+        let taken = failover.append(into, choice, record, ticket, (self.now, born)).is_ok();
         if taken {
             state.spooled(partition, record.value.len());
         }
@@ -116,8 +118,8 @@ impl KafkaSink {
         let Some(state) = self.topics.get_mut(topic) else { return };
         if let (Some(failover), Some(lane), true) = (&mut self.failover, &state.lane, state.unplaced.is_empty()) {
             let aside = to_spool || lane.has_backlog() || failover.shared.breaker.is_open();
-            let way = (&lane.lane, topic);
-            if aside && failover.append(way, choice, &record, ticket, (self.now, born)).is_ok() {
+            let into = Into { lane: &lane.lane, topic, promised: to_spool };
+            if aside && failover.append(into, choice, &record, ticket, (self.now, born)).is_ok() {
                 return;
             }
         }
@@ -182,17 +184,32 @@ impl KafkaSink {
             away: breaker.is_open(),
             promised: state.is_promised,
         };
-        let (from, to) = (queue.switch.way(), queue.switch.decide(&sight, patience, self.now));
+        let (from, mut to) = (queue.switch.way(), queue.switch.decide(&sight, patience, self.now));
+        if to == Way::Direct && from != Way::Direct && failover.awaits(&lane.lane) {
+            to = from;
+        }
         let leftover = to == Way::Spool && queue.has_waiting();
         if to == Way::Spool && (from != Way::Spool || leftover) {
             if self.move_to_spool(place) {
                 self.go(place, Way::Spool);
-            } else if from == Way::Direct && sight.backlog {
-                // Full: what came must not go past the backlog either.
-                self.go(place, Way::Back);
+            } else {
+                self.go_without_spool(place, from);
             }
         } else if from != to {
             self.go(place, to);
+        }
+    }
+
+    /// The spool takes nothing, or not all: what waits must not go past a backlog, and goes to Kafka where there is none.
+    fn go_without_spool(&mut self, place: (usize, usize), from: Way) {
+        let Some(state) = self.topics.get(place.0) else { return };
+        let Some(queue) = state.partitions.get(place.1) else { return };
+        let (Some(failover), Some(lane)) = (&self.failover, &queue.lane) else { return };
+        let has_backlog = state.has_backlog() || lane.has_backlog() || failover.awaits(&lane.lane);
+        match (from, has_backlog) {
+            (Way::Direct, true) => self.go(place, Way::Back),
+            (Way::Spool | Way::Back, false) if !queue.is_coming_back() => self.go(place, Way::Direct),
+            _ => {}
         }
     }
 
@@ -225,7 +242,8 @@ impl KafkaSink {
                 let choice = key.map_or(PartitionChoice::Sticky, PartitionChoice::Key);
                 let times = (self.now, batch.born);
                 let ticket = batch.ticket(entry);
-                if failover.append((&lane.lane, topic), choice, &record, ticket, times).is_err() {
+                let into = Into { lane: &lane.lane, topic, promised: false };
+                if failover.append(into, choice, &record, ticket, times).is_err() {
                     break;
                 }
                 moved = entry + 1;
@@ -256,7 +274,8 @@ impl KafkaSink {
         while let Some(waiting) = state.unplaced.front() {
             let times = (self.now, waiting.born);
             let choice = waiting.choice.borrow();
-            if failover.append((&lane.lane, topic), choice, &waiting.record(), waiting.ticket, times).is_err() {
+            let into = Into { lane: &lane.lane, topic, promised: false };
+            if failover.append(into, choice, &waiting.record(), waiting.ticket, times).is_err() {
                 return;
             }
             state.unplaced.pop_front();
@@ -265,7 +284,8 @@ impl KafkaSink {
 
     // --- outcomes
 
-    /// Takes what the disk has taken or refused.
+    /// Takes what the disk has taken or refused. What it failed to take goes back to Kafka's queue, unless its reply
+    /// promises the disk.
     pub(super) fn collect_stored(&mut self, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
         while let Some(stored) = self.failover.as_mut().and_then(|failover| failover.next_stored()) {
             let outcome = stored.result.map_err(failure);
@@ -274,6 +294,13 @@ impl KafkaSink {
             }
             match (stored.guard, outcome) {
                 (None, _) => {
+                    for batch in stored.returned {
+                        // The disk may have it all the same, for a later process to find.
+                        self.metrics.given_back.increment(batch.len() as u64);
+                        if let Some(queue) = self.queue(batch.place.0, batch.place.1) {
+                            queue.hold_returned(batch);
+                        }
+                    }
                     self.factory.budget.give_back(stored.cost);
                     self.settled(stored.topic, stored.records);
                     if outcome.is_err() {
@@ -287,6 +314,28 @@ impl KafkaSink {
                 // The batch was reported meanwhile; who still waited was told just now.
                 (Some(_), _) => self.settled(stored.topic, stored.tickets.len()),
             }
+        }
+        self.release_returned(each);
+    }
+
+    /// What came back from the disk goes on to Kafka, as soon as that keeps it in order.
+    fn release_returned(&mut self, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
+        let released = self.failover.as_mut().map(|failover| failover.released()).unwrap_or_default();
+        for (place, is_overtaken) in released {
+            let Some(queue) = self.queue(place.0, place.1) else { continue };
+            if is_overtaken {
+                for batch in queue.drop_returned() {
+                    batch.tickets().for_each(|ticket| each(ticket, Err(Failure::NotStored)));
+                    self.factory.budget.give_back(batch.cost());
+                    self.metrics.failed.increment(batch.len() as u64);
+                    self.settled(place.0, batch.len());
+                }
+                continue;
+            }
+            queue.take_back();
+            self.dirty.push(place);
+            self.watch(place);
+            self.look(place);
         }
     }
 

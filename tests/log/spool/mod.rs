@@ -2,8 +2,10 @@
 //! in order, through failover, replay and restart.
 
 mod acknowledge;
+mod changed;
 mod drain;
 mod full;
+mod letters;
 mod outage;
 mod restart;
 

@@ -38,6 +38,8 @@ fn killed_with_a_backlog_it_loses_nothing_that_was_acknowledged() {
     let (again, counted) = restarted(Tidegate::kill9);
     println!("{again} came twice, {counted} counted");
     assert!(again <= counted, "{again} records came twice, {counted} counted");
+    // Of more than 10 000 that waited, only what was on its way to Kafka may have arrived.
+    assert!(counted < 2_000, "{counted} counted");
 }
 
 #[test]
