@@ -198,7 +198,7 @@ fn warn_of(policy: &PolicyObject, why: &str) {
 
 /// A client of a cluster, from what its files say now. The error is for people.
 pub(crate) async fn connect(config: &KubernetesConfig) -> Result<Client, String> {
-    let client_config = match &config.kubeconfig {
+    let mut client_config = match &config.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).map_err(|error| format!("{}: {}", path.display(), flat(&error)))?;
             let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
@@ -206,6 +206,8 @@ pub(crate) async fn connect(config: &KubernetesConfig) -> Result<Client, String>
         }
         None => kube::Config::incluster().map_err(|error| format!("not inside a cluster: {}", flat(&error)))?,
     };
+    // It would hide for as long as an answer is waited for that the API server refuses; whoever asks has a backoff.
+    client_config.default_retry = false;
     Client::try_from(client_config).map_err(|error| flat(&error))
 }
 
