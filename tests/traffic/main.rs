@@ -12,10 +12,20 @@
 mod bed;
 #[path = "../kube/mod.rs"]
 mod kube;
+#[path = "../faults/shim.rs"]
+#[allow(dead_code, reason = "only its clock is used here")]
+mod shim;
 
 mod bed_smoke;
 mod clients;
 mod faults;
+mod faults_answers;
+mod faults_rotation;
+mod faults_time;
 mod joined;
+mod oracle;
+mod oracle_record;
+mod oracle_scenarios;
+mod oracle_walk;
 mod semantics;
 mod support;
