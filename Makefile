@@ -10,10 +10,10 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench faults outage lint fmt fuzz
+.PHONY: help dev build test matrix bench bench-discovery faults outage lint fmt fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The dev profile is optimised a little and links in seconds; the release profile's whole-program optimisation takes minutes.
 dev: ## run everything on this machine over a Kafka inside the process
@@ -49,6 +49,9 @@ bench: ## measure the log plane beside redis-server
 	@echo "make bench: tests/bed/install.sh installs what is measured against"
 	tests/bed/install.sh
 	cargo bench --bench log
+
+bench-discovery: ## measure the traffic plane, from a change at the API server to waiting clients
+	cargo bench --bench discovery -- --part all
 
 lint: ## check the format, and clippy without warnings
 	cargo fmt --check

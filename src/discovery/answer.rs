@@ -1,17 +1,22 @@
 //! Answers and their headers.
 
+use std::time::SystemTime;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::json;
 
 use super::iso;
 use super::query::Index;
-use super::truth::Truth;
+use super::truth::{State, Truth};
 use crate::endpoints::pool::Rendering;
 
 const INDEX: HeaderName = HeaderName::from_static("tidegate-index");
 const STATE: HeaderName = HeaderName::from_static("tidegate-state");
 const SYNCED_AT: HeaderName = HeaderName::from_static("tidegate-synced-at");
+const REASON: HeaderName = HeaderName::from_static("tidegate-reason");
+/// The longest reason, in bytes: an error with all its causes can be long, and proxies limit headers.
+const MAX_REASON: usize = 300;
 /// Seconds until a source that has not told its pools yet is worth another look.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -19,20 +24,31 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 #[derive(Clone, Debug)]
 pub(super) struct Stamp {
     pub(super) index: Index,
-    pub(super) truth: Truth,
+    state: State,
+    synced_at: Option<SystemTime>,
+    /// Why it is not fresh: who, since when and why.
+    reason: Option<String>,
 }
 
 // === impl Stamp ===
 
 impl Stamp {
+    pub(super) fn new(index: Index, truth: Truth<'_>) -> Self {
+        let Truth { state, synced_at, reason } = truth;
+        Self { index, state, synced_at, reason: reason.map(|it| header_text(&it.to_string())) }
+    }
+
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        // All of it is ASCII: ids of this process, numbers and a time.
+        // All of it is ASCII: ids of this process, numbers, a time, and a text that was made so.
         let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
         headers.insert(INDEX, text(self.index.to_string()));
-        headers.insert(STATE, HeaderValue::from_static(self.truth.state.name()));
-        if let Some(at) = self.truth.synced_at {
+        headers.insert(STATE, HeaderValue::from_static(self.state.name()));
+        if let Some(at) = self.synced_at {
             headers.insert(SYNCED_AT, text(iso(at)));
+        }
+        if let Some(reason) = &self.reason {
+            headers.insert(REASON, text(reason.clone()));
         }
         headers
     }
@@ -69,6 +85,12 @@ impl Stamp {
     }
 }
 
+/// A text of whatever origin, as a header can have it.
+fn header_text(text: &str) -> String {
+    let visible = |it: char| if it == ' ' || it.is_ascii_graphic() { it } else { '?' };
+    text.chars().take(MAX_REASON).map(visible).collect()
+}
+
 fn insert_etag(headers: &mut HeaderMap, etag: &str) {
     if let Ok(value) = HeaderValue::from_str(etag) {
         headers.insert(header::ETAG, value);
@@ -82,4 +104,16 @@ pub(super) fn error(status: StatusCode, text: &str) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_reason_says_it_can_stand_in_a_header() {
+        let text = header_text(&format!("a\r\nSet-Cookie: x — \u{0} {}", "long ".repeat(200)));
+        assert!(HeaderValue::from_str(&text).is_ok() && text.starts_with("a??Set-Cookie: x ? ?"), "{text}");
+        assert_eq!(text.len(), MAX_REASON);
+    }
 }

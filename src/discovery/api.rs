@@ -139,8 +139,8 @@ fn refuse(refusal: Refusal) -> Response {
 
 impl Api {
     /// What an answer from this snapshot says of it.
-    pub(super) fn stamp(&self, snapshot: &Snapshot, truth: Truth) -> Stamp {
-        Stamp { index: Index { boot: self.boot.clone(), revision: snapshot.revision() }, truth }
+    pub(super) fn stamp(&self, snapshot: &Snapshot, truth: Truth<'_>) -> Stamp {
+        Stamp::new(Index { boot: self.boot.clone(), revision: snapshot.revision() }, truth)
     }
 
     /// The revision that an index of this life names.

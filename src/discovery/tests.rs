@@ -186,10 +186,15 @@ async fn an_answer_says_what_it_is_how_true_and_as_of_when() {
     bed.publish();
     let stale = bed.get(PATH).await;
     assert_eq!((stale.header("tidegate-state"), &stale.body), ("stale", &answer.body));
+    let reason = stale.header("tidegate-reason");
+    assert!(reason.starts_with("source east lost since 20") && reason.ends_with("Z: gone"), "{reason}");
     assert_eq!(bed.get("/v1/pools/west/shop/api/http").await.header("tidegate-state"), "fresh");
     bed.tell(0, Update::Reset(vec![]));
     let held = bed.get(PATH).await;
     assert_eq!((held.header("tidegate-state"), &held.body), ("held", &answer.body));
+    let reason = held.header("tidegate-reason");
+    assert!(reason.starts_with("pool east/shop/web/http held since 20") && reason.contains(" until 20"), "{reason}");
+    assert!(!bed.get("/v1/pools/west/shop/api/http").await.head.contains("tidegate-reason"), "only where there is one");
 }
 
 #[tokio::test]

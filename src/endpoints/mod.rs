@@ -8,12 +8,14 @@
 //! each source's word as a shard: a fault of the source makes its shard stale and empties nothing. What readers see is
 //! one immutable [`Snapshot`], replaced in one step.
 
+mod clock;
 mod coalesce;
 pub mod config;
 pub mod eureka;
 mod file;
 mod guard;
 pub mod hub;
+mod interner;
 pub mod join;
 pub mod kubernetes;
 mod metrics;
@@ -25,6 +27,7 @@ mod shard;
 mod snapshot;
 mod update;
 
+pub use clock::Jump;
 pub use guard::Held;
 pub use registry::{Kept, Published, Registry};
 pub use runtime::{Endpoints, EndpointsError, Listener};

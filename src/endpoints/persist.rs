@@ -1,16 +1,19 @@
 //! The file in which the last pools are kept, so that a start with every source away still serves.
 //!
 //! One header line, then a JSON body: `tidegate-pools 1 CRC32C LENGTH\n`, the checksum of the body in hexadecimal and its
-//! length in bytes. A file whose length or checksum does not match is not read at all: half of the pools would be worse
+//! length in bytes, both of a fixed width: they are put in last, so that the body need never be in memory. A file whose length or checksum does not match is not read at all: half of the pools would be worse
 //! than none. It is replaced by a rename, so that a crash leaves the one before.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 
 use super::registry::Kept;
 
 const MAGIC: &str = "tidegate-pools 1";
+
+/// Bytes of the body that are written at once.
+const PIECE: usize = 64 << 10;
 
 /// Why a file gave no pools.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,13 @@ pub(super) enum PersistError {
     Body(#[from] serde_json::Error),
 }
 
+/// Passes bytes on, and knows their checksum and number.
+struct Summed<W> {
+    into: W,
+    sum: u32,
+    length: usize,
+}
+
 /// Reads a file; nothing where there is none.
 pub(super) fn load(path: &Path) -> Result<Vec<Kept>, PersistError> {
     let bytes = match fs::read(path) {
@@ -38,10 +48,9 @@ pub(super) fn load(path: &Path) -> Result<Vec<Kept>, PersistError> {
 
 /// Replaces a file. Blocks while the disk does.
 pub(super) fn store(path: &Path, shards: &[Kept]) -> Result<(), PersistError> {
-    let bytes = encode(shards)?;
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
-    file.write_all(&bytes)?;
+    encode(&mut file, shards)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     if let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
@@ -50,11 +59,18 @@ pub(super) fn store(path: &Path, shards: &[Kept]) -> Result<(), PersistError> {
     Ok(())
 }
 
-fn encode(shards: &[Kept]) -> Result<Vec<u8>, PersistError> {
-    let body = serde_json::to_vec(shards)?;
-    let mut bytes = format!("{MAGIC} {:08x} {}\n", crc32c::crc32c(&body), body.len()).into_bytes();
-    bytes.extend_from_slice(&body);
-    Ok(bytes)
+fn encode(mut file: impl Write + Seek, shards: &[Kept]) -> Result<(), PersistError> {
+    file.write_all(header(0, 0).as_bytes())?;
+    let mut body = BufWriter::with_capacity(PIECE, Summed { into: &mut file, sum: 0, length: 0 });
+    serde_json::to_writer(&mut body, shards)?;
+    let Summed { sum, length, .. } = body.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.rewind()?;
+    file.write_all(header(sum, length).as_bytes())?;
+    Ok(())
+}
+
+fn header(sum: u32, length: usize) -> String {
+    format!("{MAGIC} {sum:08x} {length:020}\n")
 }
 
 fn decode(bytes: &[u8]) -> Result<Vec<Kept>, PersistError> {
@@ -71,6 +87,21 @@ fn decode(bytes: &[u8]) -> Result<Vec<Kept>, PersistError> {
         return Err(damaged("its checksum is not the one written"));
     }
     Ok(serde_json::from_slice(body)?)
+}
+
+// === impl Summed ===
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.into.write_all(bytes)?;
+        self.sum = crc32c::crc32c_append(self.sum, bytes);
+        self.length += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.into.flush()
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +137,9 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_whole_is_not_read_at_all() {
-        let whole = encode(&kept()).unwrap();
+        let mut whole = io::Cursor::new(Vec::new());
+        encode(&mut whole, &kept()).unwrap();
+        let whole = whole.into_inner();
         for end in [0, 5, 20, whole.len() / 2, whole.len() - 1] {
             assert!(matches!(decode(&whole[..end]), Err(PersistError::Damaged(_))), "{end}");
         }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::clock::Clocks;
 use super::coalesce::Coalescer;
 use super::config::{EndpointsConfig, SourceConfig};
 use super::hub::HubLink;
@@ -216,6 +217,7 @@ struct Keeper {
 impl Task {
     async fn run(mut self, mut events: mpsc::Receiver<(usize, Vec<SourceEvent>)>, drain: Drain) {
         let mut coalescer = Coalescer::default();
+        let mut clocks = Clocks::new(Instant::now(), SystemTime::now());
         self.publish(&mut coalescer);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -226,6 +228,9 @@ impl Task {
                 () = drain.requested() => break,
             }
             let (now, time) = (Instant::now(), SystemTime::now());
+            if let Some(jump) = clocks.look(now, time) {
+                self.registry.clock_jumped(jump);
+            }
             let heard = !batch.is_empty();
             for (shard, told) in batch.drain(..) {
                 told.into_iter().for_each(|event| self.registry.apply(shard, event, time));

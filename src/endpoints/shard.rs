@@ -3,11 +3,13 @@
 //! A shard is never emptied by a fault. What a source said stays until it says something else; a fault only makes it
 //! stale, and says since when and why.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::clock::Jump;
 use super::config::HoldConfig;
 use super::guard::{Held, decide};
 use super::pool::{Endpoint, PoolContent, PoolId, sort};
@@ -161,19 +163,11 @@ impl Shard {
         live.extend(pools.into_iter().map(|pool| (pool.id.clone(), pool)));
         self.live = live;
         self.told(Watched::Endpoints);
-        let mut owners: HashMap<IpAddr, &PoolId> = HashMap::new();
-        let mut shared: HashSet<IpAddr> = HashSet::new();
-        for pool in self.live.values() {
-            for endpoint in pool.endpoints.iter() {
-                if *owners.entry(endpoint.address).or_insert(&pool.id) != &pool.id {
-                    shared.insert(endpoint.address);
-                }
-            }
-        }
+        // Most lists lack nothing, and then nobody asks whose an address is.
+        let owners = LazyCell::new(|| owners_of(&self.live));
         let mut held = BTreeMap::new();
         for (id, before) in &before {
-            let owned =
-                |address: IpAddr| shared.contains(&address) || owners.get(&address).is_some_and(|owner| *owner != id);
+            let owned = |address| owners.get(&address).is_some_and(|owner| *owner != Some(id));
             let decided = decide(before, self.held.get(id), self.live.get(id), owned, hold, now);
             held.extend(decided.map(|it| (id.clone(), it)));
         }
@@ -217,6 +211,18 @@ impl Shard {
             self.held.iter().filter(|(_, held)| held.until <= now).map(|(id, _)| id.clone()).collect();
         self.held.retain(|id, _| !over.contains(id));
         over
+    }
+
+    /// The wall clock was set: all times that are remembered move with it. Gives the ids of the pools with a hold.
+    pub fn clock_jumped(&mut self, jump: Jump) -> BTreeSet<PoolId> {
+        self.status.synced_at = self.status.synced_at.map(|at| jump.of(at));
+        for (since, _) in self.status.lost.values_mut() {
+            *since = jump.of(*since);
+        }
+        for held in self.held.values_mut() {
+            (held.since, held.until) = (jump.of(held.since), jump.of(held.until));
+        }
+        self.held.keys().cloned().collect()
     }
 
     /// When the next hold's time is over.
@@ -267,6 +273,20 @@ impl Shard {
     fn ids(&self) -> BTreeSet<PoolId> {
         self.live.keys().chain(self.held.keys()).cloned().collect()
     }
+}
+
+/// The pool that has each address; `None` for an address that several have.
+fn owners_of(live: &HashMap<PoolId, PoolContent>) -> HashMap<IpAddr, Option<&PoolId>> {
+    let mut owners = HashMap::new();
+    for pool in live.values() {
+        for endpoint in pool.endpoints.iter() {
+            let owner = owners.entry(endpoint.address).or_insert(Some(&pool.id));
+            if *owner != Some(&pool.id) {
+                *owner = None;
+            }
+        }
+    }
+    owners
 }
 
 /// Whether a source with this prefix could have a pool of this id.
@@ -349,6 +369,21 @@ mod tests {
         assert!(shard.expire(at(609)).is_empty());
         assert_eq!(shard.expire(at(610)).len(), 1);
         assert_eq!((last_bytes(&shard, "a"), shard.next_expiry()), (None, None));
+    }
+
+    #[test]
+    fn a_hold_lasts_as_long_as_it_was_to_although_the_wall_clock_is_set() {
+        for jump in [Jump::Forward(Duration::from_secs(86_400)), Jump::Back(Duration::from_secs(5_000))] {
+            let mut shard = shard(vec![pool("a", &[1])]);
+            shard.contact(Watched::Endpoints, at(9_000));
+            shard.apply(Update::Reset(vec![]), HOLD, at(10_000));
+            shard.lost(Watched::Endpoints, "gone".into(), at(10_001));
+            assert_eq!(shard.clock_jumped(jump).len(), 1);
+            assert!(shard.expire(jump.of(at(10_599))).is_empty(), "{jump:?}");
+            assert_eq!(shard.expire(jump.of(at(10_600))).len(), 1, "{jump:?}");
+            assert_eq!(shard.status().synced_at, Some(jump.of(at(9_000))));
+            assert_eq!(shard.status().lost[&Watched::Endpoints].0, jump.of(at(10_001)));
+        }
     }
 
     #[test]

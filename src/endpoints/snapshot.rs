@@ -26,8 +26,8 @@ pub struct Snapshot {
     /// The revision up to which removals are forgotten.
     pub(super) forgotten: u64,
     pub(super) shards: Arc<[ShardState]>,
-    /// Endpoints that are only there because they are held.
-    pub(super) held: usize,
+    /// Pools of sources with endpoints that are only there because they are held.
+    pub(super) held: OrdSet<PoolId>,
     /// The hubs that pools come through.
     pub(super) hubs: Arc<[Arc<str>]>,
 }
@@ -113,9 +113,9 @@ impl Snapshot {
         Some(changes)
     }
 
-    /// How many endpoints are there although their source no longer names them.
-    pub fn held(&self) -> usize {
-        self.held
+    /// The pools with endpoints that their source no longer names; without those that are joined from them.
+    pub fn held(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.held.iter().filter_map(|id| self.pools.get(id))
     }
 
     /// Its shards, in the order of the configuration.

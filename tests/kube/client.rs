@@ -1,13 +1,17 @@
 //! A blocking client of an API server, for tests: objects go in and come out as JSON.
 
 use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::kube::Client;
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
+use futures_util::AsyncBufReadExt as _;
 use hyper::{Method, Request};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// What an API server refused, or why it could not be asked.
 #[derive(Debug)]
@@ -19,19 +23,28 @@ pub struct ApiClient {
     client: Client,
 }
 
+/// A watch: the API server's own words, as they come.
+pub struct Watching {
+    events: Arc<Mutex<Vec<Value>>>,
+    task: JoinHandle<()>,
+}
+
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The client that a kubeconfig makes.
+pub(super) async fn connect(kubeconfig: &Path) -> Client {
+    let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let config = ::kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a configuration")).expect("a client")
+}
 
 impl ApiClient {
     /// Its sockets belong to the network namespace of the calling thread.
     pub fn new(kubeconfig: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let client = runtime.block_on(async {
-            let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-            let config = ::kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-            Client::try_from(config.expect("a configuration")).expect("a client")
-        });
+        let client = runtime.block_on(connect(kubeconfig));
         Self { runtime, client }
     }
 
@@ -79,6 +92,46 @@ impl ApiClient {
         self.send(Method::PATCH, path, "application/merge-patch+json", bytes(patch))
     }
 
+    /// Posts to a path that is no collection, as `…/serviceaccounts/NAME/token`.
+    pub fn post(&self, path: &str, object: &Value) -> Value {
+        let posted = self.send(Method::POST, path, "application/json", bytes(object));
+        posted.unwrap_or_else(|e| panic!("POST {path}: {}\n{object}", e.0))
+    }
+
+    /// Puts an object in place of the one at a path.
+    pub fn replace(&self, path: &str, object: &Value) -> Value {
+        let put = self.send(Method::PUT, path, "application/json", bytes(object));
+        put.unwrap_or_else(|e| panic!("PUT {path}: {}\n{object}", e.0))
+    }
+
+    /// Watches a collection. What is there already comes first, as if it were new.
+    pub fn watch(&self, path: &str) -> Watching {
+        let list = self.get(path);
+        let added = |object: &Value| serde_json::json!({"type": "ADDED", "object": object});
+        let there = list["items"].as_array().into_iter().flatten().map(added).collect();
+        let events = Arc::new(Mutex::new(there));
+        let version = list["metadata"]["resourceVersion"].as_str().expect("a version");
+        let uri = format!("{path}?watch=true&resourceVersion={version}");
+        let (client, into) = (self.client.clone(), events.clone());
+        let task = self.runtime.spawn(async move {
+            let request = Request::get(&uri).body(Vec::new()).expect("a request");
+            let stream = client.request_stream(request).await.expect("a watch");
+            let mut lines = pin!(stream);
+            let mut line = String::new();
+            while lines.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                lock(&into).push(serde_json::from_str(&line).expect("an event"));
+                line.clear();
+            }
+        });
+        Watching { events, task }
+    }
+
+    /// What the API server answers to a watch from this version within a second: lines, or a refusal.
+    pub fn watch_from(&self, path: &str, version: &str) -> Result<String, ApiError> {
+        let uri = format!("{path}?watch=true&timeoutSeconds=1&resourceVersion={version}");
+        self.text(Method::GET, &uri, "application/json", Vec::new())
+    }
+
     /// Deletes the object at a path; one that is gone already is as well.
     pub fn delete(&self, path: &str) {
         match self.send(Method::DELETE, path, "application/json", Vec::new()) {
@@ -103,6 +156,28 @@ impl ApiClient {
             }
         })
     }
+}
+
+impl Watching {
+    /// Whether such an event has come.
+    pub fn any(&self, wanted: impl Fn(&Value) -> bool) -> bool {
+        lock(&self.events).iter().any(wanted)
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Value> {
+        lock(&self.events).clone()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(events: &Mutex<Vec<Value>>) -> MutexGuard<'_, Vec<Value>> {
+    events.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bytes(value: &Value) -> Vec<u8> {

@@ -63,17 +63,7 @@ impl Cluster {
         super::enter();
         let directory = WorkDir::new("kube");
         let port = free_port();
-        let certificates = Certificates::generate();
-        certificates.write(directory.path());
-        let user = |name: &str, group| user_entry(&certificates.user(name, group));
-        let authority = BASE64_STANDARD.encode(&certificates.authority);
-        for (file, entry) in [
-            ("kubeconfig", user("admin", Some("system:masters"))),
-            ("controllers.kubeconfig", user("system:kube-controller-manager", None)),
-            ("scheduler.kubeconfig", user("system:kube-scheduler", None)),
-        ] {
-            directory.write(file, kubeconfig(port, &authority, &entry).to_string());
-        }
+        issue(&directory, port);
         let client = ApiClient::new(&directory.path().join("kubeconfig"));
         let cluster = Self { number, port, running: Mutex::default(), client, directory };
         cluster.boot();
@@ -174,6 +164,29 @@ impl Cluster {
         }
     }
 
+    /// Replaces all certificates, authorities and keys by new ones, and the API server by one that knows nothing of the old.
+    /// The other programs stay as they are: they are strangers to it from now on.
+    pub fn rotate(&mut self) {
+        self.kill(Program::ApiServer);
+        issue(&self.directory, self.port);
+        self.client = ApiClient::new(&self.kubeconfig());
+        self.run(Program::ApiServer);
+        self.wait_ready();
+    }
+
+    /// Lets etcd forget all versions but the newest, and the API server what it remembers of them.
+    pub fn compact(&self) {
+        self.kill(Program::ApiServer);
+        super::etcd::compact(&self.directory.path().join("etcd:1"));
+        self.run(Program::ApiServer);
+        self.wait_ready();
+    }
+
+    /// A file that its programs read: `ca.crt`, or `admin.crt` and `admin.key`, by which one has all rights.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// Waits until the API server says that it is ready.
     pub fn wait_ready(&self) {
         self.wait("/readyz of the API server", || self.client.is_ready());
@@ -271,6 +284,25 @@ impl Program {
 
     fn file(self) -> &'static str {
         if self == Self::Kubelet { "kwok" } else { "controlplane" }
+    }
+}
+
+/// Makes certificates and writes everything that the programs and their clients read.
+fn issue(directory: &WorkDir, port: u16) {
+    let certificates = Certificates::generate();
+    certificates.write(directory.path());
+    let authority = BASE64_STANDARD.encode(&certificates.authority);
+    for (file, user, group) in [
+        ("kubeconfig", "admin", Some("system:masters")),
+        ("controllers.kubeconfig", "system:kube-controller-manager", None),
+        ("scheduler.kubeconfig", "system:kube-scheduler", None),
+    ] {
+        let identity = certificates.user(user, group);
+        directory.write(file, kubeconfig(port, &authority, &user_entry(&identity)).to_string());
+        if user == "admin" {
+            directory.write("admin.crt", &identity.certificate);
+            directory.write("admin.key", &identity.key);
+        }
     }
 }
 

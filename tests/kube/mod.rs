@@ -10,9 +10,12 @@
 mod certificates;
 mod client;
 mod cluster;
+mod etcd;
 mod namespace;
 pub mod objects;
+mod proxy;
 
-pub use client::ApiClient;
+pub use client::{ApiClient, Watching};
 pub use cluster::{Cluster, Program};
 pub use namespace::enter;
+pub use proxy::{ApiProxy, Gone};

@@ -57,3 +57,8 @@ pub fn deployment_path(namespace: &str, name: &str) -> String {
 pub fn service_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/{name}")
 }
+
+/// The path of a namespace.
+pub fn namespace_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}")
+}

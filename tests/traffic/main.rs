@@ -12,6 +12,9 @@
 mod bed;
 #[path = "../kube/mod.rs"]
 mod kube;
+#[path = "../faults/shim.rs"]
+#[allow(dead_code, reason = "only its clock is used here")]
+mod shim;
 
 mod bed_smoke;
 mod clients;
@@ -19,8 +22,15 @@ mod envoy;
 mod eureka;
 mod eureka_source;
 mod faults;
+mod faults_answers;
+mod faults_rotation;
+mod faults_time;
 mod hub;
 mod joined;
+mod oracle;
+mod oracle_record;
+mod oracle_scenarios;
+mod oracle_walk;
 mod semantics;
 mod support;
 mod tls;

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::process::Process;
 use crate::bed::{Tidegate, WorkDir, free_port, http, poll};
 use crate::kube::Cluster;
+use crate::oracle::Oracle;
 
 /// Generous: other suites may have the processors.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -27,6 +28,7 @@ pub(crate) struct Setup {
     text: String,
     listen: SocketAddr,
     files: WorkDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -39,7 +41,7 @@ impl Setup {
     pub(crate) fn at(listen: SocketAddr, keys: &str) -> Self {
         let admin = free_port();
         let text = format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"{listen}\"\n{keys}\n");
-        Self { text, listen, files: WorkDir::new("pools") }
+        Self { text, listen, files: WorkDir::new("pools"), environment: Vec::new() }
     }
 
     /// Where its pull listener will be.
@@ -80,6 +82,12 @@ impl Setup {
         self
     }
 
+    /// Further variables of its environment.
+    pub(crate) fn environment(mut self, environment: Vec<(String, String)>) -> Self {
+        self.environment.extend(environment);
+        self
+    }
+
     /// Starts it and waits until its sources have told their pools.
     pub(crate) fn start(self) -> Plane {
         let plane = self.start_unsynced();
@@ -89,7 +97,8 @@ impl Setup {
 
     /// Starts it and waits only until it answers.
     pub(crate) fn start_unsynced(self) -> Plane {
-        let tidegate = Tidegate::start_unready(&self.text);
+        let mut tidegate = Tidegate::spawn_in(WorkDir::new("tidegate"), &self.text, self.environment);
+        tidegate.wait_listening();
         Plane { tidegate, address: self.listen, files: self.files }
     }
 }
@@ -194,50 +203,12 @@ pub(crate) fn kubeconfig_through(cluster: &Cluster, proxy: SocketAddr) -> String
     text.replace(&format!("127.0.0.1:{}", cluster.port()), &proxy.to_string())
 }
 
-/// What the pools of a namespace must be, computed from the API server's slices by the rules and by nothing that
-/// Tidegate has.
+/// What the oracle says of a namespace's slices as they are now, as `ADDRESS:PORT STATE`.
 pub(crate) fn oracle(name: &str, cluster: &Cluster, namespace: &str) -> BTreeMap<String, BTreeSet<String>> {
     let list = cluster.client().get(&format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"));
-    // By service and family: (address, port name, number) → (ready, serving, terminating).
-    type Claims = BTreeMap<(String, String, u64), (bool, bool, bool)>;
-    let mut services: BTreeMap<(String, bool), Claims> = BTreeMap::new();
+    let mut oracle = Oracle::new(name);
     for slice in list["items"].as_array().unwrap() {
-        let Some(service) = slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str() else { continue };
-        let six = match slice["addressType"].as_str() {
-            Some("IPv4") => false,
-            Some("IPv6") => true,
-            _ => continue,
-        };
-        let claims = services.entry((service.to_owned(), six)).or_default();
-        for port in slice["ports"].as_array().into_iter().flatten() {
-            let Some(number) = port["port"].as_u64() else { continue };
-            let named = port["name"].as_str().filter(|it| !it.is_empty());
-            let named = named.map_or_else(|| number.to_string(), str::to_owned);
-            for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-                let flag = |condition: &str, default| endpoint["conditions"][condition].as_bool().unwrap_or(default);
-                let claim = (flag("ready", true), flag("serving", true), flag("terminating", false));
-                let key = (endpoint["addresses"][0].as_str().unwrap().to_owned(), named.clone(), number);
-                let rank = |it: (bool, bool, bool)| if it.0 { 2 } else { u8::from(it.1 && it.2) };
-                let place = claims.entry(key).or_insert(claim);
-                if rank(claim) > rank(*place) {
-                    *place = claim;
-                }
-            }
-        }
+        oracle.apply(&json!({"type": "ADDED", "object": slice}));
     }
-    let mut pools: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for ((service, six), claims) in services {
-        let nobody = !claims.values().any(|claim| claim.0);
-        for ((address, port, number), (ready, serving, terminating)) in claims {
-            let state = match (ready, serving && nobody, terminating) {
-                (true, _, _) | (false, true, true) => "ready",
-                (false, _, true) => "draining",
-                (false, _, false) => continue,
-            };
-            let tail = if six { "/ipv6" } else { "" };
-            let pool = pools.entry(format!("{name}/{namespace}/{service}/{port}{tail}")).or_default();
-            pool.insert(format!("{address}:{number} {state}"));
-        }
-    }
-    pools
+    oracle.pools().into_iter().map(|(id, pool)| (id, endpoints(&pool))).collect()
 }

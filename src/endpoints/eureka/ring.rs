@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::EurekaConfig;
 use super::wire::{Applications, Instance};
-use crate::endpoints::kubernetes::Interner;
+use crate::endpoints::interner::Interner;
 use crate::endpoints::pool::{DEFAULT_WEIGHT, Endpoint, EndpointKey, EndpointState, PoolContent, PoolId, sort};
 use crate::endpoints::update::Update;
 

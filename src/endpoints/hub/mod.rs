@@ -28,11 +28,11 @@ use tokio::sync::watch;
 use self::find::Finder;
 use self::mirror::{Lacking, Mirror, boot_of};
 use self::wire::{Delta, List};
-use super::kubernetes::Interner;
 use super::pool::{PoolContent, PoolId};
 use super::runtime::Sender;
 use super::update::{SourceEvent, Watched};
 use crate::base::backoff::{Backoff, random};
+use crate::endpoints::interner::Interner;
 use crate::net::fetch::{Credentials, Fetched, Fetcher};
 
 /// How long the hub may keep a request that waits.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::mirror::{Lacking, Mirror};
 use super::wire::{Delta, List};
-use crate::endpoints::kubernetes::Interner;
+use crate::endpoints::interner::Interner;
 use crate::endpoints::pool::PoolContent;
 use crate::endpoints::update::{SourceEvent, Update};
 

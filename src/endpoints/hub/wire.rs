@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::kubernetes::Interner;
+use crate::endpoints::interner::Interner;
 use crate::endpoints::pool::{Endpoint, EndpointState, Hold, PoolContent, PoolId, Protocol, Relayed, sort};
 use crate::endpoints::shard::Status;
 use crate::endpoints::update::{Origin, Origins, Watched};

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Settings;
 use super::object::{SERVICE_LABEL, SliceObject};
 use super::service::{Service, Slice};
-use super::{Interner, Settings};
+use crate::endpoints::interner::Interner;
 use crate::endpoints::update::Update;
 
 /// (namespace, name) of an object or a service.
@@ -15,26 +16,27 @@ type Key = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 pub(super) struct Assembler {
     settings: Settings,
-    strings: Interner,
     /// The service of each object that is part of one.
     service_of: HashMap<Key, Key>,
     services: HashMap<Key, Service>,
 }
 
-/// What an object of the API server contributes: the slices of one service, or nothing.
-#[derive(Clone, Debug)]
+/// What an object of the API server contributes: slices of one service, or nothing.
+#[derive(Debug)]
 pub(super) struct Contribution {
-    pub(super) namespace: String,
+    namespace: Arc<str>,
     /// The object's name.
-    pub(super) name: String,
-    pub(super) slices: Vec<SliceObject>,
+    name: Arc<str>,
+    /// The service; `None` for an object that is part of none.
+    service: Option<Arc<str>>,
+    slices: Box<[Slice]>,
 }
 
 // === impl Assembler ===
 
 impl Assembler {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, strings: Interner::default(), service_of: HashMap::new(), services: HashMap::new() }
+        Self { settings, service_of: HashMap::new(), services: HashMap::new() }
     }
 
     /// The object is this now. Gives the pools of the services that it touches: one, or two where it changed its service.
@@ -56,7 +58,6 @@ impl Assembler {
     pub(super) fn reset(&mut self, objects: Vec<Contribution>) -> Update {
         let before = std::mem::take(&mut self.services);
         self.service_of.clear();
-        self.strings = Interner::default();
         for object in objects {
             self.put_in(object);
         }
@@ -71,22 +72,15 @@ impl Assembler {
     }
 
     fn put_in(&mut self, object: Contribution) -> Option<Key> {
-        let service = object.slices.iter().find_map(|slice| slice.metadata.labels.get(SERVICE_LABEL))?;
-        let namespace = self.strings.get(&object.namespace);
-        let service = (namespace.clone(), self.strings.get(service));
-        let name: Arc<str> = object.name.into();
-        let strings = &mut self.strings;
-        let slices: Vec<_> = object.slices.into_iter().filter_map(|slice| Slice::from_object(slice, strings)).collect();
-        if slices.is_empty() {
-            return None;
-        }
+        let Contribution { namespace, name, service, slices } = object;
+        let service = (namespace.clone(), service.filter(|_| !slices.is_empty())?);
         self.service_of.insert((namespace, name.clone()), service.clone());
         self.services.entry(service.clone()).or_default().slices.insert(name, slices);
         Some(service)
     }
 
     fn take_out(&mut self, namespace: &str, name: &str) -> Option<Key> {
-        let object: Key = (self.strings.get(namespace), name.into());
+        let object: Key = (namespace.into(), name.into());
         let service = self.service_of.remove(&object)?;
         self.services.get_mut(&service)?.slices.remove(&object.1);
         Some(service)
@@ -108,9 +102,14 @@ impl Assembler {
     }
 }
 
-impl From<SliceObject> for Contribution {
-    fn from(slice: SliceObject) -> Self {
-        let (namespace, name) = (slice.metadata.namespace.clone(), slice.metadata.name.clone());
-        Self { namespace, name, slices: vec![slice] }
+// === impl Contribution ===
+
+impl Contribution {
+    /// What is kept of an object's slices. A label without a value names no service.
+    pub(super) fn new(namespace: Arc<str>, name: Arc<str>, slices: Vec<SliceObject>, strings: &mut Interner) -> Self {
+        let service = slices.iter().find_map(|slice| slice.metadata.labels.get(SERVICE_LABEL));
+        let service = service.filter(|name| !name.is_empty()).map(|name| strings.get(name));
+        let slices = slices.into_iter().filter_map(|slice| Slice::from_object(slice, strings)).collect();
+        Self { namespace, name, service, slices }
     }
 }

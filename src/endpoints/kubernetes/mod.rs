@@ -5,6 +5,7 @@
 //! ```
 
 mod assemble;
+mod end;
 mod object;
 mod policy;
 mod service;
@@ -12,7 +13,7 @@ mod service;
 mod tests;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,10 +22,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::mpsc;
 
 use self::assemble::{Assembler, Contribution};
-use self::object::{EndpointsObject, Metadata, SliceObject};
+
+use self::object::{EndpointsObject, Key, Metadata, SliceObject};
 use self::policy::PolicyObject;
 use self::watch::{Follower, Heard, Object};
-use super::pool::PoolId;
+use super::interner::Interner;
+use super::join::Join;
 use super::runtime::Sender;
 use super::update::{JoinUpdate, SourceEvent, Update, Watched};
 pub(crate) use crate::net::fetch::flat;
@@ -64,14 +67,8 @@ pub struct Place {
     pub node: Option<Arc<str>>,
 }
 
-/// One text in memory for all endpoints that name the same zone, node or namespace.
-#[derive(Debug, Default)]
-pub(super) struct Interner(HashSet<Arc<str>>);
-
 /// Objects that wait for the assembler; a slow one slows the reading of the socket, not more.
 const QUEUE: usize = 256;
-/// When the interner looks for texts that nobody uses any more.
-const INTERNED: usize = 100_000;
 
 /// Follows one namespace of a cluster, or all, until the registry is gone.
 pub(super) async fn run(config: KubernetesConfig, namespace: Option<String>, place: Place, events: Sender) {
@@ -96,7 +93,7 @@ pub(super) async fn run(config: KubernetesConfig, namespace: Option<String>, pla
     tokio::join!(endpoints, policies);
 }
 
-async fn follow_endpoints<T: Object + Into<Contribution>>(
+async fn follow_endpoints<T: Object<Kept = Contribution>>(
     config: &Arc<KubernetesConfig>,
     path: String,
     place: Place,
@@ -112,16 +109,15 @@ async fn follow_endpoints<T: Object + Into<Contribution>>(
     let (heard, mut hearing) = mpsc::channel(QUEUE);
     let follower = tokio::spawn({
         let config = config.clone();
-        async move { Follower::<T> { path, heard }.run(|| connect(&config)).await }
+        async move { Follower::<T>::new(path, heard).run(|| connect(&config)).await }
     });
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
             Heard::Listed(objects) => {
-                let reset = assembler.reset(objects.into_iter().map(Into::into).collect());
-                vec![SourceEvent::Pools(vec![reset]), SourceEvent::Contact(Watched::Endpoints)]
+                vec![SourceEvent::Pools(vec![assembler.reset(objects)]), SourceEvent::Contact(Watched::Endpoints)]
             }
-            Heard::Changed(object) => pools(assembler.apply(object.into())),
-            Heard::Deleted(object) => pools(assembler.delete(&object.metadata().namespace, &object.metadata().name)),
+            Heard::Changed(object) => pools(assembler.apply(object)),
+            Heard::Deleted((namespace, name)) => pools(assembler.delete(&namespace, &name)),
             Heard::Contact => vec![SourceEvent::Contact(Watched::Endpoints)],
             Heard::Absent(why) | Heard::Lost(why) => lost(Watched::Endpoints, why),
         };
@@ -144,29 +140,20 @@ async fn follow_policies(config: &Arc<KubernetesConfig>, path: String, events: S
     let (heard, mut hearing) = mpsc::channel(QUEUE);
     let follower = tokio::spawn({
         let config = config.clone();
-        async move { Follower::<PolicyObject> { path, heard }.run(|| connect(&config)).await }
+        async move { Follower::<PolicyObject>::new(path, heard).run(|| connect(&config)).await }
     });
-    // The pool that each policy makes: a policy whose port changes makes another one.
-    let mut made: BTreeMap<(String, String), PoolId> = BTreeMap::new();
+    // What each policy makes: one whose port changes makes another pool.
+    let mut made: BTreeMap<Key, Join> = BTreeMap::new();
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
             Heard::Listed(policies) => {
-                made.clear();
-                let mut joins = Vec::new();
-                for policy in policies {
-                    match policy.join() {
-                        Ok(join) => {
-                            made.insert(key_of(&policy), join.id.clone());
-                            joins.push(join);
-                        }
-                        Err(why) => warn_of(&policy, &why),
-                    }
-                }
-                joins_told(vec![JoinUpdate::Reset(joins)])
+                made =
+                    policies.iter().filter_map(|policy| Some((policy.metadata.key(), join(policy, &made)?))).collect();
+                joins_told(vec![JoinUpdate::Reset(made.values().cloned().collect())])
             }
             Heard::Changed(policy) => joins_told(changed(&policy, &mut made)),
-            Heard::Deleted(policy) => {
-                joins_told(made.remove(&key_of(&policy)).map(JoinUpdate::Remove).into_iter().collect())
+            Heard::Deleted(key) => {
+                joins_told(made.remove(&key).map(|join| JoinUpdate::Remove(join.id)).into_iter().collect())
             }
             Heard::Contact => vec![SourceEvent::Contact(Watched::Policies)],
             // Not installed, or not for us, is as good as none; unless there were some a moment ago.
@@ -183,27 +170,25 @@ async fn follow_policies(config: &Arc<KubernetesConfig>, path: String, events: S
     follower.abort();
 }
 
-/// A policy that became bad leaves what it made before: a switch happens only to what is asked for whole.
-fn changed(policy: &PolicyObject, made: &mut BTreeMap<(String, String), PoolId>) -> Vec<JoinUpdate> {
-    match policy.join() {
-        Ok(join) => {
-            let before = made.insert(key_of(policy), join.id.clone()).filter(|before| *before != join.id);
-            let moved = before.map(JoinUpdate::Remove);
-            moved.into_iter().chain([JoinUpdate::Add(join)]).collect()
-        }
-        Err(why) => {
-            warn_of(policy, &why);
-            Vec::new()
-        }
+/// What a policy makes. One that became bad leaves what it made before, be it heard of by a change or in a list: a switch
+/// happens only to what is asked for whole.
+fn join(policy: &PolicyObject, made: &BTreeMap<Key, Join>) -> Option<Join> {
+    let made_before = || made.get(&policy.metadata.key()).cloned();
+    policy.join().inspect_err(|why| warn_of(policy, why)).ok().or_else(made_before)
+}
+
+fn changed(policy: &PolicyObject, made: &mut BTreeMap<Key, Join>) -> Vec<JoinUpdate> {
+    let Some(join) = join(policy, made) else { return Vec::new() };
+    let before = made.insert(policy.metadata.key(), join.clone());
+    if before.as_ref() == Some(&join) {
+        return Vec::new();
     }
+    let moved = before.filter(|before| before.id != join.id).map(|before| JoinUpdate::Remove(before.id));
+    moved.into_iter().chain([JoinUpdate::Add(join)]).collect()
 }
 
 fn joins_told(updates: Vec<JoinUpdate>) -> Vec<SourceEvent> {
     vec![SourceEvent::Joins(updates), SourceEvent::Contact(Watched::Policies)]
-}
-
-fn key_of(policy: &PolicyObject) -> (String, String) {
-    (policy.metadata.namespace.clone(), policy.metadata.name.clone())
 }
 
 fn warn_of(policy: &PolicyObject, why: &str) {
@@ -213,7 +198,7 @@ fn warn_of(policy: &PolicyObject, why: &str) {
 
 /// A client of a cluster, from what its files say now. The error is for people.
 pub(crate) async fn connect(config: &KubernetesConfig) -> Result<Client, String> {
-    let client_config = match &config.kubeconfig {
+    let mut client_config = match &config.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).map_err(|error| format!("{}: {}", path.display(), flat(&error)))?;
             let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
@@ -221,42 +206,35 @@ pub(crate) async fn connect(config: &KubernetesConfig) -> Result<Client, String>
         }
         None => kube::Config::incluster().map_err(|error| format!("not inside a cluster: {}", flat(&error)))?,
     };
+    // It would hide for as long as an answer is waited for that the API server refuses; whoever asks has a backoff.
+    client_config.default_retry = false;
     Client::try_from(client_config).map_err(|error| flat(&error))
 }
 
 // === impl Contribution ===
 
 impl Object for SliceObject {
+    type Kept = Contribution;
+
     fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    fn keep(self, strings: &mut Interner) -> Contribution {
+        let (namespace, name) = (strings.get(&self.metadata.namespace), self.metadata.name.as_str().into());
+        Contribution::new(namespace, name, vec![self], strings)
     }
 }
 
 impl Object for EndpointsObject {
+    type Kept = Contribution;
+
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }
-}
 
-impl From<EndpointsObject> for Contribution {
-    fn from(object: EndpointsObject) -> Self {
-        let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
-        Self { namespace, name, slices: object.into() }
-    }
-}
-
-// === impl Interner ===
-
-impl Interner {
-    pub(super) fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return known.clone();
-        }
-        if self.0.len() >= INTERNED {
-            self.0.retain(|known| Arc::strong_count(known) > 1);
-        }
-        let new: Arc<str> = text.into();
-        self.0.insert(new.clone());
-        new
+    fn keep(self, strings: &mut Interner) -> Contribution {
+        let (namespace, name) = (strings.get(&self.metadata.namespace), self.metadata.name.as_str().into());
+        Contribution::new(namespace, name, self.into(), strings)
     }
 }

@@ -28,6 +28,9 @@ pub(super) struct Metadata {
     pub annotations: bool,
 }
 
+/// (namespace, name): what an object is told apart by from the others of its kind.
+pub(super) type Key = (String, String);
+
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct List<T> {
@@ -226,6 +229,15 @@ fn only_bookmarks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<b
     }
     let annotations = Option::<Annotations>::deserialize(deserializer)?;
     Ok(annotations.and_then(|it| it.end).is_some_and(|end| end == "true"))
+}
+
+// === impl Metadata ===
+
+impl Metadata {
+    /// What the object is told apart by.
+    pub(super) fn key(&self) -> Key {
+        (self.namespace.clone(), self.name.clone())
+    }
 }
 
 // === impl SliceObject ===

@@ -1,8 +1,9 @@
 //! TrafficPolicy objects: the joined pools that deploys switch.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::object::Metadata;
+use crate::endpoints::interner::Interner;
 use crate::endpoints::join::{Join, Member};
 use crate::endpoints::pool::PoolId;
 
@@ -14,8 +15,9 @@ pub(super) const GROUP_VERSION: &str = "tidegate.dev/v1alpha1";
 pub(super) struct PolicyObject {
     /// As of every object; its generation is the identity of a switch.
     pub metadata: Metadata,
-    /// What is wished.
-    pub spec: PolicySpec,
+    /// What is wished, or why that cannot be understood: one bad policy must not end the watch of all.
+    #[serde(deserialize_with = "understood", default = "nothing_wished")]
+    pub spec: Result<PolicySpec, String>,
 }
 
 /// What a TrafficPolicy wishes.
@@ -59,46 +61,55 @@ pub(super) struct PolicyMember {
 /// More members than any deploy has.
 const MAX_MEMBERS: usize = 64;
 
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<PolicySpec, String>, D::Error> {
+    let spec = serde_json::Value::deserialize(deserializer)?;
+    Ok(PolicySpec::deserialize(spec).map_err(|error| format!("spec: {error}")))
+}
+
+fn nothing_wished() -> Result<PolicySpec, String> {
+    Err("spec: missing".to_owned())
+}
+
 // === impl PolicyObject ===
 
 impl super::watch::Object for PolicyObject {
+    type Kept = Self;
+
     fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    fn keep(self, _: &mut Interner) -> Self {
+        self
     }
 }
 
 impl PolicyObject {
-    /// The id of the pool that it makes.
-    ///
-    /// # Errors
-    /// The port is none that can stand in an id.
-    pub(super) fn pool_id(&self) -> Result<PoolId, String> {
-        let Metadata { namespace, name, .. } = &self.metadata;
-        let port = match &self.spec.port {
-            Port::Name(port) => port.clone(),
-            Port::Number(port) => port.to_string(),
-        };
-        PoolId::parse(&format!("app/{namespace}/{name}/{port}")).map_err(|error| format!("spec.port {port:?} {error}"))
-    }
-
     /// The pool that it makes.
     ///
     /// # Errors
-    /// Its members are none, too many, or not pools' ids.
+    /// Its spec is not understood, its port cannot stand in an id, or its members are none, too many, or not pools' ids.
     pub(super) fn join(&self) -> Result<Join, String> {
-        if self.spec.members.is_empty() || self.spec.members.len() > MAX_MEMBERS {
-            return Err(format!("spec.members has {} entries: give 1 to {MAX_MEMBERS}", self.spec.members.len()));
+        let spec = self.spec.as_ref().map_err(String::clone)?;
+        if spec.members.is_empty() || spec.members.len() > MAX_MEMBERS {
+            return Err(format!("spec.members has {} entries: give 1 to {MAX_MEMBERS}", spec.members.len()));
         }
-        let unmatched = self.spec.members.iter().filter(|member| member.matches.is_none());
+        let Metadata { namespace, name, .. } = &self.metadata;
+        let port = match &spec.port {
+            Port::Name(port) => port.clone(),
+            Port::Number(port) => port.to_string(),
+        };
+        let id = PoolId::parse(&format!("app/{namespace}/{name}/{port}"));
+        let unmatched = spec.members.iter().filter(|member| member.matches.is_none());
         let member = |member: &PolicyMember| {
             let pool =
                 PoolId::parse(&member.pool).map_err(|error| format!("spec.members: {:?} {error}", member.pool))?;
             Ok(Member { pool, share: member.share, priority: member.priority })
         };
         Ok(Join {
-            id: self.pool_id()?,
+            id: id.map_err(|error| format!("spec.port {port:?} {error}"))?,
             members: unmatched.map(member).collect::<Result<_, String>>()?,
-            prefer_zone: self.spec.prefer_zone,
+            prefer_zone: spec.prefer_zone,
             traffic_generation: Some(self.metadata.generation),
             namespace: Some(self.metadata.namespace.as_str().into()),
         })
@@ -138,6 +149,17 @@ mod tests {
         assert!(policy(r#"{"port":8080,"members":[]}"#).join().unwrap_err().contains("spec.members has 0"));
         let bad = policy(r#"{"port":8080,"members":[{"pool":"a b"}]}"#);
         assert!(bad.join().unwrap_err().contains("\"a b\""));
-        assert_eq!(bad.pool_id().unwrap().as_str(), "app/shop/checkout/8080");
+        assert!(policy(r#"{"port":"a b","members":[{"pool":"a"}]}"#).join().unwrap_err().contains("spec.port \"a b\""));
+        let numbered = policy(r#"{"port":8080,"members":[{"pool":"a"}]}"#).join().unwrap();
+        assert_eq!(numbered.id.as_str(), "app/shop/checkout/8080");
+    }
+
+    #[test]
+    fn a_policy_that_is_not_understood_is_read_all_the_same_and_makes_nothing() {
+        for spec in ["null", "{}", r#"{"port":"http","members":"all"}"#, "7"] {
+            assert!(policy(spec).join().unwrap_err().starts_with("spec"), "{spec}");
+        }
+        let none: PolicyObject = serde_json::from_str(r#"{"metadata":{"name":"checkout"}}"#).unwrap();
+        assert_eq!(none.join().unwrap_err(), "spec: missing");
     }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Settings;
 use super::object::{HintsObject, PortObject, SliceEndpointObject, SliceObject};
-use super::{Interner, Settings};
+use crate::endpoints::interner::Interner;
 use crate::endpoints::pool::{
     DEFAULT_WEIGHT, Endpoint, EndpointKey, EndpointState, PoolContent, PoolId, Protocol, sort,
 };
@@ -20,15 +21,15 @@ pub(super) enum Family {
     V6,
 }
 
-/// A slice without what nobody reads.
+/// A slice without what nobody reads. Its lists are boxed: collected from what was read, a `Vec` would keep that one's memory.
 #[derive(Debug)]
 pub(super) struct Slice {
     family: Family,
     /// Its resource version: of two slices the one written later.
     version: u64,
     labels: Arc<BTreeMap<String, String>>,
-    ports: Vec<SlicePort>,
-    endpoints: Vec<SliceEndpoint>,
+    ports: Box<[SlicePort]>,
+    endpoints: Box<[SliceEndpoint]>,
 }
 
 #[derive(Debug)]
@@ -53,8 +54,8 @@ struct SliceEndpoint {
 
 #[derive(Debug, Default)]
 struct Hints {
-    zones: Vec<Arc<str>>,
-    nodes: Vec<Arc<str>>,
+    zones: Box<[Arc<str>]>,
+    nodes: Box<[Arc<str>]>,
 }
 
 /// What one slice says of an address: how good it is, how new, the endpoint and the port.
@@ -64,7 +65,7 @@ type Claim<'a> = (u8, u64, &'a SliceEndpoint, &'a SlicePort);
 #[derive(Debug, Default)]
 pub(super) struct Service {
     /// By object: an EndpointSlice is one slice, an Endpoints object several.
-    pub(super) slices: BTreeMap<Arc<str>, Vec<Slice>>,
+    pub(super) slices: BTreeMap<Arc<str>, Box<[Slice]>>,
     /// Ports that it has had since it is there: a service scaled to zero has a slice without ports, and its pools are
     /// then known and empty, not unknown.
     ports: BTreeSet<(Family, Arc<str>)>,
@@ -89,8 +90,8 @@ impl Slice {
                 return None;
             }
         };
-        let mut labels = object.metadata.labels;
-        labels.retain(|name, _| !is_of_the_slice(name));
+        // Collected anew: a map that was emptied keeps its memory.
+        let labels = object.metadata.labels.into_iter().filter(|(name, _)| !is_of_the_slice(name)).collect();
         let endpoints = object.endpoints.into_iter();
         Some(Self {
             family,

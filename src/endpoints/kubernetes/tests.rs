@@ -1,12 +1,17 @@
 //! The rules of endpoint semantics that slices decide, each with its test.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::assemble::{Assembler, Contribution};
 use super::object::{EndpointsObject, SliceObject};
+use super::policy::PolicyObject;
+use super::watch::Object;
 use super::{Place, Settings};
+use crate::endpoints::interner::Interner;
 use crate::endpoints::pool::PoolContent;
-use crate::endpoints::update::Update;
+use crate::endpoints::update::{JoinUpdate, Update};
 
 fn assembler() -> Assembler {
     assembler_with(false, Place::default())
@@ -50,7 +55,7 @@ fn not_ready(address: &str) -> Value {
 }
 
 fn object(slice: Value) -> Contribution {
-    serde_json::from_value::<SliceObject>(slice).unwrap().into()
+    serde_json::from_value::<SliceObject>(slice).unwrap().keep(&mut Interner::default())
 }
 
 /// What a service's pools are after these slices came one by one: `id address:port state` each.
@@ -253,7 +258,10 @@ fn rule_9_endpoints_of_an_old_cluster_give_the_pools_that_slices_would() {
             {"addresses": [{"ip": "10.0.0.3"}], "ports": [{"name": "http", "port": 9090}]},
         ],
     });
-    let contribution = |value: Value| Contribution::from(serde_json::from_value::<EndpointsObject>(value).unwrap());
+    let contribution = |value: Value| {
+        let object: EndpointsObject = serde_json::from_value(value).unwrap();
+        object.keep(&mut Interner::default())
+    };
     let mut assembler = assembler();
     assert_eq!(
         lines(&assembler.apply(contribution(endpoints.clone()))),
@@ -303,4 +311,32 @@ fn labels_of_the_service_are_kept_and_those_of_the_slice_are_not() {
     let [Update::Add(pool)] = &assembler.apply(object(slice("s", json!([]))))[..] else { panic!("one pool") };
     assert_eq!(pool.labels.iter().collect::<Vec<_>>(), [(&"team".to_owned(), &"x".to_owned())]);
     assert_eq!(pool.namespace.as_deref(), Some("shop"));
+}
+
+#[test]
+fn a_policy_that_became_bad_leaves_what_it_made_be_it_heard_of_by_a_change_or_in_a_list() {
+    let policy = |spec: Value| -> PolicyObject {
+        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "shop", "generation": 1}, "spec": spec}))
+            .unwrap()
+    };
+    let good = |port: &str| policy(json!({"port": port, "members": [{"pool": "east/shop/web/http"}]}));
+    let bad = policy(json!({"port": "http", "members": []}));
+    let mut made = BTreeMap::new();
+    assert!(matches!(&super::changed(&good("http"), &mut made)[..], [JoinUpdate::Add(_)]));
+    let before = made.clone();
+    assert_eq!(super::changed(&bad, &mut made), []);
+    assert_eq!(super::join(&bad, &made).map(|join| join.id), super::join(&good("http"), &made).map(|join| join.id));
+    assert_eq!(made, before);
+    assert_eq!(super::join(&bad, &BTreeMap::new()), None, "one that was never good makes nothing");
+    let moved = super::changed(&good("grpc"), &mut made);
+    assert!(
+        matches!(&moved[..], [JoinUpdate::Remove(gone), JoinUpdate::Add(_)] if gone.as_str() == "app/shop/web/http")
+    );
+}
+
+#[test]
+fn a_label_without_a_value_names_no_service() {
+    let nameless =
+        with(slice("s", json!([ready("10.0.0.1")])), "/metadata/labels", json!({"kubernetes.io/service-name": ""}));
+    assert_eq!(pools(&[nameless]), [""; 0]);
 }

@@ -6,13 +6,15 @@
 //!    └─────────┴───────────────┴──────────────────────────────────────────┘ list again
 //! ```
 //!
-//! A list reaches the receiver whole or not at all. The API server is asked to stream it as a watch's initial events,
+//! A list reaches the receiver whole or not at all. Each object is cut down to what is kept of it as soon as it is read: a
+//! list of a large cluster's objects as they are read would take several times the memory of all its pools. The API server is asked to stream it as a watch's initial events,
 //! which spares its memory; one that does not know how is asked page by page.
 //!
 //! Every watch ends after [`WATCH_SECONDS`] at the server's side and is begun anew from where it ended. So a connection
 //! on which nothing comes for longer than that is known to be half open, and a frozen API server is noticed, within a
 //! minute; on a healthy one each beginning confirms that what was told is still true.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -22,14 +24,17 @@ use kube::Client;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::object::{List, Metadata, WatchLine};
+use super::end::{Asked, End};
+use super::object::{Key, List, Metadata, WatchLine};
 use crate::base::backoff::{Backoff, random};
-use crate::net::fetch::flat;
+use crate::endpoints::interner::Interner;
 
 /// How long the API server is to keep a watch.
 const WATCH_SECONDS: u64 = 40;
 /// A watch that is silent for so long, although the server should have ended it, is half open.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 5);
+/// A watch that cannot begin from its version may be answered well and say so in its first line, which then comes at once.
+const FIRST_LINE: Duration = Duration::from_millis(500);
 /// For an answer's head, and for one page of a list.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Objects a page.
@@ -41,15 +46,15 @@ const LASTED: Duration = Duration::from_secs(10);
 /// How soon to look again for a kind of object that the API server does not know.
 const ABSENT: Duration = Duration::from_secs(20);
 
-/// What is told of the followed objects.
+/// What is told of the followed objects, of each what is kept of it.
 #[derive(Debug)]
-pub(super) enum Heard<T> {
+pub(super) enum Heard<K> {
     /// These and no others.
-    Listed(Vec<T>),
+    Listed(Vec<K>),
     /// New or changed.
-    Changed(T),
-    /// Gone; as it was last.
-    Deleted(T),
+    Changed(K),
+    /// Gone.
+    Deleted(Key),
     /// Nothing new, and what was told is true as of now.
     Contact,
     /// The API server does not know this kind of object, or does not let us see it, and why.
@@ -58,33 +63,24 @@ pub(super) enum Heard<T> {
     Lost(String),
 }
 
-/// Has what every object has.
+/// An object as it is read.
 pub(super) trait Object: DeserializeOwned + Send + 'static {
-    fn metadata(&self) -> &Metadata;
-}
+    /// What is kept of it.
+    type Kept: Send + 'static;
 
-/// Why a list or a watch ended.
-#[derive(Debug)]
-enum End {
-    /// At its time.
-    Closed,
-    /// The version is forgotten: list again.
-    Gone,
-    /// The server cannot stream a list.
-    CannotStream,
-    /// The kind of object is not known, or not for us.
-    Absent(String),
-    /// Nobody listens any more.
-    Deaf,
-    /// Anything else, which may go away.
-    Failed(String),
+    /// Has what every object has.
+    fn metadata(&self) -> &Metadata;
+
+    /// Cuts it down to what is kept of it.
+    fn keep(self, strings: &mut Interner) -> Self::Kept;
 }
 
 /// One kind of object to follow.
-pub(super) struct Follower<T> {
+pub(super) struct Follower<T: Object> {
     /// Of the collection, as `/apis/GROUP/VERSION/PLURAL`.
-    pub(super) path: String,
-    pub(super) heard: mpsc::Sender<Heard<T>>,
+    path: String,
+    heard: mpsc::Sender<Heard<T::Kept>>,
+    strings: Interner,
 }
 
 /// Where the next watch begins: after a list or an event of this version.
@@ -93,9 +89,13 @@ type Version = Option<String>;
 // === impl Follower ===
 
 impl<T: Object> Follower<T> {
+    pub(super) fn new(path: String, heard: mpsc::Sender<Heard<T::Kept>>) -> Self {
+        Self { path, heard, strings: Interner::default() }
+    }
+
     /// Follows until nobody listens. `connect` makes a client from what is configured, read anew each time, so that
     /// rotated certificates and tokens are found.
-    pub(super) async fn run<F: Future<Output = Result<Client, String>>>(self, connect: impl Fn() -> F) {
+    pub(super) async fn run<F: Future<Output = Result<Client, String>>>(mut self, connect: impl Fn() -> F) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut version: Version = None;
         let mut can_stream = true;
@@ -123,8 +123,9 @@ impl<T: Object> Follower<T> {
                     )
                 }
                 End::Absent(why) => {
-                    version = None;
-                    (Some(Heard::Absent(why)), ABSENT)
+                    // What was there a moment ago may be back in another: an API server that starts does not know all at once.
+                    let was_there = version.take().is_some();
+                    (Some(Heard::Absent(why)), if was_there { backoff.next(random()) } else { ABSENT })
                 }
                 End::Failed(why) => (Some(Heard::Lost(why)), backoff.next(random())),
             };
@@ -138,7 +139,7 @@ impl<T: Object> Follower<T> {
     }
 
     /// Lists if there is no version to watch from, then watches until something is wrong.
-    async fn follow(&self, client: &Client, version: &mut Version, can_stream: bool) -> End {
+    async fn follow(&mut self, client: &Client, version: &mut Version, can_stream: bool) -> End {
         let listed = match version {
             Some(_) => Ok(()),
             None if can_stream => match self.watch(client, version).await {
@@ -162,16 +163,16 @@ impl<T: Object> Follower<T> {
         }
     }
 
-    async fn list(&self, client: &Client, version: &mut Version) -> Result<(), End> {
+    async fn list(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
         let mut objects = Vec::new();
         let mut next = String::new();
         loop {
             let path = format!("{}?limit={PAGE}{next}", self.path);
             let page = tokio::time::timeout(ANSWER, client.request_text(get(&path)?));
             let page = page.await.map_err(|_| End::Failed(format!("no list within {ANSWER:?}")))?;
-            let page = page.map_err(|error| End::of(error, false))?;
+            let page = page.map_err(|error| End::of(error, Asked::List))?;
             let page: List<T> = serde_json::from_str(&page).map_err(|e| End::Failed(format!("list: {e}")))?;
-            objects.extend(page.items);
+            objects.extend(page.items.into_iter().map(|object| object.keep(&mut self.strings)));
             if page.metadata.next.is_empty() {
                 *version = Some(page.metadata.resource_version);
                 return self.tell(Heard::Listed(objects)).await;
@@ -181,15 +182,15 @@ impl<T: Object> Follower<T> {
     }
 
     /// One watch. Without a version it begins with a streamed list.
-    async fn watch(&self, client: &Client, version: &mut Version) -> End {
+    async fn watch(&mut self, client: &Client, version: &mut Version) -> End {
         match self.watch_lines(client, version).await {
             Ok(()) => End::Closed,
             Err(end) => end,
         }
     }
 
-    async fn watch_lines(&self, client: &Client, version: &mut Version) -> Result<(), End> {
-        let mut initial = version.is_none().then(Vec::new);
+    async fn watch_lines(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
+        let mut initial = version.is_none().then(BTreeMap::new);
         let from = match version {
             Some(version) => format!("&resourceVersion={version}"),
             None => "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
@@ -197,28 +198,38 @@ impl<T: Object> Follower<T> {
         let path = format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}{from}", self.path);
         let lines = tokio::time::timeout(ANSWER, client.request_stream(get(&path)?));
         let lines = lines.await.map_err(|_| End::Failed(format!("no answer to a watch within {ANSWER:?}")))?;
-        let mut lines = pin!(lines.map_err(|error| End::of(error, initial.is_some()))?);
-        if initial.is_none() {
-            self.tell(Heard::Contact).await?;
-        }
+        let asked = if initial.is_some() { Asked::StreamedList } else { Asked::Watch };
+        let mut lines = pin!(lines.map_err(|error| End::of(error, asked))?);
+        // What was told is true as of a watch's beginning, unless its first line says that the version is gone.
+        let mut begun = initial.is_some();
         let mut line = Vec::new();
         loop {
-            line.clear();
-            let read = tokio::time::timeout(SILENCE, read_line(lines.as_mut(), &mut line)).await;
+            let patience = if begun { SILENCE } else { FIRST_LINE };
+            let read = tokio::time::timeout(patience, read_line(lines.as_mut(), &mut line)).await;
             match read {
+                Err(_) if !begun => {
+                    begun = true;
+                    self.tell(Heard::Contact).await?;
+                    continue;
+                }
                 Err(_) => return Err(End::Failed(format!("nothing came for {SILENCE:?}: the watch is half open"))),
                 Ok(Err(error)) => return Err(End::Failed(format!("the watch broke off: {error}"))),
                 Ok(Ok(false)) => return Ok(()),
-                Ok(Ok(true)) => {}
+                Ok(Ok(true)) => begun = true,
             }
-            match serde_json::from_slice(&line).map_err(|error| End::Failed(format!("a watch's line: {error}")))? {
+            let told: WatchLine<T> =
+                serde_json::from_slice(&line).map_err(|error| End::Failed(format!("a watch's line: {error}")))?;
+            line.clear();
+            match told {
                 WatchLine::Error(status) => {
-                    return Err(End::of_status(status.code, &status.message, initial.is_some()));
+                    return Err(End::of_status(status.code, &status.message, asked));
                 }
                 WatchLine::Bookmark(bookmark) => {
                     let metadata = bookmark.metadata;
                     match initial.take() {
-                        Some(objects) if metadata.annotations => self.tell(Heard::Listed(objects)).await?,
+                        Some(objects) if metadata.annotations => {
+                            self.tell(Heard::Listed(objects.into_values().collect())).await?;
+                        }
                         Some(objects) => {
                             initial = Some(objects);
                             continue;
@@ -227,31 +238,38 @@ impl<T: Object> Follower<T> {
                     }
                     *version = Some(metadata.resource_version);
                 }
-                WatchLine::Added(object) | WatchLine::Modified(object) => match &mut initial {
-                    Some(objects) => objects.push(object),
-                    None => {
-                        *version = Some(object.metadata().resource_version.clone());
-                        self.tell(Heard::Changed(object)).await?;
+                WatchLine::Added(object) | WatchLine::Modified(object) => {
+                    let (key, reached) = (object.metadata().key(), object.metadata().resource_version.clone());
+                    let kept = object.keep(&mut self.strings);
+                    match &mut initial {
+                        Some(objects) => {
+                            objects.insert(key, kept);
+                        }
+                        None => {
+                            *version = Some(reached);
+                            self.tell(Heard::Changed(kept)).await?;
+                        }
                     }
-                },
-                WatchLine::Deleted(object) => match &mut initial {
-                    Some(objects) => objects.retain(|it: &T| !same_object(it.metadata(), object.metadata())),
-                    None => {
-                        *version = Some(object.metadata().resource_version.clone());
-                        self.tell(Heard::Deleted(object)).await?;
+                }
+                WatchLine::Deleted(object) => {
+                    let key = object.metadata().key();
+                    match &mut initial {
+                        Some(objects) => {
+                            objects.remove(&key);
+                        }
+                        None => {
+                            *version = Some(object.metadata().resource_version.clone());
+                            self.tell(Heard::Deleted(key)).await?;
+                        }
                     }
-                },
+                }
             }
         }
     }
 
-    async fn tell(&self, heard: Heard<T>) -> Result<(), End> {
+    async fn tell(&self, heard: Heard<T::Kept>) -> Result<(), End> {
         self.heard.send(heard).await.map_err(|_| End::Deaf)
     }
-}
-
-fn same_object(one: &Metadata, other: &Metadata) -> bool {
-    one.name == other.name && one.namespace == other.namespace
 }
 
 fn get(path: &str) -> Result<Request<Vec<u8>>, End> {
@@ -283,27 +301,6 @@ async fn read_line(mut lines: std::pin::Pin<&mut impl AsyncBufRead>, line: &mut 
     }
 }
 
-// === impl End ===
-
-impl End {
-    fn of(error: kube::Error, streaming: bool) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::of_status(status.code, &status.message, streaming),
-            error => Self::Failed(flat(&error)),
-        }
-    }
-
-    fn of_status(code: u16, message: &str, streaming: bool) -> Self {
-        match code {
-            // The initial events are refused as an invalid field where they are not known.
-            400 | 422 if streaming => Self::CannotStream,
-            403 | 404 => Self::Absent(format!("the API server says {code}: {message}")),
-            410 => Self::Gone,
-            _ => Self::Failed(format!("the API server says {code}: {message}")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,16 +321,6 @@ mod tests {
         let endless = vec![b'x'; MAX_LINE + 1];
         let mut text: &[u8] = &endless;
         assert!(read_line(pin!(&mut text), &mut Vec::new()).await.is_err());
-    }
-
-    #[test]
-    fn what_the_api_server_says_decides_what_comes_next() {
-        assert!(matches!(End::of_status(410, "", false), End::Gone));
-        assert!(matches!(End::of_status(404, "", false), End::Absent(_)));
-        assert!(matches!(End::of_status(403, "", true), End::Absent(_)));
-        assert!(matches!(End::of_status(422, "sendInitialEvents is forbidden", true), End::CannotStream));
-        assert!(matches!(End::of_status(422, "", false), End::Failed(_)));
-        assert!(matches!(End::of_status(429, "", true), End::Failed(_)));
     }
 
     #[test]

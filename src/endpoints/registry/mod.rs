@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Jump;
 use super::config::HoldConfig;
 use super::guard::Held;
 use super::join::Join;
@@ -152,6 +153,16 @@ impl Registry {
             let over = self.shards.get_mut(shard).map(|it| it.expire(now)).unwrap_or_default();
             self.touch(shard, over);
         }
+    }
+
+    /// The wall clock was set.
+    pub fn clock_jumped(&mut self, jump: Jump) {
+        tracing::warn!(?jump, "the wall clock was set; what is held or stale is so for as long as before");
+        for shard in 0..self.shards.len() {
+            let held = self.shards.get_mut(shard).map(|it| it.clock_jumped(jump)).unwrap_or_default();
+            self.touch(shard, held);
+        }
+        self.status_dirty = true;
     }
 
     /// When the next hold's time is over.

@@ -180,11 +180,11 @@ mod tests {
         list(&mut registry, unheard, vec![pool("east/a", "east")], at(20));
         assert_eq!(shards(&registry, "west/a"), [("west".to_owned(), false)]);
         assert!(registry.published().is_loaded(), "what is known is served");
-        assert_eq!(registry.published().held(), 0);
+        assert_eq!(registry.published().held().count(), 0);
         // It says that there is nothing, which is a drop like any other.
         let heard = origins(&[("east", true, &[]), ("west", true, &[])]);
         list(&mut registry, heard, vec![pool("east/a", "east")], at(30));
-        assert_eq!(registry.published().held(), 1);
+        assert_eq!(registry.published().held().count(), 1);
     }
 
     #[test]

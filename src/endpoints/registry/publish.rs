@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::{Published, Registry};
 use crate::endpoints::join::{self, Join};
 use crate::endpoints::pool::{Hold, Pool, PoolId, Renderings};
-use crate::endpoints::shard::Shard;
 use crate::endpoints::snapshot::{MAX_REMOVED, ShardState, Snapshot};
 
 impl Registry {
@@ -27,6 +26,7 @@ impl Registry {
                 Some(join) => Some(self.joined(join, &next)),
                 None => self.plain(&id),
             };
+            note_hold(&mut next, &id, pool.as_ref().filter(|_| !self.joins.contains_key(&id)));
             let before = next.pools.get(&id).cloned();
             status_changed |= hold_of(before.as_deref()) != hold_of(pool.as_ref());
             if put(&mut next, &id, before.as_deref(), pool, revision) {
@@ -49,7 +49,6 @@ impl Registry {
         next.shards = shards;
         next.hubs = self.hubs();
         next.publication += 1;
-        next.held = self.shards.iter().flat_map(Shard::all_held).map(|held| held.content.endpoints.len()).sum();
         self.status_dirty = false;
         self.urgent = false;
         self.published = Arc::new(next);
@@ -116,6 +115,15 @@ impl Registry {
 
 fn hold_of(pool: Option<&Pool>) -> Option<&Hold> {
     pool.and_then(|pool| pool.hold.as_ref())
+}
+
+/// Notes whether a source's pool has held endpoints.
+fn note_hold(next: &mut Snapshot, id: &PoolId, pool: Option<&Pool>) {
+    if hold_of(pool).is_some() {
+        next.held.insert(id.clone());
+    } else if !next.held.is_empty() {
+        next.held.remove(id);
+    }
 }
 
 /// Puts a pool, or its absence, into a snapshot in the making. Says whether that changes what gateways see.

@@ -1,0 +1,229 @@
+//! A proxy before an API server that answers in its place on command. It speaks plain HTTP to whoever is tested, and asks
+//! the API server as a client with all rights.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::kube::Client;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::client::connect;
+use super::cluster::Cluster;
+use crate::bed::free_port;
+
+/// How a watch from a version that is too old is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// As the answer's status.
+    Status,
+    /// As the first event of a watch that began well.
+    Event,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Rules {
+    refuse: Option<u16>,
+    gone: Option<Gone>,
+    delay: Duration,
+    /// Answers with a lower number end.
+    cut: u64,
+    /// Answers with a lower number stay open, and nothing comes of them.
+    silent: u64,
+}
+
+struct Shared {
+    client: Client,
+    rules: watch::Sender<Rules>,
+    answers: AtomicU64,
+    listed: Mutex<Option<Instant>>,
+}
+
+/// The proxy; its connections end when this value goes.
+pub struct ApiProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+/// What ends a streamed list.
+const LIST_END: &[u8] = b"k8s.io/initial-events-end";
+
+impl ApiProxy {
+    /// Listens in the network namespace of the calling thread.
+    pub fn start(cluster: &Cluster) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let shared = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind(address).await.expect("a free port");
+            let shared = Arc::new(Shared {
+                client: connect(&cluster.kubeconfig()).await,
+                rules: watch::Sender::default(),
+                answers: AtomicU64::new(1),
+                listed: Mutex::default(),
+            });
+            let router = axum::Router::new().fallback(answer).with_state(shared.clone());
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            shared
+        });
+        Self { address, shared, runtime: Some(runtime) }
+    }
+
+    /// A kubeconfig whose server is this proxy.
+    pub fn kubeconfig(&self) -> String {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "it",
+            "clusters": [{"name": "it", "cluster": {"server": format!("http://{}", self.address)}}],
+            "users": [{"name": "it", "user": {}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        });
+        config.to_string()
+    }
+
+    /// Every request is answered with this status from now on, and open answers end.
+    pub fn refuse(&self, code: u16) {
+        self.change(|rules| rules.refuse = Some(code));
+        self.cut();
+    }
+
+    /// Every watch from a version is too old from now on, and open answers end.
+    pub fn gone(&self, how: Gone) {
+        self.change(|rules| (rules.refuse, rules.gone) = (None, Some(how)));
+        self.cut();
+    }
+
+    /// Answers begin only after so long.
+    pub fn delay(&self, delay: Duration) {
+        self.change(|rules| rules.delay = delay);
+    }
+
+    /// Open answers break off.
+    pub fn cut(&self) {
+        let next = self.shared.answers.load(Ordering::SeqCst);
+        self.change(|rules| rules.cut = next);
+    }
+
+    /// Open answers stay open, and nothing more comes of them; new ones are whole.
+    pub fn silence(&self) {
+        let next = self.shared.answers.load(Ordering::SeqCst);
+        self.change(|rules| rules.silent = next);
+    }
+
+    /// New answers are the API server's again.
+    pub fn heal(&self) {
+        self.change(|rules| (rules.refuse, rules.gone, rules.delay) = (None, None, Duration::ZERO));
+    }
+
+    /// When the last streamed list was passed on to its end.
+    pub fn listed(&self) -> Option<Instant> {
+        *self.shared.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Rules)) {
+        self.shared.rules.send_modify(change);
+    }
+}
+
+impl Drop for ApiProxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let number = shared.answers.fetch_add(1, Ordering::SeqCst);
+    let rules = *shared.rules.borrow();
+    tokio::time::sleep(rules.delay).await;
+    let query = request.uri().query().unwrap_or_default();
+    let from_version = query.contains("watch=true") && query.contains("&resourceVersion=");
+    match (rules.refuse, rules.gone.filter(|_| from_version)) {
+        (Some(code), _) => status(code),
+        (None, Some(Gone::Status)) => status(410),
+        (None, Some(Gone::Event)) => {
+            let event = json!({"type": "ERROR", "object": status_object(410)});
+            ([(header::CONTENT_TYPE, "application/json")], format!("{event}\n")).into_response()
+        }
+        (None, None) => pass(shared, number, request).await,
+    }
+}
+
+fn status(code: u16) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    let code_of = StatusCode::from_u16(code).expect("a status code");
+    (code_of, headers, status_object(code).to_string()).into_response()
+}
+
+fn status_object(code: u16) -> serde_json::Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+           "reason": "OnCommand", "message": format!("the proxy says {code}")})
+}
+
+async fn pass(shared: Arc<Shared>, number: u64, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().expect("a path").as_str().to_owned();
+    let mut onward = hyper::Request::builder().method(parts.method).uri(path);
+    for name in [header::ACCEPT, header::CONTENT_TYPE] {
+        if let Some(value) = parts.headers.get(&name) {
+            onward = onward.header(name, value);
+        }
+    }
+    let body = to_bytes(body, 8 << 20).await.expect("a body");
+    let answered = shared.client.send(onward.body(body.to_vec().into()).expect("a request")).await;
+    let Ok(answered) = answered else { return status(502) };
+    let (mut parts, body) = answered.into_parts();
+    // Where it is chunked it is so again.
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    let rules = shared.rules.subscribe();
+    let passing = Passing { shared, number, rules, body: Body::new(body).into_data_stream(), tail: Vec::new() };
+    Response::from_parts(parts, Body::from_stream(futures_util::stream::unfold(passing, Passing::next)))
+}
+
+/// An answer on its way.
+struct Passing {
+    shared: Arc<Shared>,
+    number: u64,
+    rules: watch::Receiver<Rules>,
+    body: axum::body::BodyDataStream,
+    /// The end of what came last: what is looked for may come in two pieces.
+    tail: Vec<u8>,
+}
+
+impl Passing {
+    async fn next(mut self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
+        let cut = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let chunk = tokio::select! {
+            biased;
+            () = is_cut(&mut self.rules, self.number) => return Some((Err(cut()), self)),
+            chunk = self.body.next() => chunk,
+        };
+        if self.rules.borrow().silent > self.number {
+            is_cut(&mut self.rules, self.number).await;
+            return Some((Err(cut()), self));
+        }
+        let chunk = chunk?.map_err(std::io::Error::other);
+        if let Ok(bytes) = &chunk {
+            self.tail.extend_from_slice(bytes);
+            if self.tail.windows(LIST_END.len()).any(|it| it == LIST_END) {
+                *self.shared.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
+            self.tail.drain(..self.tail.len().saturating_sub(LIST_END.len() - 1));
+        }
+        Some((chunk, self))
+    }
+}
+
+async fn is_cut(rules: &mut watch::Receiver<Rules>, number: u64) {
+    // The sender lives as long as the proxy.
+    let _ = rules.wait_for(|rules| rules.cut > number).await;
+}
