@@ -1,5 +1,6 @@
 //! Where the stages are joined, in the order in which data flows.
 
+mod cluster;
 mod log_plane;
 mod log_state;
 mod reload;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use cluster::Membership;
 use log_plane::LogPlane;
 use reload::{Reload, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -37,7 +39,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Planes that run.
 pub struct Running {
     log: Option<LogPlane>,
-    reloader: Option<Reloader>,
+    reloader: Option<(Reloader, Membership)>,
     configuration: Status,
     traffic: Option<TrafficPlane>,
     admin: Drain,

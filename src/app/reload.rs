@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 
+use super::cluster::Membership;
 use crate::base::drain::Drain;
 use crate::config::{self, Attempt, ConfigError, Files, Loaded};
 use crate::intake::Reloader;
@@ -56,7 +57,7 @@ pub(super) struct Reload {
     started: Loaded,
     /// What was read last, good or bad.
     files: Files,
-    log: Option<Reloader>,
+    log: Option<(Reloader, Membership)>,
     status: Status,
     metrics: ReloadMetrics,
 }
@@ -88,7 +89,7 @@ impl Status {
 
 impl Reload {
     /// For a process that just started with this configuration.
-    pub(super) fn new(path: &Path, started: Loaded, log: Option<Reloader>, status: Status) -> Self {
+    pub(super) fn new(path: &Path, started: Loaded, log: Option<(Reloader, Membership)>, status: Status) -> Self {
         let files = started.files.clone();
         let mut reload =
             Self { path: path.to_owned(), started, files, log, status, metrics: ReloadMetrics::register() };
@@ -139,14 +140,15 @@ impl Reload {
 
     /// Puts into force what can be, and gives the keys that cannot.
     fn apply(&mut self, loaded: &Loaded) -> Result<Vec<String>, ReloadError> {
-        if let (Some(reloader), Some(started)) = (&mut self.log, &self.started.config.log) {
+        if let (Some((reloader, membership)), Some(started)) = (&mut self.log, &self.started.config.log) {
             let log = loaded.config.log.as_ref().ok_or(ReloadError::NoLog)?;
             // The file was checked with its own listeners, which may not be those that are open.
             if let Some(address) = log.intake.opens(&started.intake.listen) {
                 return Err(ReloadError::Open(address.to_string()));
             }
             let routes = RouteTable::compile(log.routes.clone())?;
-            reloader.reload(&log.intake.users, routes, log.intake.tls.clone())?;
+            let cluster = || membership.follow(&log.intake.cluster);
+            reloader.reload(&log.intake.users, routes, log.intake.tls.clone(), cluster)?;
         }
         Ok(config::needing_restart(&self.started, loaded))
     }

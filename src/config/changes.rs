@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use super::Loaded;
 
 /// What a reload brings about, by the beginnings of the keys. `anonymous` and a user's or a route's keys among them.
-const RELOADED: [&str; 4] = ["log.anonymous", "log.route", "log.tls", "log.user"];
+const RELOADED: [&str; 7] =
+    ["log.anonymous", "log.cluster", "log.route", "log.sentinel_masters", "log.sentinel_port", "log.tls", "log.user"];
 
 /// The keys by which `now` differs from `started` and which a reload leaves as they are: listeners, threads, limits,
 /// Kafka and whatever else is set up once.
@@ -62,8 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn users_and_routes_need_none() {
+    fn users_and_routes_and_the_cluster_need_none() {
         assert!(restart("key = \"a\"", "key = \"b\"\nhold_ms = 7\n[[log.user]]\nname = \"u\"").is_empty());
+        let service = "[log]\ncluster = { service = \"a/b\" }\nsentinel_masters = [\"c\"]";
+        assert!(restart("[log]", service).is_empty());
     }
 
     #[test]

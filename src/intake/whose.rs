@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use crate::record::lag::Lags;
 use crate::record::pods::{Attribution, Pods};
 
 /// How long an address is not waited for after it was in vain.
@@ -17,7 +18,7 @@ const STRANGER: Duration = Duration::from_secs(60);
 /// How many such addresses are remembered.
 const STRANGERS: usize = 4096;
 
-/// What surrounds this process: part of what records say of their sender.
+/// What surrounds this process: part of what records say of their sender, and who reads them.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The node's name; empty: not known.
@@ -26,6 +27,8 @@ pub struct Surroundings {
     pub pods: Option<Arc<Pods>>,
     /// How long a young connection's records wait for its pod to be known.
     pub pod_wait: Duration,
+    /// What a consumer group has not read yet, where LLEN tells of it.
+    pub lags: Option<Arc<Lags>>,
 }
 
 /// Whose one connection is.

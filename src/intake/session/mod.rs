@@ -310,7 +310,7 @@ impl Session {
         let Some(name) = args.get(0) else { return Done::Yes };
         desk.tally.commands += 1;
         self.client.commands += 1;
-        let Some(spec) = lookup(name).filter(|spec| desk.shared.knows(spec)) else {
+        let Some(spec) = lookup(name).filter(|spec| desk.policy.knows(spec)) else {
             return self.refuse(&commands::unknown(&args.to_vec()));
         };
         if self.transaction.is_none()
