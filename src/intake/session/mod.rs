@@ -5,6 +5,7 @@ mod farewell;
 mod listen;
 mod records;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::Client;
@@ -120,7 +121,7 @@ struct Bound {
     kind: Accept,
     /// Of what is followed live, when the binding was made.
     version: u64,
-    binding: Binding,
+    binding: Arc<Binding>,
 }
 
 /// What became of one command.
