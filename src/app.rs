@@ -1,5 +1,6 @@
 //! Where the stages are joined, in the order in which data flows.
 
+mod cluster;
 mod log_plane;
 mod log_state;
 mod reload;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tidegate::config::{self, ConfigError, Loaded};
+use tidegate::intake::cluster::ClusterMode;
 use tidegate::intake::config::Login;
 
 /// A file that is good, to be made bad in one place.
@@ -100,6 +101,19 @@ endpoints = [{ address = "10.0.0.1", port = 80, zone = "b" }]
     assert_eq!(traffic.endpoints.joins[0].members[0].share, 100);
     assert!(traffic.api.anonymous_reads && traffic.api.listen.ip().is_loopback(), "{effective}");
     assert_eq!(traffic.endpoints.hold.max_age.as_secs(), 600);
+}
+
+#[test]
+fn the_effective_configuration_of_a_cluster_and_of_llen_means_the_same() {
+    let lines = "listen = [\"127.0.0.1:6379\", \"127.0.0.1:26379\"]\ncluster = { service = \"tidegate/log\" }\n\
+                 sentinel_port = 26379\nllen = \"lag\"\nllen_group = \"logstash\"";
+    let Loaded { config, effective, .. } = parse(&GOOD.replace("listen = [\"127.0.0.1:0\"]", lines)).unwrap();
+    assert_eq!(parse(&effective).unwrap().effective, effective);
+    let log = config.log.unwrap();
+    let ClusterMode::Service(service) = &log.intake.cluster.mode else { panic!("{:?}", log.intake.cluster) };
+    assert_eq!((service.namespace.as_str(), service.service.as_str()), ("tidegate", "log"));
+    assert_eq!((service.port.as_str(), &service.kubeconfig), ("redis", &None));
+    assert_eq!((log.intake.cluster.sentinel_port, log.llen.as_deref()), (Some(26_379), Some("logstash")));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 9] = [
     &["base"],
     &["telemetry"],
-    &["net", "resp", "record"],
-    &["spool", "endpoints", "pods"],
+    &["net", "resp", "record", "kubernetes"],
+    &["spool", "endpoints", "pods", "peers"],
     &["delivery", "intake", "discovery", "upstream", "control"],
     &["gateway", "admin", "tail"],
     &["config", "letters", "show"],

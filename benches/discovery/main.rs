@@ -36,6 +36,10 @@ mod subject;
 #[path = "../log/system.rs"]
 #[allow(dead_code, reason = "the log bench's file; this bench pins nothing")]
 mod system;
+mod xds;
+#[path = "../../tests/traffic/xds_client.rs"]
+#[allow(dead_code, reason = "the tests' client of xDS; this bench asks for increments alone")]
+mod xds_client;
 
 use std::time::Instant;
 
@@ -71,6 +75,8 @@ enum Part {
     Memory,
     /// Processor time of one change against 1 000, 10 000 and 100 000 endpoints.
     Cost,
+    /// Processor time of an update by xDS, beside go-control-plane.
+    Xds,
     All,
 }
 
@@ -101,6 +107,9 @@ fn main() {
     }
     if wants(Part::Cost) {
         parts::cost(scale);
+    }
+    if wants(Part::Xds) {
+        xds::run(scale);
     }
     let missed = report::missed();
     println!("\nevery client had every last state; targets missed: {missed}; {:.0} s", start.elapsed().as_secs_f64());

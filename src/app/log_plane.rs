@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cluster::Membership;
 use super::log_state::LogState;
 use super::reload::Status;
 use crate::base::budget::Budget;
@@ -10,7 +11,7 @@ use crate::base::drain::Drain;
 use crate::base::readiness::{Gate, Readiness};
 use crate::config::LogConfig;
 use crate::delivery::config::Linger;
-use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory, ReplayRoutes};
+use crate::delivery::{Backlog, Directory, FailoverShared, Health, KafkaSinkFactory, LagWatch, ReplayRoutes};
 use crate::intake::config::ListenAddress;
 use crate::intake::live::Hub;
 use crate::intake::{Intake, Reloader, Surroundings};
@@ -30,6 +31,7 @@ pub(super) struct LogPlane {
     durable: Option<Durable>,
     /// The routes as replay knows them.
     replayed: ReplayRoutes,
+    membership: Membership,
 }
 
 /// The spool, and the thread that replays it.
@@ -66,14 +68,25 @@ impl LogPlane {
             durable = Some(Durable { spool: opened, backlog: Arc::new(backlog) });
         }
         let adaptive = config.kafka.linger == Linger::Adaptive;
-        let surroundings = surroundings(config.pods, drain);
+        let mut surroundings = surroundings(config.pods, drain);
+        let lag = match &config.llen {
+            None => None,
+            Some(group) => {
+                let lags = surroundings.lags.insert(Arc::default());
+                Some(LagWatch::start(&config.kafka, group, lags.clone(), health.clone())?)
+            }
+        };
+        let membership = Membership::new(surroundings.node.clone());
+        let cluster = membership.follow(&config.intake.cluster);
         let intake =
-            Intake::start(&config.intake, routes, budget.clone(), surroundings, adaptive, move || sinks.build())?;
+            Intake::start(&config.intake, routes, budget.clone(), surroundings, cluster, adaptive, move || {
+                sinks.build()
+            })?;
         let gate = readiness.gate("log", "an answer from Kafka");
         tokio::spawn(become_ready(gate, health, durable.as_ref().map(|durable| durable.spool.clone())));
         let backlog = durable.as_ref().map(|durable| durable.backlog.clone());
-        let state = Arc::new(LogState::new(&intake, directory, budget, backlog, configuration));
-        Ok(Self { intake, state, durable, replayed })
+        let state = Arc::new(LogState::new(&intake, directory, budget, backlog, lag, configuration));
+        Ok(Self { intake, state, durable, replayed, membership })
     }
 
     /// Where Redis clients connect.
@@ -81,10 +94,10 @@ impl LogPlane {
         self.intake.addresses()
     }
 
-    /// What changes its users and routes while it runs.
-    pub(super) fn reloader(&self) -> Reloader {
+    /// What changes its users, routes and cluster while it runs.
+    pub(super) fn reloader(&self) -> (Reloader, Membership) {
         let replayed = self.replayed.clone();
-        self.intake.reloader().telling(move |routes| replayed.set(routes))
+        (self.intake.reloader().telling(move |routes| replayed.set(routes)), self.membership.clone())
     }
 
     /// Who follows records live.
@@ -123,7 +136,8 @@ fn surroundings(config: Option<PodsConfig>, drain: &Drain) -> Surroundings {
         return Surroundings { node: node_name(), ..Surroundings::default() };
     };
     let pods = Arc::new(Pods::default());
-    let surroundings = Surroundings { node: config.node.clone(), pods: Some(pods.clone()), pod_wait: config.wait };
+    let (node, pod_wait) = (config.node.clone(), config.wait);
+    let surroundings = Surroundings { node, pods: Some(pods.clone()), pod_wait, lags: None };
     tokio::spawn(pods::follow(config, pods, drain.clone()));
     surroundings
 }

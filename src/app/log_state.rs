@@ -8,16 +8,19 @@ use serde_json::{Value, json};
 
 use super::reload::Status;
 use crate::base::budget::Budget;
-use crate::delivery::{Backlog, Directory};
+use crate::delivery::{Backlog, Directory, LagWatch};
 use crate::intake::{Intake, RouteReport};
+use crate::peers::PeerList;
 
 /// The log plane's state, put together when asked for.
 pub(super) struct LogState {
     routes: Box<dyn Fn() -> Vec<RouteReport> + Send + Sync>,
     connected: Box<dyn Fn() -> u64 + Send + Sync>,
+    peers: Box<dyn Fn() -> Option<Arc<PeerList>> + Send + Sync>,
     directory: Directory,
     budget: Budget,
     backlog: Option<Arc<Backlog>>,
+    lag: Option<LagWatch>,
     configuration: Status,
     rates: Mutex<Rates>,
 }
@@ -37,14 +40,17 @@ impl LogState {
         directory: Directory,
         budget: Budget,
         backlog: Option<Arc<Backlog>>,
+        lag: Option<LagWatch>,
         configuration: Status,
     ) -> Self {
         Self {
             routes: Box::new(intake.routes_report()),
             connected: Box::new(intake.connections()),
+            peers: Box::new(intake.peers()),
             directory,
             budget,
             backlog,
+            lag,
             configuration,
             rates: Mutex::new(Rates { sampled: Instant::now(), counts: HashMap::new(), per_second: HashMap::new() }),
         }
@@ -91,9 +97,11 @@ impl LogState {
                 "last_error_at": trouble.as_ref().map(crate::delivery::Trouble::seconds),
             },
             "connections": (self.connected)(),
+            "cluster": (self.peers)().map(|list| json!(*list)),
             "in_flight_bytes": self.budget.used(),
             "memory_limit": self.budget.limit(),
             "spool": self.backlog.as_ref().map(|backlog| backlog.report()),
+            "lag": self.lag.as_ref().map(LagWatch::report),
             "configuration": self.configuration.dump(),
             "routes": routes,
             "topics": topics,

@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 
+use super::cluster::Membership;
 use crate::base::drain::Drain;
 use crate::config::{self, Attempt, ConfigError, Files, Loaded};
 use crate::discovery::{DiscoveryReloader, OpenError};
@@ -69,7 +70,7 @@ pub(super) struct Reload {
 /// What changes each plane while it runs.
 #[derive(Default)]
 pub(super) struct Reloaders {
-    pub(super) log: Option<Reloader>,
+    pub(super) log: Option<(Reloader, Membership)>,
     pub(super) discovery: Option<DiscoveryReloader>,
 }
 
@@ -160,14 +161,15 @@ impl Reload {
                 Some((reloader, &traffic.api))
             }
         };
-        if let (Some(reloader), Some(started)) = (&mut self.reloaders.log, &self.started.config.log) {
+        if let (Some((reloader, membership)), Some(started)) = (&mut self.reloaders.log, &self.started.config.log) {
             let log = loaded.config.log.as_ref().ok_or(ReloadError::NoLog)?;
             // The file was checked with its own listeners, which may not be those that are open.
             if let Some(address) = log.intake.opens(&started.intake.listen) {
                 return Err(ReloadError::Open(address.to_string()));
             }
             let routes = RouteTable::compile(log.routes.clone())?;
-            reloader.reload(&log.intake.users, routes, log.intake.tls.clone())?;
+            let cluster = || membership.follow(&log.intake.cluster);
+            reloader.reload(&log.intake.users, routes, log.intake.tls.clone(), cluster)?;
         }
         if let Some((reloader, api)) = discovery {
             reloader.reload(api);

@@ -7,12 +7,15 @@ use toml::{Table, Value};
 use super::Loaded;
 
 /// What a reload brings about, by the beginnings of the keys. `anonymous` and a user's or a route's keys among them.
-const RELOADED: [&str; 7] = [
+const RELOADED: [&str; 10] = [
     "discovery.anonymous",
     "discovery.tls",
     "discovery.tokens_file",
     "log.anonymous",
+    "log.cluster",
     "log.route",
+    "log.sentinel_masters",
+    "log.sentinel_port",
     "log.tls",
     "log.user",
 ];
@@ -72,8 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn users_and_routes_need_none() {
+    fn users_and_routes_and_the_cluster_need_none() {
         assert!(restart("key = \"a\"", "key = \"b\"\nhold_ms = 7\n[[log.user]]\nname = \"u\"").is_empty());
+        let service = "[log]\ncluster = { service = \"a/b\" }\nsentinel_masters = [\"c\"]";
+        assert!(restart("[log]", service).is_empty());
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
     let idle_timeout = Duration::from_secs(section.number("idle_timeout_seconds", 0..=31_536_000, 0));
     let shutdown_timeout = Duration::from_secs(section.number("shutdown_timeout_seconds", 1..=3_600, 25));
     let anonymous = section.flag("anonymous", false);
-    section.choice("llen", ("zero", ()), [], &["lag"]);
-    let cluster = cluster::read(&mut section);
+    let llen = read_llen(&mut section);
+    let cluster = cluster::read(&mut section, &listen);
     let config = tls.as_ref().and_then(Option::as_ref);
     let open = if anonymous { None } else { unguarded(&listen, config) };
     let users = read_users(&mut section, open, config.is_some_and(|tls| tls.clients() != Clients::Unasked));
@@ -66,7 +66,26 @@ pub(super) fn read(mut section: Section<'_>) -> LogConfig {
         spool,
         routes,
         pods,
+        llen,
     }
+}
+
+/// The consumer group whose unread records LLEN counts; nothing where it answers 0.
+fn read_llen(section: &mut Section<'_>) -> Option<String> {
+    let is_lag = section.choice("llen", ("zero", false), [("lag", true)], &[]);
+    let group = section.text("llen_group");
+    match group {
+        Some(_) if !is_lag => {
+            section.problem("llen_group", "has no effect, because log.llen is \"zero\": set that, or remove this");
+        }
+        None | Some("") if is_lag => {
+            section.problem("llen_group", "missing or empty: name the consumer group whose unread records LLEN counts");
+        }
+        _ => {}
+    }
+    let group = group.filter(|_| is_lag)?;
+    section.show("llen_group", group);
+    Some(group.to_owned())
 }
 
 /// `secure`: TCP addresses speak TLS where nothing else is said.

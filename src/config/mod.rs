@@ -79,6 +79,8 @@ pub struct LogConfig {
     pub routes: Vec<RouteConfig>,
     /// The node's pods, where records name theirs.
     pub pods: Option<PodsConfig>,
+    /// The consumer group whose unread records LLEN answers; absent: it answers 0.
+    pub llen: Option<String>,
 }
 
 /// A file that was read and found good.

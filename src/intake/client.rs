@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::record::lag::Lengths;
 use crate::resp::encode::Protocol;
 
-use super::cluster::{ClusterConfig, ClusterMode};
+use super::cluster::Cluster;
 use super::commands::scripts::Scripts;
 use super::config::Limits;
 use super::live::Hub;
@@ -117,7 +118,9 @@ pub struct ServerFacts<'a> {
     /// All users.
     pub users: &'a Users,
     /// What CLUSTER and SENTINEL answer.
-    pub cluster: &'a ClusterConfig,
+    pub cluster: &'a Cluster,
+    /// What LLEN answers, where that is not 0.
+    pub lengths: Option<Lengths<'a>>,
     /// The scripts that were loaded.
     pub scripts: &'a Scripts,
     /// Who follows what.
@@ -298,7 +301,7 @@ impl ServerFacts<'_> {
 
     /// Whether this is a part of a cluster.
     pub fn is_cluster(&self) -> bool {
-        self.cluster.mode != ClusterMode::Off
+        self.cluster.is_on()
     }
 
     /// What kind of server this is, as HELLO and INFO say it.

@@ -141,7 +141,7 @@ mod tests {
                 connections: 0,
                 idle_timeout: Duration::ZERO,
             },
-            cluster: ClusterConfig { mode: ClusterMode::Off, sentinel_masters: vec![] },
+            cluster: ClusterConfig { mode: ClusterMode::Off, sentinel_masters: vec![], sentinel_port: None },
             anonymous,
             users: users.to_vec(),
             shutdown_timeout: Duration::ZERO,

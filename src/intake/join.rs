@@ -3,6 +3,7 @@
 //! A record is complete with the next one's first line, after so many lines or bytes, when no line has come for a while, and
 //! when the connection ends. Its lines keep what they took from the budget until then.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::push::{Binding, Desk, Pusher, Size};
@@ -21,7 +22,7 @@ pub(super) struct Joins(Vec<Joining>);
 /// A record in the making.
 struct Joining {
     key: Vec<u8>,
-    binding: Binding,
+    binding: Arc<Binding>,
     to: Destination,
     value: Vec<u8>,
     lines: usize,
@@ -48,7 +49,7 @@ impl<S: RecordSink> Desk<'_, S> {
     pub(super) fn join<'v>(
         &mut self,
         rule: &JoinRule,
-        binding: &Binding,
+        binding: &Arc<Binding>,
         to: Destination,
         key: &[u8],
         values: impl Iterator<Item = &'v [u8]>,

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use mio::{Poll, Waker};
 use tokio::task::JoinSet;
 
+use super::cluster::Cluster;
 use super::config::{IntakeConfig, ListenAddress};
 use super::live::Hub;
 use super::policy::{Policy, Reloader};
@@ -22,6 +23,7 @@ use super::worker::{self, Parts, Worker};
 use crate::base::budget::Budget;
 use crate::base::scheduling::yield_to_nobody;
 use crate::net::listener::{Accepted, Listener};
+use crate::peers::PeerList;
 use crate::record::route::RouteTable;
 use crate::record::sink::RecordSink;
 
@@ -77,6 +79,7 @@ impl Intake {
         routes: RouteTable,
         budget: Budget,
         surroundings: Surroundings,
+        cluster: Cluster,
         adaptive: bool,
         sink: impl Fn() -> Result<S, E> + Clone + Send + 'static,
     ) -> Result<Self, StartError>
@@ -87,7 +90,7 @@ impl Intake {
         let users = Users::from_config(&config.users)?;
         let listeners: Vec<Listener> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
         let port = listeners.iter().find_map(Listener::port).unwrap_or(0);
-        let policy = Policy::new(users, routes, config.tls.clone());
+        let policy = Policy::new(users, routes, config.tls.clone(), cluster);
         let shared = Arc::new(Shared::new(config, policy, budget, surroundings, port));
         let mut desks = Vec::with_capacity(config.threads);
         let mut threads = Vec::with_capacity(config.threads);
@@ -130,6 +133,12 @@ impl Intake {
             let routes = policy.routes.routes().iter().zip(&policy.states);
             routes.map(|(route, state)| state.counts.report(&route.config.key, &route.config.topic)).collect()
         }
+    }
+
+    /// The instances of the Service that clients of the cluster are told of, whenever asked; nothing without a Service.
+    pub fn peers(&self) -> impl Fn() -> Option<Arc<PeerList>> + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.policy.load().cluster.peers()
     }
 
     /// What a reload of the configuration goes through; there is to be one.

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cluster::Cluster;
+use super::commands::table::{Kind, Spec};
 use super::config::UserConfig;
 use super::rate_limit::RouteLimit;
 use super::route_counts::RouteCounts;
@@ -24,6 +26,8 @@ pub(super) struct Policy {
     pub(super) users: Users,
     /// What listeners with TLS show and ask for.
     pub(super) tls: Option<TlsConfig>,
+    /// What CLUSTER and SENTINEL answer.
+    pub(super) cluster: Cluster,
     /// Where records go.
     pub(super) routes: RouteTable,
     /// What is kept of each route, by its place in the table.
@@ -54,23 +58,30 @@ type Told = Box<dyn Fn(&RouteTable) + Send>;
 // === impl Policy ===
 
 impl Policy {
-    pub(super) fn new(users: Users, routes: RouteTable, tls: Option<TlsConfig>) -> Self {
-        Self::over(users, routes, tls, 0, HashMap::new())
+    pub(super) fn new(users: Users, routes: RouteTable, tls: Option<TlsConfig>, cluster: Cluster) -> Self {
+        Self::over(users, routes, tls, cluster, 0, HashMap::new())
+    }
+
+    /// Whether the command exists here: SENTINEL does only where it is configured.
+    #[inline]
+    pub(super) fn knows(&self, spec: &Spec) -> bool {
+        !matches!(spec.kind, Kind::Sentinel) || self.cluster.is_on()
     }
 
     /// The policy after this one. A route whose key stood there before goes on counting.
-    fn next(&self, users: Users, routes: RouteTable, tls: Option<TlsConfig>) -> Self {
+    fn next(&self, users: Users, routes: RouteTable, tls: Option<TlsConfig>, cluster: Cluster) -> Self {
         let before = self.routes.routes().iter().zip(&self.states);
         let before = before.map(|(route, state)| (route.config.key.as_str(), state)).collect();
         // A listener that speaks TLS goes on doing so.
         let tls = tls.or_else(|| self.tls.clone());
-        Self::over(users, routes, tls, self.version + 1, before)
+        Self::over(users, routes, tls, cluster, self.version + 1, before)
     }
 
     fn over(
         users: Users,
         routes: RouteTable,
         tls: Option<TlsConfig>,
+        cluster: Cluster,
         version: u64,
         before: HashMap<&str, &RouteState>,
     ) -> Self {
@@ -84,7 +95,7 @@ impl Policy {
         });
         let states = states.collect();
         let longest_hold = routes.routes().iter().map(|route| route.config.hold).max().unwrap_or_default();
-        Self { version, users, tls, routes, states, longest_hold }
+        Self { version, users, tls, cluster, routes, states, longest_hold }
     }
 }
 
@@ -100,8 +111,9 @@ impl Reloader {
         Self { told: Some(Box::new(told)), ..self }
     }
 
-    /// From the next turn of each worker on these users, routes and certificates hold. Open connections go on: their
-    /// users have the rights of now, one who is gone has to log in again, and keys that were agreed upon stay.
+    /// From the next turn of each worker on these users, routes and certificates hold, and this cluster is told of. Open
+    /// connections go on: their users have the rights of now, one who is gone has to log in again, and keys that were
+    /// agreed upon stay. `cluster` is asked only once nothing can be refused any more.
     ///
     /// # Errors
     /// A user is configured wrongly; what was goes on.
@@ -110,12 +122,13 @@ impl Reloader {
         users: &[UserConfig],
         routes: RouteTable,
         tls: Option<TlsConfig>,
+        cluster: impl FnOnce() -> Cluster,
     ) -> Result<(), UsersError> {
         let users = Users::from_config(users)?;
         if let Some(told) = &self.told {
             told(&routes);
         }
-        let next = self.shared.policy.load().next(users, routes, tls);
+        let next = self.shared.policy.load().next(users, routes, tls, cluster());
         self.shared.metrics.certificate(next.tls.as_ref());
         self.shared.policy.store(Arc::new(next));
         Ok(())

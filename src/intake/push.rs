@@ -70,7 +70,6 @@ pub(super) struct Pusher<'a> {
 }
 
 /// A route for a key, kept while a connection goes on using the key.
-#[derive(Clone)]
 pub(super) struct Binding {
     pub(super) route: Arc<Route>,
     /// Nothing where each record names its topic.
@@ -91,12 +90,27 @@ pub(super) struct Binding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) records: u32,
-    /// Those among them that go to the dead-letter topic.
-    pub(super) letters: u32,
     /// Bytes as they were pushed.
     pub(super) bytes: usize,
     /// What they take from the budget, at most.
     pub(super) cost: usize,
+}
+
+/// What was found when a push's records were looked at, so that each is read but once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Inspected {
+    pub(super) size: Size,
+    /// What becomes of each record, in their order; empty where all go to the binding's topic.
+    verdicts: Vec<Verdict>,
+}
+
+/// What becomes of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It goes there.
+    To(Destination),
+    /// It goes to the route's dead-letter topic.
+    Letter,
 }
 
 /// Why a push was not taken.
@@ -116,9 +130,27 @@ pub(super) enum NotTaken {
 impl AddAssign for Size {
     fn add_assign(&mut self, other: Self) {
         self.records += other.records;
-        self.letters += other.letters;
         self.bytes += other.bytes;
         self.cost += other.cost;
+    }
+}
+
+// === impl Inspected ===
+
+impl Inspected {
+    /// Notes what becomes of the next record. `usual`: where all records go of which nothing else is said.
+    #[inline]
+    fn note(&mut self, verdict: Verdict, usual: Option<Destination>) {
+        if let Some(usual) = usual.map(Verdict::To)
+            && self.verdicts.is_empty()
+        {
+            if verdict == usual {
+                return;
+            }
+            // Those before this one, which `size` counts already.
+            self.verdicts.resize(self.size.records as usize - 1, usual);
+        }
+        self.verdicts.push(verdict);
     }
 }
 
@@ -166,7 +198,7 @@ impl<S> Desk<'_, S> {
 
 impl<S: RecordSink> Desk<'_, S> {
     /// The route for a key.
-    pub(super) fn bind(&mut self, key: &[u8], kind: Accept, who: &Pusher<'_>) -> Result<Binding, Reply> {
+    pub(super) fn bind(&mut self, key: &[u8], kind: Accept, who: &Pusher<'_>) -> Result<Arc<Binding>, Reply> {
         let route = match self.policy.routes.find(key, kind) {
             Ok(route) => route.clone(),
             Err(why) => {
@@ -196,7 +228,7 @@ impl<S: RecordSink> Desk<'_, S> {
             let node = &self.shared.surroundings.node;
             Box::new(Enrichment::new(config, &Facts { key, client: address, client_name, user, node, pod }))
         });
-        Ok(Binding { route, to, limit, letters, headers, enrichment, watched: self.tap.watch(key) })
+        Ok(Arc::new(Binding { route, to, limit, letters, headers, enrichment, watched: self.tap.watch(key) }))
     }
 
     /// True while the records wait until it is known whose connection they came by.
@@ -205,7 +237,7 @@ impl<S: RecordSink> Desk<'_, S> {
         binding.route.wants_pod() && whose.awaits(&self.shared.surroundings, &mut self.aids.strangers, self.now)
     }
 
-    /// Checks every record of a push and gives their number and what they take from the budget.
+    /// Checks every record of a push; gives their number, what they take from the budget, and what becomes of each.
     #[inline]
     pub(super) fn inspect<'v>(
         &mut self,
@@ -213,15 +245,15 @@ impl<S: RecordSink> Desk<'_, S> {
         key: &[u8],
         values: impl Iterator<Item = &'v [u8]> + Clone,
         who: &Pusher<'_>,
-    ) -> Result<Size, Reply> {
-        let mut size = Size::default();
+    ) -> Result<Inspected, Reply> {
+        let mut found = Inspected::default();
         for value in values.clone() {
-            size += Size { records: 1, letters: 0, bytes: value.len(), cost: binding.reserved(value) };
+            found.size += Size { records: 1, bytes: value.len(), cost: binding.reserved(value) };
             match binding.route.check(value) {
                 Ok(()) => {}
                 Err(RecordError::NotJson) if binding.letters.is_some() => {
-                    size.letters += 1;
-                    size.cost += dead_letter::GROWTH;
+                    found.size.cost += dead_letter::GROWTH;
+                    found.note(Verdict::Letter, binding.to);
                     continue;
                 }
                 Err(error) => {
@@ -232,11 +264,13 @@ impl<S: RecordSink> Desk<'_, S> {
                     return Err(self.wrong(&binding.route, why, values.count() as u64, &error.to_string()));
                 }
             }
-            if binding.to.is_none() {
-                self.named(&binding.route, key, value, who)?;
-            }
+            let to = match binding.to {
+                Some(to) => to,
+                None => self.named(&binding.route, key, value, who)?,
+            };
+            found.note(Verdict::To(to), binding.to);
         }
-        Ok(size)
+        Ok(found)
     }
 
     /// Opens the reply's slot of a push that was inspected and reserved.
@@ -269,10 +303,10 @@ impl<S: RecordSink> Desk<'_, S> {
     #[expect(clippy::too_many_arguments, reason = "a push, and where its lines and its reply stand")]
     pub(super) fn submit<'v>(
         &mut self,
-        binding: &Binding,
+        binding: &Arc<Binding>,
         key: &[u8],
         values: impl Iterator<Item = &'v [u8]>,
-        size: Size,
+        found: &Inspected,
         ticket: Option<Ticket>,
         who: &Pusher<'_>,
         joins: &mut Joins,
@@ -280,26 +314,20 @@ impl<S: RecordSink> Desk<'_, S> {
     ) {
         let route = &*binding.route;
         if let (Some(rule), Some(to)) = (route.join_rule(), binding.to) {
-            return self.join(rule, binding, to, key, values, size, ticket, who, joins, replies);
+            return self.join(rule, binding, to, key, values, found.size, ticket, who, joins, replies);
         }
         let mut cost = 0;
+        let mut verdicts = found.verdicts.iter().copied();
         for value in values {
             let record = Record { headers: binding.headers(), ..Record::plain(value) };
-            if size.letters > 0 && route.check(value).is_err() {
-                cost += self.bury(binding, key, &record, ticket, who);
-                continue;
-            }
-            let to = match binding.to {
-                Some(to) => to,
-                // It was found once already when the push was inspected, so it is known and cheap to find again.
-                None => match self.named(&binding.route, key, value, who) {
-                    Ok(to) => to,
-                    Err(_) => continue,
-                },
+            cost += match verdicts.next().or(binding.to.map(Verdict::To)) {
+                Some(Verdict::To(to)) => self.hand_over(binding, to, key, record, ticket, who),
+                Some(Verdict::Letter) => self.bury(binding, key, &record, ticket, who),
+                // Where each record names its topic, each has a verdict.
+                None => 0,
             };
-            cost += self.hand_over(binding, to, key, record, ticket, who);
         }
-        self.settle_cost(size.cost, cost);
+        self.settle_cost(found.size.cost, cost);
     }
 
     /// Hands one record to the sink, with what its route adds to it; gives what it cost.
@@ -384,5 +412,27 @@ impl<S: RecordSink> Desk<'_, S> {
             state.counts.refused(records, text);
         }
         Reply::error(format!("ERR {text}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_kept_from_the_first_on_that_is_not_the_usual_one() {
+        let verdicts = |usual: Option<Destination>, all: &[Verdict]| {
+            let mut found = Inspected::default();
+            for verdict in all {
+                found.size.records += 1;
+                found.note(*verdict, usual);
+            }
+            found.verdicts
+        };
+        let (usual, other) = (Verdict::To(Destination(1)), Verdict::To(Destination(2)));
+        assert_eq!(verdicts(Some(Destination(1)), &[usual, usual]), []);
+        let mixed = [usual, usual, Verdict::Letter, usual, Verdict::Letter];
+        assert_eq!(verdicts(Some(Destination(1)), &mixed), mixed);
+        assert_eq!(verdicts(None, &[other, usual, Verdict::Letter]), [other, usual, Verdict::Letter]);
     }
 }

@@ -8,9 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::client::{Client, ClientLine, ClientLines, ServerFacts, Totals};
-use super::cluster::{ClusterConfig, ClusterMode};
 use super::commands::scripts::Scripts;
-use super::commands::table::{Kind, Spec};
 use super::config::{IntakeConfig, Limits};
 use super::live::Hub;
 use super::logins::FailedLogins;
@@ -18,6 +16,7 @@ use super::metrics::IntakeMetrics;
 use super::policy::Policy;
 use super::whose::Surroundings;
 use crate::base::budget::Budget;
+use crate::record::lag::Lengths;
 
 /// How much half-read frames may take where the budget is used up, in bytes.
 const RESERVE: usize = 16 << 20;
@@ -42,7 +41,6 @@ pub(super) struct Shared {
     pub metrics: IntakeMetrics,
     /// Counters for INFO.
     pub counters: Counters,
-    cluster: ClusterConfig,
     scripts: Scripts,
     run_id: String,
     tcp_port: u16,
@@ -83,7 +81,6 @@ impl Shared {
         metrics.certificate(policy.tls.as_ref());
         Self {
             limits: config.limits.clone(),
-            cluster: config.cluster.clone(),
             scripts: Scripts::default(),
             policy: ArcSwap::new(Arc::new(policy)),
             budget,
@@ -133,12 +130,6 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Whether the command exists here: SENTINEL does only where it is configured.
-    #[inline]
-    pub(super) fn knows(&self, spec: &Spec) -> bool {
-        !matches!(spec.kind, Kind::Sentinel) || self.cluster.mode != ClusterMode::Off
-    }
-
     /// Connections now.
     pub(super) fn connected(&self) -> u64 {
         self.counters.connected.load(Ordering::Relaxed)
@@ -167,7 +158,12 @@ impl Shared {
             connected_clients: self.connected(),
             totals: self.counters.totals(),
             users: &policy.users,
-            cluster: &self.cluster,
+            cluster: &policy.cluster,
+            lengths: self.surroundings.lags.as_deref().map(|lags| Lengths {
+                routes: &policy.routes,
+                lags,
+                now: Instant::now(),
+            }),
             scripts: &self.scripts,
             hub: &self.hub,
             clients: self,

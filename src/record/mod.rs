@@ -7,6 +7,7 @@ pub mod enrich;
 pub mod headers;
 pub mod id;
 pub mod join;
+pub mod lag;
 pub mod origin;
 pub mod partition;
 pub mod pods;

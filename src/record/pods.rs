@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+/// Kubernetes tells a start to the second.
+const SECOND_MS: u64 = 1000;
 /// This machine itself.
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -114,7 +116,8 @@ impl PodIndex {
 
 impl Pod {
     fn may_have_opened(&self, opened_ms: u64) -> bool {
-        self.started_ms <= opened_ms && self.ended_ms.is_none_or(|ended| opened_ms < ended)
+        // Within the second of its start the address may still have been another's.
+        self.started_ms + SECOND_MS <= opened_ms && self.ended_ms.is_none_or(|ended| opened_ms < ended)
     }
 
     fn attribution(self: &Arc<Self>) -> Attribution {
@@ -167,8 +170,11 @@ mod tests {
         assert_eq!(uid(&index(std::slice::from_ref(&new)).look(ADDRESS, 20_000, &was)), "old");
         let relabelled = Arc::new(Pod { labels: BTreeMap::from([("a".into(), "b".into())]), ..(*old).clone() });
         assert_eq!(index(std::slice::from_ref(&relabelled)).look(ADDRESS, 20_000, &was), Attribution::Pod(relabelled));
+        // Within the second of the new one's start it was the old one's already.
+        assert_eq!(uid(&index(std::slice::from_ref(&new)).look(ADDRESS, 60_999, &was)), "old");
+        assert_eq!(uid(&index(std::slice::from_ref(&new)).look(ADDRESS, 60_999, &Attribution::Unknown)), "unknown");
         // It was opened after the new one had started, so the old one's name may have been wrong.
-        assert_eq!(uid(&index(&[new]).look(ADDRESS, 60_000, &was)), "unknown");
+        assert_eq!(uid(&index(&[new]).look(ADDRESS, 61_000, &was)), "unknown");
     }
 
     #[test]
@@ -183,7 +189,7 @@ mod tests {
     fn hosts_and_those_who_forward_are_no_pods() {
         let forwards = Arc::new(Pod { forwards: true, ..Pod::default() });
         let mut index = index(&[forwards]);
-        assert_eq!(uid(&index.look(ADDRESS, 1, &Attribution::Unknown)), "none");
+        assert_eq!(uid(&index.look(ADDRESS, 1_000, &Attribution::Unknown)), "none");
         index.hosts.insert("10.0.0.1".parse().unwrap());
         for address in ["10.0.0.1", "::ffff:10.0.0.1", "127.0.0.1", "::1"] {
             assert_eq!(uid(&index.look(address.parse().unwrap(), 1, &Attribution::Unknown)), "none", "{address}");

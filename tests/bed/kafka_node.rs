@@ -114,7 +114,8 @@ fn uuid() -> String {
 /// Whether the process itself listens on this port: another broker may sit on a port that was thought free.
 fn owns_port(process: u32, port: u16) -> bool {
     let address = format!("0100007F:{port:04X}");
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    // Its own table: the test's thread may be in another network namespace than the test process.
+    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap_or_default();
     let inode = table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         (fields.get(1) == Some(&address.as_str()) && fields.get(3) == Some(&"0A"))

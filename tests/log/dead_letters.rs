@@ -60,6 +60,31 @@ fn what_is_not_json_becomes_a_dead_letter_and_its_neighbours_do_not() {
 }
 
 #[test]
+fn each_record_goes_to_the_topic_that_it_names_with_letters_among_them() {
+    let (key, dead) = (unique("named"), unique("dead"));
+    let route = format!(
+        "key = \"{key}\"\ntopic = \"{key}.{{json:/to}}\"\nallow = [\"a\", \"b\"]\nvalidate = \"json\"\n\
+         dead_letter_topic = \"{dead}\"\nhold_ms = 20000\n{CREATE}"
+    );
+    let tidegate = Setup::shared().route(&route).start();
+    let mut client = connect(&tidegate);
+    let to = |topic: &str, number: u32| format!("{{\"to\":\"{topic}\",\"n\":{number}}}");
+    let push = |values: &[&str]| [&["RPUSH", &key], values].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let (a1, a2, a3, b1, b2) = (to("a", 1), to("a", 2), to("a", 3), to("b", 1), to("b", 2));
+    assert_eq!(client.command(push(&[&a1, "no json", &b1, &a2, "none"])), Reply::Integer(5));
+    client.command(["MULTI"]);
+    client.command(push(&["neither", &b2]));
+    client.command(push(&[&a3]));
+    assert_eq!(client.command(["EXEC"]).array(), [Reply::Integer(2), Reply::Integer(1)]);
+    assert_eq!(values(&consumed(&format!("{key}.a"), 3)), [a1.as_bytes(), a2.as_bytes(), a3.as_bytes()]);
+    assert_eq!(values(&consumed(&format!("{key}.b"), 2)), [b1.as_bytes(), b2.as_bytes()]);
+    assert_eq!(values(&consumed(&dead, 3)), [&b"no json"[..], b"none", b"neither"]);
+    // One that names a topic which is not allowed refuses the whole command.
+    assert!(client.command(push(&[&a1, &to("c", 1)])).error().contains("allow"));
+    tidegate.wait_metric("tidegate_log_in_flight_bytes", SOON, |bytes| bytes == 0.0);
+}
+
+#[test]
 fn what_the_broker_alone_finds_too_large_is_a_dead_letter_cut_to_fit_its_topic() {
     let (key, roomy, tight) = (unique("large"), unique("roomy"), unique("tight"));
     let kafka = Kafka::shared();

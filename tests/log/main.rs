@@ -23,6 +23,7 @@ mod headers;
 mod identity;
 mod join;
 mod live;
+mod llen;
 mod matrix;
 mod misbehave;
 mod outage;

@@ -41,15 +41,16 @@ pub(super) fn fixed(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_
 pub(super) fn slots(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
     viewed(client, server, |view| {
         let entry = |node: &Node| {
+            let (first, last) = node.slots?;
             let address = vec![
                 Reply::bulk(node.endpoint.host.as_bytes()),
                 Reply::Integer(i64::from(node.endpoint.port)),
                 Reply::bulk(node.id.as_bytes()),
                 Reply::Array(Vec::new()),
             ];
-            Reply::Array(vec![Reply::count(node.slots.0), Reply::count(node.slots.1), Reply::Array(address)])
+            Some(Reply::Array(vec![Reply::count(first), Reply::count(last), Reply::Array(address)]))
         };
-        Reply::Array(view.nodes.iter().map(entry).collect())
+        Reply::Array(view.nodes.iter().filter_map(entry).collect())
     })
 }
 
@@ -66,26 +67,28 @@ pub(super) fn shards(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>)
                 (Reply::text("replication-offset"), Reply::Integer(0)),
                 (Reply::text("health"), Reply::text("online")),
             ];
-            let slots = Reply::Array(vec![Reply::count(node.slots.0), Reply::count(node.slots.1)]);
+            let slots = node.slots.map(|(first, last)| vec![Reply::count(first), Reply::count(last)]);
+            let slots = Reply::Array(slots.unwrap_or_default());
             Reply::Map(vec![
                 (Reply::text("slots"), slots),
                 (Reply::text("nodes"), Reply::Array(vec![Reply::Map(fields)])),
             ])
         };
-        Reply::Array(view.nodes.iter().map(shard).collect())
+        Reply::Array(view.all().map(shard).collect())
     })
 }
 
 pub(super) fn nodes(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
     viewed(client, server, |view| {
         let mut text = String::new();
-        for (place, node) in view.nodes.iter().enumerate() {
-            let (host, port, (first, last)) = (&node.endpoint.host, node.endpoint.port, node.slots);
-            let flags = if place == view.me { "myself,master" } else { "master" };
+        for (place, node) in view.all().enumerate() {
+            let (host, port) = (&node.endpoint.host, node.endpoint.port);
+            let slots = node.slots.map(|(first, last)| format!(" {first}-{last}")).unwrap_or_default();
+            let flags = if node.id == view.here.id { "myself,master" } else { "master" };
             // There is no cluster bus; Redis's port for it would be this.
             let bus = u32::from(port) + 10_000;
             // Writing to a String does not fail.
-            let _ = writeln!(text, "{} {host}:{port}@{bus} {flags} - 0 0 {place} connected {first}-{last}", node.id);
+            let _ = writeln!(text, "{} {host}:{port}@{bus} {flags} - 0 0 {place} connected{slots}", node.id);
         }
         Reply::Verbatim(text)
     })
@@ -93,10 +96,10 @@ pub(super) fn nodes(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) 
 
 pub(super) fn info(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
     viewed(client, server, |view| {
-        let count = view.nodes.len();
+        let (count, size) = (view.all().count(), view.nodes.len());
         Reply::Verbatim(format!(
             "cluster_state:ok\r\ncluster_slots_assigned:{SLOTS}\r\ncluster_slots_ok:{SLOTS}\r\n\
-             cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:{count}\r\ncluster_size:{count}\r\n\
+             cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:{count}\r\ncluster_size:{size}\r\n\
              cluster_current_epoch:0\r\ncluster_my_epoch:0\r\ncluster_stats_messages_sent:0\r\n\
              cluster_stats_messages_received:0\r\ntotal_cluster_links_buffer_limit_exceeded:0\r\n"
         ))
@@ -104,7 +107,7 @@ pub(super) fn info(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -
 }
 
 pub(super) fn myid(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
-    viewed(client, server, |view| view.here().map_or(Reply::Nil, |node| Reply::bulk(node.id.as_bytes())))
+    viewed(client, server, |view| Reply::bulk(view.here.id.as_bytes()))
 }
 
 pub(super) fn keyslot(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
@@ -140,7 +143,7 @@ pub(super) fn replicas(args: &[&[u8]], client: &mut Client, server: &ServerFacts
 fn of_node(args: &[&[u8]], client: &Client, server: &ServerFacts<'_>, reply: Reply) -> Reply {
     let id = args.get(2).copied().unwrap_or_default();
     viewed(client, server, |view| {
-        if view.nodes.iter().any(|node| node.id.as_bytes() == id) {
+        if view.all().any(|node| node.id.as_bytes() == id) {
             return reply;
         }
         Reply::error(format!("ERR Unknown node {}", shown(id, 128)))

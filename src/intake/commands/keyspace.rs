@@ -11,7 +11,15 @@ pub(super) fn ok(_: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
     Reply::OK
 }
 
-/// LLEN among others: a number that grew would make shippers that watch it for congestion stop for ever.
+/// LLEN: 0, as a number that grew would make shippers that watch it for congestion stop for ever; or, where that is
+/// configured, how many records of the key's topic a consumer group has not read yet.
+pub(super) fn llen(args: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
+    let key = args.get(1).copied().unwrap_or_default();
+    let user = client.user.as_ref().map_or("", |user| user.name.as_str());
+    let length = server.lengths.as_ref().map_or(0, |lengths| lengths.of(key, client.database, user));
+    Reply::Integer(i64::try_from(length).unwrap_or(i64::MAX))
+}
+
 pub(super) fn zero(_: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
     Reply::Integer(0)
 }

@@ -31,8 +31,7 @@ pub(super) fn sentinel(args: &[&[u8]], client: &mut Client, server: &ServerFacts
 }
 
 fn answer(sub: &[u8], name: &[u8], view: &View, server: &ServerFacts<'_>) -> Reply {
-    let Some(here) = view.here() else { return Reply::NilArray };
-    let masters = &server.cluster.sentinel_masters;
+    let (here, masters) = (&view.here, &server.cluster.config.sentinel_masters);
     let known = masters.iter().find(|master| master.as_bytes() == name);
     match (sub, known) {
         (b"masters", _) => Reply::Array(masters.iter().map(|name| master(name, here, view, server)).collect()),
@@ -47,11 +46,14 @@ fn answer(sub: &[u8], name: &[u8], view: &View, server: &ServerFacts<'_>) -> Rep
         (_, None) => Reply::error("ERR No such master with that name"),
         (b"master", Some(name)) => master(name, here, view, server),
         (b"sentinels", Some(_)) => {
-            let others = view.nodes.iter().enumerate().filter(|(place, _)| *place != view.me);
-            Reply::Array(others.map(|(_, node)| Reply::Map(instance(&node.id, node, "sentinel"))).collect())
+            let others = view.all().filter(|node| node.id != here.id).cloned().map(|mut node| {
+                node.endpoint.port = server.cluster.config.sentinel_port.unwrap_or(node.endpoint.port);
+                Reply::Map(instance(&node.id, &node, "sentinel"))
+            });
+            Reply::Array(others.collect())
         }
         (b"ckquorum", Some(_)) => {
-            let usable = view.nodes.len();
+            let usable = view.all().count();
             let words = "usable Sentinels. Quorum and failover authorization can be reached";
             Reply::simple(format!("OK {usable} {words}"))
         }
@@ -71,7 +73,7 @@ fn master(name: &str, here: &Node, view: &View, server: &ServerFacts<'_>) -> Rep
         (Reply::text("role-reported-time"), number(0)),
         (Reply::text("config-epoch"), number(0)),
         (Reply::text("num-slaves"), number(0)),
-        (Reply::text("num-other-sentinels"), number(view.nodes.len().saturating_sub(1))),
+        (Reply::text("num-other-sentinels"), number(view.all().count().saturating_sub(1))),
         (Reply::text("quorum"), number(1)),
         (Reply::text("failover-timeout"), number(180_000)),
         (Reply::text("parallel-syncs"), number(1)),

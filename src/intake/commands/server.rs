@@ -114,8 +114,12 @@ fn tidegate_section(lines: &mut Lines, server: &ServerFacts<'_>) {
     lines.put("in_flight_bytes_limit", server.limits.memory);
 }
 
-/// ROLE: a master without replicas.
-pub(super) fn role(_: &[&[u8]], _: &mut Client, _: &ServerFacts<'_>) -> Reply {
+/// ROLE: a master without replicas; by the sentinels' port, a sentinel of its masters.
+pub(super) fn role(_: &[&[u8]], client: &mut Client, server: &ServerFacts<'_>) -> Reply {
+    if server.cluster.is_sentinel(&client.local_address) {
+        let masters = server.cluster.config.sentinel_masters.iter().map(|name| Reply::bulk(name.as_bytes()));
+        return Reply::Array(vec![Reply::text("sentinel"), Reply::Array(masters.collect())]);
+    }
     Reply::Array(vec![Reply::text("master"), Reply::Integer(0), Reply::Array(Vec::new())])
 }
 

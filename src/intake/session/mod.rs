@@ -5,6 +5,7 @@ mod farewell;
 mod listen;
 mod records;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::Client;
@@ -120,7 +121,7 @@ struct Bound {
     kind: Accept,
     /// Of what is followed live, when the binding was made.
     version: u64,
-    binding: Binding,
+    binding: Arc<Binding>,
 }
 
 /// What became of one command.
@@ -310,7 +311,7 @@ impl Session {
         let Some(name) = args.get(0) else { return Done::Yes };
         desk.tally.commands += 1;
         self.client.commands += 1;
-        let Some(spec) = lookup(name).filter(|spec| desk.shared.knows(spec)) else {
+        let Some(spec) = lookup(name).filter(|spec| desk.policy.knows(spec)) else {
             return self.refuse(&commands::unknown(&args.to_vec()));
         };
         if self.transaction.is_none()

@@ -1,6 +1,7 @@
 //! The commands that carry records: pushes, and transactions of them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{Bound, Done, Seat, Session, pushes};
 use crate::intake::client::{Client, ReplyMode};
@@ -10,7 +11,7 @@ use crate::intake::commands::table::{Kind, Spec};
 use crate::intake::commands::xadd::xadd;
 use crate::intake::join::Joins;
 use crate::intake::metrics::Closed;
-use crate::intake::push::{Binding, Desk, NotTaken, Pusher, Size};
+use crate::intake::push::{Binding, Desk, Inspected, NotTaken, Pusher, Size};
 use crate::intake::replies::{Replies, Success};
 use crate::intake::shared::unix_micros;
 use crate::intake::transaction::Transaction;
@@ -210,8 +211,8 @@ impl Session {
                     if desk.awaits(&binding, &self.whose) {
                         return Err(NotTaken::Awaits);
                     }
-                    let size = parcel.rehearse(&binding, desk, &who)?;
-                    Some((parcel, binding, size))
+                    let found = parcel.rehearse(&binding, desk, &who)?;
+                    Some((parcel, binding, found))
                 }
             };
             plan.push((*spec, args.as_args(), push));
@@ -225,9 +226,9 @@ impl Session {
         }
         for (spec, args, push) in plan {
             match push {
-                Some((parcel, binding, size)) => {
+                Some((parcel, binding, found)) => {
                     let who = self.seat.pusher(&self.client, &self.whose, silent);
-                    parcel.submit(&binding, size, desk, &who, &mut self.joins, &mut self.replies);
+                    parcel.submit(&binding, &found, desk, &who, &mut self.joins, &mut self.replies);
                 }
                 None => {
                     let reply = commands::answer(spec, &args.to_vec(), &mut self.client, &desk.facts());
@@ -265,26 +266,26 @@ impl Seat {
 /// Room for the records of all these pushes, in their routes' rate limits and in the budget, or none is taken. The first
 /// route's patience is that of all.
 fn admit_all<'p, S: RecordSink>(
-    pushes: impl Iterator<Item = &'p (Parcel<'p>, Binding, Size)> + Clone,
+    pushes: impl Iterator<Item = &'p (Parcel<'p>, Arc<Binding>, Inspected)> + Clone,
     desk: &mut Desk<'_, S>,
     who: &Pusher<'_>,
 ) -> Result<(), NotTaken> {
     let mut whole = Size::default();
     let mut admitted = 0;
     let mut outcome = Ok(());
-    for (parcel, binding, size) in pushes.clone() {
-        outcome = desk.admit(binding, *size, parcel.key);
+    for (parcel, binding, found) in pushes.clone() {
+        outcome = desk.admit(binding, found.size, parcel.key);
         if outcome.is_err() {
             break;
         }
-        whole += *size;
+        whole += found.size;
         admitted += 1;
     }
     if let (Ok(()), Some((_, first, _))) = (&outcome, pushes.clone().next()) {
         outcome = desk.reserve(whole, &first.route, who);
     }
     if outcome.is_err() {
-        pushes.take(admitted).for_each(|(_, binding, size)| desk.readmit(binding, *size));
+        pushes.take(admitted).for_each(|(_, binding, found)| desk.readmit(binding, found.size));
     }
     outcome
 }
@@ -295,30 +296,30 @@ impl Parcel<'_> {
     #[inline]
     fn take<S: RecordSink>(
         self,
-        binding: &Binding,
+        binding: &Arc<Binding>,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
         joins: &mut Joins,
         replies: &mut Replies,
     ) -> Result<(), NotTaken> {
-        let size = self.rehearse(binding, desk, who)?;
-        desk.admit(binding, size, self.key)?;
-        if let Err(not_taken) = desk.reserve(size, &binding.route, who) {
-            desk.readmit(binding, size);
+        let found = self.rehearse(binding, desk, who)?;
+        desk.admit(binding, found.size, self.key)?;
+        if let Err(not_taken) = desk.reserve(found.size, &binding.route, who) {
+            desk.readmit(binding, found.size);
             return Err(not_taken);
         }
-        self.submit(binding, size, desk, who, joins, replies);
+        self.submit(binding, &found, desk, who, joins, replies);
         Ok(())
     }
 
-    /// All that can be wrong with the records, and their size.
+    /// All that can be wrong with the records, their size, and what becomes of each.
     #[inline]
     fn rehearse<S: RecordSink>(
         &self,
         binding: &Binding,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
-    ) -> Result<Size, Reply> {
+    ) -> Result<Inspected, Reply> {
         match &self.values {
             Values::Args(args) => desk.inspect(binding, self.key, args.from(2), who),
             Values::Members(members) => desk.inspect(binding, self.key, members.iter().copied(), who),
@@ -329,21 +330,21 @@ impl Parcel<'_> {
     #[inline]
     fn submit<S: RecordSink>(
         self,
-        binding: &Binding,
-        size: Size,
+        binding: &Arc<Binding>,
+        found: &Inspected,
         desk: &mut Desk<'_, S>,
         who: &Pusher<'_>,
         joins: &mut Joins,
         replies: &mut Replies,
     ) {
-        let slot = desk.open(binding, size, self.success, who, replies);
+        let slot = desk.open(binding, found.size, self.success, who, replies);
         match &self.values {
-            Values::Args(args) => desk.submit(binding, self.key, args.from(2), size, slot, who, joins, replies),
+            Values::Args(args) => desk.submit(binding, self.key, args.from(2), found, slot, who, joins, replies),
             Values::Members(members) => {
-                desk.submit(binding, self.key, members.iter().copied(), size, slot, who, joins, replies)
+                desk.submit(binding, self.key, members.iter().copied(), found, slot, who, joins, replies)
             }
             Values::Entry(record) => {
-                desk.submit(binding, self.key, std::iter::once(&**record), size, slot, who, joins, replies)
+                desk.submit(binding, self.key, std::iter::once(&**record), found, slot, who, joins, replies)
             }
         }
     }

@@ -75,12 +75,17 @@ async function throughNodeRedis(library) {
     for (let number = 0; number < count; number++) multi.rPush(key, value(call, number));
     check(await run(multi), Array(count).fill(1));
   };
+  // A cluster's client has no PING and INFO of its own, and sends any command.
+  const send = {
+    plain: (args) => client.sendCommand(args),
+    cluster: (args) => client.sendCommand(undefined, true, args),
+    sentinel: (args) => client.sendCommand(true, args),
+  }[mode];
   return {
     push: async (call, number) => check(await client.rPush(key, value(call, number)), 1),
-    // A cluster's client has no PING and INFO of its own.
-    health: mode !== 'plain' ? null : async () => {
-      check(await client.ping(), 'PONG');
-      check((await client.info()).includes('redis_version'), true);
+    health: async () => {
+      check(await send(['PING']), 'PONG');
+      check(String(await send(['INFO'])).includes('redis_version'), true);
     },
     pipeline: () => batch('pipeline', 10, (multi) => multi.execAsPipeline()),
     transaction: () => batch('transaction', 5, (multi) => multi.exec()),

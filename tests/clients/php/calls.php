@@ -50,32 +50,47 @@ function patiently(callable $act): void
     }
 }
 
-function phpredis(string $host, int $port, string $key): array
+function phpredis(string $mode, string $host, int $port, string $key): array
 {
     // Pooled connections are checked with ECHO, which is what a web server's worker does.
     ini_set('redis.pconnect.echo_check_liveness', '1');
     say('version ' . phpversion('redis'));
-    $redis = new Redis();
-    $connect = fn () => $redis->pconnect($host, $port, 2.0);
-    $connect();
-    $batch = function (int $kind, string $call, int $count) use ($redis, $key) {
-        $pipe = $redis->multi($kind);
+    $plain = new Redis();
+    $connect = function () use ($mode, $host, $port, $plain) {
+        if ($mode === 'cluster') {
+            return new RedisCluster(null, ["$host:$port"], 2.0, 2.0);
+        }
+        if ($mode === 'sentinel') {
+            $sentinel = new RedisSentinel($host, $port, 2.0);
+            check($sentinel->ping(), true);
+            [$host, $port] = $sentinel->getMasterAddrByName('mymaster');
+        }
+        $plain->pconnect($host, (int) $port, 2.0);
+        return $plain;
+    };
+    $redis = $connect();
+    $batch = function (bool $piped, string $call, int $count) use (&$redis, $mode, $key) {
+        $pipe = $mode === 'cluster' ? $redis->multi() : $redis->multi($piped ? Redis::PIPELINE : Redis::MULTI);
         for ($number = 0; $number < $count; $number++) {
             $pipe->rPush($key, value($call, $number));
         }
         check($pipe->exec(), array_fill(0, $count, 1));
     };
+    $node = $mode === 'cluster' ? [$key] : [];
     return [
-        'push' => function (string $call, bool $again = false) use ($redis, $connect, $key) {
-            $again && $connect();
+        'push' => function (string $call, bool $again = false) use (&$redis, $connect, $key) {
+            if ($again) {
+                $redis = $connect();
+            }
             check($redis->rPush($key, value($call, 0)), 1);
         },
-        'health' => function () use ($redis) {
-            check((bool) $redis->ping(), true);
-            check(isset($redis->info()['redis_version']), true);
+        'health' => function () use (&$redis, $node) {
+            check((bool) $redis->ping(...$node), true);
+            check(isset($redis->info(...$node)['redis_version']), true);
         },
-        'pipeline' => fn () => $batch(Redis::PIPELINE, 'pipeline', 10),
-        'transaction' => fn () => $batch(Redis::MULTI, 'transaction', 5),
+        // Its cluster's client has none.
+        'pipeline' => $mode === 'cluster' ? null : fn () => $batch(true, 'pipeline', 10),
+        'transaction' => fn () => $batch(false, 'transaction', 5),
     ];
 }
 
@@ -89,8 +104,13 @@ function predis(string $mode, string $host, int $port, string $key): array
         default => new Predis\Client("tcp://$host:$port"),
     };
     $client = $make();
-    $batch = function (string $call, int $count, array $options) use (&$client, $key) {
-        $replies = $client->pipeline($options, function ($pipe) use ($call, $count, $key) {
+    // What is no command on a key is asked of the master itself.
+    $master = function () use (&$client, $mode) {
+        return $mode === 'sentinel' ? $client->getClientFor('master') : $client;
+    };
+    $batch = function (string $call, int $count, array $options) use (&$client, $master, $key) {
+        $of = $options ? $master() : $client;
+        $replies = $of->pipeline($options, function ($pipe) use ($call, $count, $key) {
             for ($number = 0; $number < $count; $number++) {
                 $pipe->rpush($key, [value($call, $number)]);
             }
@@ -104,23 +124,26 @@ function predis(string $mode, string $host, int $port, string $key): array
             }
             check($client->rpush($key, [value($call, 0)]), 1);
         },
-        'health' => $mode !== 'plain' ? null : function () use (&$client) {
-            check((string) $client->ping(), 'PONG');
-            check(isset($client->info()['Server']['redis_version']), true);
+        // Over a cluster it has neither.
+        'health' => $mode === 'cluster' ? null : function () use ($master) {
+            check((string) $master()->ping(), 'PONG');
+            check(isset($master()->info()['Server']['redis_version']), true);
         },
         'pipeline' => fn () => $batch('pipeline', 10, []),
-        'transaction' => $mode !== 'plain' ? null : fn () => $batch('transaction', 5, ['atomic' => true]),
+        'transaction' => $mode === 'cluster' ? null : fn () => $batch('transaction', 5, ['atomic' => true]),
     ];
 }
 
-function monolog(string $host, int $port, string $key): array
+function monolog(string $which, string $host, int $port, string $key): array
 {
     require 'Monolog/autoload.php';
     say('version ' . (trim((string) shell_exec("dpkg-query -W -f '\${Version}' php-monolog")) ?: '?'));
-    $make = function (int $capSize) use ($host, $port, $key) {
+    $make = function (int $capSize) use ($which, $host, $port, $key) {
         $redis = new Redis();
         $redis->connect($host, $port, 2.0);
-        $handler = new Monolog\Handler\RedisHandler($redis, $key, Monolog\Logger::DEBUG, true, $capSize);
+        $handler = $which === 'publisher'
+            ? new Monolog\Handler\RedisPubSubHandler($redis, $key)
+            : new Monolog\Handler\RedisHandler($redis, $key, Monolog\Logger::DEBUG, true, $capSize);
         $handler->setFormatter(new Monolog\Formatter\LineFormatter('%message%'));
         return new Monolog\Logger('matrix', [$handler]);
     };
@@ -129,7 +152,7 @@ function monolog(string $host, int $port, string $key): array
         'health' => null,
         'pipeline' => null,
         // A capped list: MULTI, RPUSH, LTRIM, EXEC.
-        'transaction' => function () use ($make) {
+        'transaction' => $which === 'publisher' ? null : function () use ($make) {
             $log = $make(100);
             for ($number = 0; $number < 5; $number++) {
                 $log->info("transaction-$number");
@@ -139,9 +162,9 @@ function monolog(string $host, int $port, string $key): array
 }
 
 $calls = match ($library) {
-    'phpredis' => phpredis($host, $port, $key),
+    'phpredis' => phpredis($mode, $host, $port, $key),
     'predis' => predis($mode, $host, $port, $key),
-    'monolog' => monolog($host, $port, $key),
+    'monolog', 'publisher' => monolog($library, $host, $port, $key),
 };
 attempt('ordinary', fn () => $calls['push']('ordinary'));
 attempt('health', $calls['health']);

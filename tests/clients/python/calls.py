@@ -51,6 +51,11 @@ def connect(mode, host, port):
     return redis.Redis(host=host, port=port)
 
 
+def has_transactions(mode):
+    # Its cluster's client has them since version 6.
+    return mode != "cluster" or int(redis.__version__.split(".")[0]) >= 6
+
+
 def batch(client, key, call, count, transaction):
     pipe = client.pipeline(transaction=transaction) if transaction else client.pipeline()
     for number in range(count):
@@ -63,7 +68,7 @@ def sync(mode, host, port, key):
     attempt("ordinary", lambda: check(client.rpush(key, value("ordinary", 0)), 1))
     attempt("health", lambda: check(bool(client.ping()) and "redis_version" in str(client.info()), True))
     attempt("pipeline", lambda: batch(client, key, "pipeline", 10, False))
-    if mode == "cluster":
+    if not has_transactions(mode):
         print("transaction absent", flush=True)
     else:
         attempt("transaction", lambda: batch(client, key, "transaction", 5, True))
@@ -116,7 +121,7 @@ async def a_sync(mode, host, port, key):
     await a_attempt("ordinary", lambda: push("ordinary", 0))
     await a_attempt("health", health)
     await a_attempt("pipeline", lambda: batch("pipeline", 10, False))
-    if mode == "cluster":
+    if not has_transactions(mode):
         print("transaction absent", flush=True)
     else:
         await a_attempt("transaction", lambda: batch("transaction", 5, True))
@@ -125,18 +130,33 @@ async def a_sync(mode, host, port, key):
     await a_attempt("reconnect", patiently)
 
 
-def handler(host, port, key):
-    """rlog's logging handler: it publishes, or pushes onto a list, and knows neither pipelines nor transactions."""
-    from rlog import RedisListHandler
+def logger(name, handler):
+    log = logging.getLogger(name)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    return log
+
+
+def handler(which, host, port, key):
+    """rlog's logging handlers: one publishes, one pushes onto a list, which it caps in a transaction where told to."""
+    from rlog import RedisHandler, RedisListHandler
 
     client = redis.Redis(host=host, port=port)
-    log = logging.getLogger("matrix")
-    log.addHandler(RedisListHandler(key=key, redis_client=client, formatter=logging.Formatter("%(message)s")))
-    log.setLevel(logging.INFO)
+    text = logging.Formatter("%(message)s")
     logging.raiseExceptions = True
+    if which == "publisher":
+        log = logger("matrix", RedisHandler(channel=key, redis_client=client, formatter=text))
+    else:
+        log = logger("matrix", RedisListHandler(key=key, redis_client=client, formatter=text))
     attempt("ordinary", lambda: log.info("ordinary-0"))
-    for absent in ("health", "pipeline", "transaction"):
+    for absent in ("health", "pipeline"):
         print("%s absent" % absent, flush=True)
+    if which == "publisher":
+        print("transaction absent", flush=True)
+    else:
+        capped = RedisListHandler(key=key, max_messages=100, redis_client=client, formatter=text)
+        log_capped = logger("capped", capped)
+        attempt("transaction", lambda: [log_capped.info("transaction-%d" % number) for number in range(5)])
     print("restart", flush=True)
     sys.stdin.readline()
     attempt("reconnect", lambda: patiently(lambda: log.info("reconnect-0")))
@@ -145,8 +165,8 @@ def handler(host, port, key):
 def main(args):
     which, mode, host, port, key = args[0], args[1], args[2], int(args[3]), args[4]
     print("version %s" % redis.__version__, flush=True)
-    if which == "handler":
-        handler(host, port, key)
+    if which in ("handler", "publisher"):
+        handler(which, host, port, key)
     elif which == "asyncio":
         asyncio.run(a_sync(mode, host, port, key))
     else:

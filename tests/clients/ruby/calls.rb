@@ -34,12 +34,8 @@ end
 attempt('pipeline') do
   check(client.pipelined { |pipe| 10.times { |n| pipe.rpush(key, value('pipeline', n)) } }, [1] * 10)
 end
-if mode == 'cluster'
-  puts 'transaction absent'
-else
-  attempt('transaction') do
-    check(client.multi { |multi| 5.times { |n| multi.rpush(key, value('transaction', n)) } }, [1] * 5)
-  end
+attempt('transaction') do
+  check(client.multi { |multi| 5.times { |n| multi.rpush(key, value('transaction', n)) } }, [1] * 5)
 end
 puts 'restart'
 $stdin.gets

@@ -8,7 +8,7 @@ mod replay;
 mod table;
 mod tools;
 
-use crate::bed::{Kafka, Tidegate, require, require_all, source};
+use crate::bed::{Kafka, Tidegate, free_port, require, require_all, source};
 use crate::support::Setup;
 use program::Program;
 use std::sync::Mutex;
@@ -19,7 +19,10 @@ const AT_ONCE: usize = 3;
 
 /// A Tidegate as everybody would start it, but for what CLUSTER and SENTINEL answer.
 fn start(cluster: &str) -> Tidegate {
-    Setup::shared()
+    let [port, sentinel_port] = [free_port(), free_port()];
+    let setup = Setup::shared().listen(&format!("\"127.0.0.1:{port}\", \"127.0.0.1:{sentinel_port}\""));
+    let setup = if cluster == "off" { setup } else { setup.log(&format!("sentinel_port = {sentinel_port}")) };
+    setup
         .log(&format!("cluster = {cluster:?}"))
         .route(
             "key = \"*\"\ncreate_topic = { partitions = 1, replication = 1 }\n\

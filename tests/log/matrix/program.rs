@@ -11,16 +11,20 @@ use crate::support::SOON;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 /// A program may be slow to start, and patient after a restart.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Where a sentinel is asked for by a port that is nobody else's.
+pub(super) const OWN_PORT: &str = "sentinel, port of its own";
+
 /// A client, or an appender through its client.
 pub(super) struct Program {
     pub(super) name: &'static str,
-    /// `plain`, `cluster` or `sentinel`.
+    /// `plain`, `cluster`, `sentinel`, or [`OWN_PORT`].
     pub(super) mode: &'static str,
     /// What it sends is the value itself; else an appender's layout around it.
     pub(super) exact: bool,
@@ -43,7 +47,7 @@ impl Program {
         // Opened for both, so that neither side waits for the other to open.
         let mut word = File::options().read(true).write(true).open(&input).expect("a pipe");
         let (program, fixed) = self.command.split_first().expect("a program");
-        let address = tidegate.redis_addr();
+        let address = if self.mode == OWN_PORT { sentinel_address(&tidegate) } else { tidegate.redis_addr() };
         let mut command = Command::new(program);
         command.args(fixed).args([address.ip().to_string(), address.port().to_string(), key.clone()]);
         let mut process = Process::start_with_input(&command, directory.path(), "program", &input);
@@ -95,6 +99,14 @@ impl Program {
     }
 }
 
+/// The second of its listeners.
+fn sentinel_address(tidegate: &Tidegate) -> SocketAddr {
+    let text = std::fs::read_to_string(tidegate.directory().join("tidegate.toml")).expect("a configuration");
+    let config: toml::Table = text.parse().expect("TOML");
+    let listeners = config["log"]["listen"].as_array().expect("listeners");
+    listeners[1].as_str().and_then(|address| address.parse().ok()).expect("an address")
+}
+
 /// What clients send; appenders send the text alone.
 fn value(text: &str) -> Vec<u8> {
     format!("{text} é \"q\" \\ \r\n\0.").into_bytes()
@@ -119,6 +131,7 @@ pub(super) fn core(installed: &Installed) -> Vec<Program> {
         Program::new("redis-py 4", "plain", true, python(debian(), "sync", "plain")),
         Program::new("redis-py 4 asyncio", "plain", true, python(debian(), "asyncio", "plain")),
         Program::new("rlog (Python logging)", "plain", false, python(newest(), "handler", "plain")),
+        Program::new("rlog, publishing (Python logging)", "plain", false, python(newest(), "publisher", "plain")),
         Program::new("go-redis", "plain", true, go("go-redis", "plain")),
         Program::new("go-redis", "cluster", true, go("go-redis", "cluster")),
         Program::new("go-redis", "sentinel", true, go("go-redis", "sentinel")),
@@ -140,12 +153,10 @@ pub(super) fn core(installed: &Installed) -> Vec<Program> {
 /// The programs that only `make matrix` runs: each needs much to be installed or built.
 pub(super) fn others(installed: &Installed) -> Vec<Program> {
     let python = |which: &str, mode: &str| -> Vec<OsString> {
-        let interpreter = if which == "debian" {
-            "/usr/bin/python3".into()
-        } else {
-            installed.home("python").join("venv/bin/python")
+        let (interpreter, which) = match which.strip_prefix("debian ") {
+            Some(which) => ("/usr/bin/python3".into(), which),
+            None => (installed.home("python").join("venv/bin/python"), which),
         };
-        let which = if which == "debian" { "sync" } else { which };
         vec![interpreter.into(), source("clients/python/calls.py").into(), which.into(), mode.into()]
     };
     let go = |library: &str, mode: &str| vec![installed.home("go").join("calls").into(), library.into(), mode.into()];
@@ -167,8 +178,10 @@ pub(super) fn others(installed: &Installed) -> Vec<Program> {
     vec![
         Program::new("redis-py asyncio", "cluster", true, python("asyncio", "cluster")),
         Program::new("redis-py asyncio", "sentinel", true, python("asyncio", "sentinel")),
-        Program::new("redis-py 4", "cluster", true, python("debian", "cluster")),
-        Program::new("redis-py 4", "sentinel", true, python("debian", "sentinel")),
+        Program::new("redis-py 4", "cluster", true, python("debian sync", "cluster")),
+        Program::new("redis-py 4", "sentinel", true, python("debian sync", "sentinel")),
+        Program::new("redis-py 4 asyncio", "cluster", true, python("debian asyncio", "cluster")),
+        Program::new("redis-py 4 asyncio", "sentinel", true, python("debian asyncio", "sentinel")),
         Program::new("rueidis", "sentinel", true, go("rueidis", "sentinel")),
         Program::new("ioredis 5", "cluster", true, node("ioredis5", "cluster")),
         Program::new("ioredis 5", "sentinel", true, node("ioredis5", "sentinel")),
@@ -177,10 +190,13 @@ pub(super) fn others(installed: &Installed) -> Vec<Program> {
         Program::new("node-redis 5", "sentinel", true, node("redis5", "sentinel")),
         Program::new("node-redis", "sentinel", true, node("redis6", "sentinel")),
         Program::new("phpredis", "plain", true, php("phpredis", "plain")),
+        Program::new("phpredis", "cluster", true, php("phpredis", "cluster")),
+        Program::new("phpredis", "sentinel", true, php("phpredis", "sentinel")),
         Program::new("predis", "plain", true, php("predis", "plain")),
         Program::new("predis", "cluster", true, php("predis", "cluster")),
         Program::new("predis", "sentinel", true, php("predis", "sentinel")),
         Program::new("Monolog", "plain", false, php("monolog", "plain")),
+        Program::new("Monolog, publishing", "plain", false, php("publisher", "plain")),
         Program::new("redis-rb", "plain", true, ruby("plain")),
         Program::new("redis-rb", "cluster", true, ruby("cluster")),
         Program::new("redis-rb", "sentinel", true, ruby("sentinel")),
@@ -192,10 +208,12 @@ pub(super) fn others(installed: &Installed) -> Vec<Program> {
         Program::new("Redisson", "cluster", true, java("redisson", "cluster")),
         Program::new("Redisson", "sentinel", true, java("redisson", "sentinel")),
         Program::new("Spring Data Redis (Jedis)", "plain", true, java("spring", "plain")),
+        Program::new("Spring Data Redis (Jedis)", "cluster", true, java("spring", "cluster")),
+        Program::new("Spring Data Redis (Jedis)", "sentinel", true, java("spring", "sentinel")),
         Program::new("logback-redis-appender", "plain", false, java("logback", "plain")),
         Program::new("redis-rs", "plain", true, rust("redis-rs", "plain")),
         Program::new("redis-rs", "cluster", true, rust("redis-rs", "cluster")),
-        Program::new("redis-rs", "sentinel", true, rust("redis-rs", "sentinel")),
+        Program::new("redis-rs", OWN_PORT, true, rust("redis-rs", "sentinel")),
         Program::new("fred", "plain", true, rust("fred", "plain")),
         Program::new("fred", "cluster", true, rust("fred", "cluster")),
         Program::new("fred", "sentinel", true, rust("fred", "sentinel")),

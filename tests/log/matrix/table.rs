@@ -6,20 +6,12 @@ use std::fmt::Write as _;
 pub(super) const CALLS: [&str; 5] = ["ordinary", "health", "pipeline", "transaction", "reconnect"];
 
 /// Program, mode, call (or all) and reason of what goes wrong and is left so.
-const KNOWN: &[(&str, &str, Option<&str>, &str)] = &[
-    (
-        "redis-rs",
-        "sentinel",
-        None,
-        "it asks a sentinel for ROLE and wants another answer than of the master, which has the same address here",
-    ),
-    (
-        "node-redis 5",
-        "sentinel",
-        Some("reconnect"),
-        "it never comes back once all sentinels were gone at once, with Redis's own neither",
-    ),
-];
+const KNOWN: &[(&str, &str, Option<&str>, &str)] = &[(
+    "node-redis 5",
+    "sentinel",
+    Some("reconnect"),
+    "it never comes back once all sentinels were gone at once, with Redis's own neither",
+)];
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]

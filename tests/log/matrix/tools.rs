@@ -2,16 +2,24 @@
 
 use super::table::{Cell, Row};
 use crate::bed::process::Process;
-use crate::bed::{Tidegate, WorkDir, unique};
-use crate::support::{SOON, consumed};
+use crate::bed::{Tidegate, WorkDir, free_port, unique};
+use crate::support::{SOON, Setup, consumed};
 use std::process::Command;
 
 /// Both, each with what it has.
 pub(super) fn run(start: fn(&str) -> Tidegate) -> Vec<Row> {
     let mut tidegate = start("self");
     let mut rows = vec![redis_cli(&mut tidegate, &[], "plain"), redis_cli(&mut tidegate, &["-c"], "cluster")];
-    rows.push(redis_benchmark(&tidegate));
+    rows.push(redis_benchmark(&tidegate, &[], "plain"));
+    rows.push(redis_benchmark(&of_two_nodes(), &["--cluster"], "cluster"));
     rows
+}
+
+/// redis-benchmark takes no cluster of one node: both are this one.
+fn of_two_nodes() -> Tidegate {
+    let nodes = [(); 2].map(|()| format!("\"127.0.0.1:{}\"", free_port())).join(", ");
+    let route = "key = \"*\"\ncreate_topic = { partitions = 1, replication = 1 }";
+    Setup::shared().listen(&nodes).log(&format!("cluster = [{nodes}]")).route(route).start()
 }
 
 fn said(program: &str, args: &[&str], input: &str) -> Result<String, String> {
@@ -61,10 +69,10 @@ fn redis_cli(tidegate: &mut Tidegate, flags: &[&str], mode: &str) -> Row {
 }
 
 /// It makes its own values, and exits at the first error.
-fn redis_benchmark(tidegate: &Tidegate) -> Row {
+fn redis_benchmark(tidegate: &Tidegate, flags: &[&str], mode: &str) -> Row {
     let port = tidegate.redis_addr().port().to_string();
-    let bench =
-        |more: &[&str]| said("redis-benchmark", &[&["-p", &port, "-q", "-c", "10", "-n", "960"], more].concat(), "");
+    let fixed = [&["-p", &port, "-q", "-c", "10", "-n", "960"], flags].concat();
+    let bench = |more: &[&str]| said("redis-benchmark", &[fixed.as_slice(), more].concat(), "");
     let good = |text: &str| text.contains("requests per second") && !text.contains("Error");
     let key = unique("matrix-benchmark");
     let cells = vec![
@@ -76,11 +84,5 @@ fn redis_benchmark(tidegate: &Tidegate) -> Row {
     ];
     let count = consumed(&format!("logs.{key}"), 1920).len();
     assert_eq!(count, 1920);
-    Row {
-        program: "redis-benchmark".into(),
-        version: version("redis-benchmark"),
-        mode: "plain".into(),
-        real: true,
-        cells,
-    }
+    Row { program: "redis-benchmark".into(), version: version("redis-benchmark"), mode: mode.into(), real: true, cells }
 }

@@ -6,6 +6,7 @@
     reason = "each test target compiles this as a module of its own and uses its part of it"
 )]
 
+pub mod index;
 pub mod load;
 pub mod tls;
 

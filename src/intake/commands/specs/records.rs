@@ -30,7 +30,7 @@ rows! {
         "transactions" "2.2.0" "Accepted: no key of Tidegate ever changes";
     "unwatch" Unwatch, arity 1 [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [TRANSACTION]
         "transactions" "2.2.0" "Accepted: nothing is watched";
-    "llen" Answered(keyspace::zero), arity 2 keys(1, 1, 1, "RO") [READONLY FAST] [LIST]
+    "llen" Answered(keyspace::llen), arity 2 keys(1, 1, 1, "RO") [READONLY FAST] [LIST]
         "list" "1.0.0" "Answers 0: every record has left for Kafka";
     "lrange" Answered(keyspace::lrange), arity 4 keys(1, 1, 1, "RO access") [READONLY] [LIST]
         "list" "1.0.0" "Answers no elements: every record has left for Kafka";

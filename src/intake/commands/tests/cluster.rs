@@ -5,15 +5,27 @@ use crate::intake::cluster::{ClusterMode, Endpoint};
 
 fn alone() -> Bench {
     let mut bench = Bench::open();
-    bench.cluster.mode = ClusterMode::Own;
+    bench.cluster.config.mode = ClusterMode::Own;
     bench
 }
 
 fn of_two() -> Bench {
     let mut bench = Bench::open();
     let nodes = ["10.0.0.1:6379", "10.0.0.2:6379"].map(|text| Endpoint::parse(text).unwrap());
-    bench.cluster.mode = ClusterMode::Nodes(nodes.into());
+    bench.cluster.config.mode = ClusterMode::Nodes(nodes.into());
     bench
+}
+
+#[test]
+fn by_the_sentinels_port_it_is_a_sentinel_and_sends_to_the_master() {
+    let mut bench = of_two();
+    bench.cluster.config.sentinel_port = Some(26_379);
+    bench.expect("ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0");
+    bench.client.local_address = "10.0.0.2:26379".into();
+    bench.expect("ROLE", "*2\r\n$8\r\nsentinel\r\n*1\r\n$8\r\nmymaster");
+    bench.expect("SENTINEL GET-MASTER-ADDR-BY-NAME mymaster", "*2\r\n$8\r\n10.0.0.2\r\n$4\r\n6379");
+    let others = bench.ask("SENTINEL SENTINELS mymaster");
+    assert!(others.contains("10.0.0.1\r\n$4\r\nport\r\n$5\r\n26379\r\n"), "{others}");
 }
 
 fn id_of(address: &str) -> String {
@@ -95,7 +107,7 @@ fn what_is_asked_of_slots_and_nodes_has_redis_words() {
 #[test]
 fn sentinel_clients_find_this_instance_as_the_master() {
     let mut bench = alone();
-    bench.cluster.sentinel_masters = vec!["mymaster".into(), "logs".into()];
+    bench.cluster.config.sentinel_masters = vec!["mymaster".into(), "logs".into()];
     for (line, reply) in [
         ("SENTINEL get-master-addr-by-name logs", "*2\r\n$8\r\n10.0.0.2\r\n$4\r\n6379"),
         ("sentinel GET-MASTER-ADDR-BY-NAME nosuch", "*-1"),

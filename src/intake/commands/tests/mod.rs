@@ -1,11 +1,13 @@
 //! Behaviour of commands, each compared with what a redis-server 7.0 answers unless the name says otherwise.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::intake::client::{ClientLine, ClientLines, Totals};
-use crate::intake::cluster::ClusterConfig;
+use crate::intake::cluster::Cluster;
 use crate::intake::config::{Limits, Login, UserConfig};
 use crate::intake::users::Users;
+use crate::record::lag::{Lags, Lengths};
+use crate::record::route::RouteTable;
 use crate::resp::encode::encode;
 
 use super::*;
@@ -29,7 +31,9 @@ struct Bench {
     users: Users,
     client: Client,
     limits: Limits,
-    cluster: ClusterConfig,
+    cluster: Cluster,
+    routes: RouteTable,
+    lags: Option<Lags>,
     scripts: scripts::Scripts,
     hub: live::Hub,
 }
@@ -47,8 +51,9 @@ impl Bench {
             connections: 20_000,
             idle_timeout: Duration::from_secs(30),
         };
-        let (cluster, scripts) = (ClusterConfig::default(), scripts::Scripts::default());
-        Self { users, client, limits, cluster, scripts, hub: live::Hub::default() }
+        let (cluster, scripts) = (Cluster::default(), scripts::Scripts::default());
+        let routes = RouteTable::compile(vec![]).unwrap();
+        Self { users, client, limits, cluster, routes, lags: None, scripts, hub: live::Hub::default() }
     }
 
     fn open() -> Self {
@@ -73,6 +78,7 @@ impl Bench {
             totals: Totals { records_received: 5, ..Totals::default() },
             users: &self.users,
             cluster: &self.cluster,
+            lengths: self.lags.as_ref().map(|lags| Lengths { routes: &self.routes, lags, now: Instant::now() }),
             scripts: &self.scripts,
             hub: &self.hub,
             clients: &Others,

@@ -17,6 +17,14 @@ import (
 	"github.com/redis/rueidis"
 )
 
+// informed says what is wrong with an INFO.
+func informed(info string, err error) error {
+	if err == nil && !strings.Contains(info, "redis_version:") {
+		err = fmt.Errorf("no redis_version in %q", info)
+	}
+	return err
+}
+
 // calls are what a library can do; one that is nil is not a thing of it.
 type calls struct {
 	push        func(value string) error
@@ -73,7 +81,7 @@ func throughGoRedis(mode, address, key string) (calls, error) {
 			if err := client.Ping(ctx).Err(); err != nil {
 				return err
 			}
-			return client.Info(ctx).Err()
+			return informed(client.Info(ctx).Result())
 		},
 		pipeline:    func(values []string) error { return batch(client.Pipeline(), values) },
 		transaction: func(values []string) error { return batch(client.TxPipeline(), values) },
@@ -102,7 +110,7 @@ func throughRueidis(mode, address, key string) (calls, error) {
 			if err := client.Do(ctx, client.B().Ping().Build()).Error(); err != nil {
 				return err
 			}
-			return client.Do(ctx, client.B().Info().Build()).Error()
+			return informed(client.Do(ctx, client.B().Info().Build()).ToString())
 		},
 		pipeline: func(values []string) error {
 			var all rueidis.Commands
@@ -148,8 +156,10 @@ func throughRedigo(_, address, key string) (calls, error) {
 		health: func() error {
 			c := pool.Get()
 			defer c.Close()
-			_, err := redigo.String(c.Do("INFO"))
-			return err
+			if _, err := redigo.String(c.Do("PING")); err != nil {
+				return err
+			}
+			return informed(redigo.String(c.Do("INFO")))
 		},
 		pipeline: func(values []string) error {
 			c := pool.Get()

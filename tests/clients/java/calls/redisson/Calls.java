@@ -32,8 +32,11 @@ public final class Calls implements Matrix {
     }
 
     public Call health() {
-        return !mode.equals("plain") ? null
-                : () -> Matrix.check(client.getRedisNodes(RedisNodes.SINGLE).pingAll(), true);
+        return () -> Matrix.check(switch (mode) {
+            case "cluster" -> client.getRedisNodes(RedisNodes.CLUSTER).pingAll();
+            case "sentinel" -> client.getRedisNodes(RedisNodes.SENTINEL_MASTER_SLAVE).pingAll();
+            default -> client.getRedisNodes(RedisNodes.SINGLE).pingAll();
+        }, true);
     }
 
     private Call batch(String call, int count, BatchOptions.ExecutionMode execution) {
