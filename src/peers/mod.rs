@@ -178,7 +178,7 @@ mod tests {
             port: "redis".into(),
             slices: HashMap::new(),
             heard: 7,
-            metrics: PeersMetrics::register(),
+            metrics: PeersMetrics { nodes: Gauge::noop(), stale: Gauge::noop() },
         }
     }
 

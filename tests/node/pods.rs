@@ -42,12 +42,15 @@ fn path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{name}")
 }
 
-/// The names and addresses of the running pods.
+/// The names and addresses of the pods that run for a second: a start is known to the second, within which an address is
+/// nobody's.
 fn running(cluster: &Cluster, namespace: &str) -> BTreeMap<String, IpAddr> {
     let list = cluster.client().get(&format!("/api/v1/namespaces/{namespace}/pods"));
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let named = items.iter().filter(|pod| pod["status"]["phase"] == "Running").filter_map(|pod| {
         let address = pod["status"]["podIP"].as_str()?.parse().ok()?;
+        let started: SystemTime = pod["status"]["startTime"].as_str()?.parse::<jiff::Timestamp>().ok()?.into();
+        SystemTime::now().duration_since(started).ok().filter(|age| *age >= Duration::from_secs(1))?;
         Some((pod["metadata"]["name"].as_str()?.to_owned(), address))
     });
     named.collect()
@@ -130,12 +133,8 @@ fn an_address_that_goes_from_pod_to_pod_is_only_ever_the_one_that_has_it() {
         let mut object = pod(&namespace, &name, &json!({ "app": name }), &annotations);
         object["spec"]["terminationGracePeriodSeconds"] = 30.into();
         create(cluster, &object);
-        wait_until(SOON, "the pod to run", || running(cluster, &namespace).get(&name) == Some(&address));
-        // A start is known to the second, within which the address is nobody's.
-        let started =
-            cluster.client().get(&path(&namespace, &name))["status"]["startTime"].as_str().unwrap().to_owned();
-        let started: SystemTime = started.parse::<jiff::Timestamp>().unwrap().into();
-        wait_until(SOON, "the next second", || SystemTime::now() >= started + Duration::from_secs(1));
+        let is_there = |pods: &BTreeMap<String, IpAddr>| pods.get(&name) == Some(&address);
+        wait_for(SOON, "the pod to run", || Some(running(cluster, &namespace)).filter(is_there));
         for number in 0..3 {
             let mut client = RespClient::connect_from(address, tidegate.redis_addr());
             push(&mut client, &key, &format!("{name}/{number}"));
