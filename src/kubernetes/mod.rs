@@ -156,7 +156,7 @@ where
 
 async fn connect(kubeconfig: Option<&Path>) -> Result<Client, WatchError> {
     let told = |error: &dyn std::fmt::Display| WatchError::Config(error.to_string());
-    let client = match kubeconfig {
+    let mut client = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| told(&error))?,
         Some(path) => {
             let file = Kubeconfig::read_from(path).map_err(|error| told(&error))?;
@@ -164,6 +164,8 @@ async fn connect(kubeconfig: Option<&Path>) -> Result<Client, WatchError> {
             client.map_err(|error| told(&error))?
         }
     };
+    // It would hide for as long as an answer is waited for that the API server refuses; here it is tried again anyway.
+    client.default_retry = false;
     Client::try_from(client).map_err(|error| told(&error))
 }
 
