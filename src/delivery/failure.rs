@@ -23,8 +23,6 @@ pub(super) fn judge(code: Code) -> Verdict {
     let fail = |failure, retriable| Verdict::Fail { failure, retriable };
     match code {
         Code::Fatal | Code::Fenced | Code::PurgeQueue | Code::PurgeInflight => Verdict::Again,
-        // Another one of its batch was refused.
-        Code::InvalidDifferentRecord => Verdict::Again,
         Code::MessageTimedOut | Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown => {
             fail(Failure::TimedOut, true)
         }

@@ -109,20 +109,27 @@ impl<'a> Stage<'a> {
     /// One record of each key: a broker that has just started gives out no producer id for a while.
     fn warm_up(&self, tidegate: &Tidegate) -> History {
         let mut client = RespClient::connect(tidegate.redis_addr());
+        let mut life = 0;
         let mut history = History::default();
         for (place, key) in self.shared.keys.iter().enumerate() {
             let mut number = 0;
             wait_until(RECOVERY, "the first record", || {
                 let key_place = u32::try_from(place).expect("a few");
-                let name = Name { client: u32::MAX, life: 0, key: key_place, number };
+                let name = Name { client: u32::MAX, life, key: key_place, number };
                 number += 1;
                 let value = record::write(self.shared.run, name, 0, &mut Random::new(number));
                 let (_, checksum) = record::read(self.shared.run, &value).expect("a record just written");
                 let at = Instant::now();
-                let reply = client.command([b"LPUSH", key.as_bytes(), &value]);
-                let fate = match reply {
-                    Reply::Integer(_) => Fate::Acknowledged(0),
-                    reply => Fate::Refused(reply.error().to_owned()),
+                client.send([b"LPUSH", key.as_bytes(), &value]);
+                let fate = match client.try_read() {
+                    Ok(Reply::Integer(_)) => Fate::Acknowledged(0),
+                    Ok(reply) => Fate::Refused(reply.error().to_owned()),
+                    // Some routes close the connection in place of an error.
+                    Err(_) => {
+                        client = RespClient::connect(tidegate.redis_addr());
+                        life += 1;
+                        Fate::Unknown
+                    }
                 };
                 let acknowledged = fate == Fate::Acknowledged(0);
                 history.sent.push(Sent { name, checksum, at, fate });

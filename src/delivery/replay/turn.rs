@@ -40,6 +40,10 @@ const WATCHFUL: Duration = Duration::from_millis(50);
 const READ: usize = 4 << 20;
 /// A record that is about as young goes with the time of its sending, which is the cheaper way to send it.
 const FRESH_MS: u64 = 1_000;
+/// A record that is further ahead goes without its own time at once: Kafka takes an hour (`message.timestamp.after.max.ms`)
+/// unless it is told otherwise. It would refuse the message set, and might take the next one of the group before the first
+/// comes again, which then is out of order.
+const AHEAD_MS: i64 = 59 * 60 * 1_000;
 /// Between two reports.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -268,7 +272,11 @@ impl Replayer {
                 headers: Headers::from_bytes(spooled.headers),
                 timestamp_ms: (spooled.timestamp_ms.abs_diff(now_ms) > FRESH_MS).then_some(spooled.timestamp_ms),
             };
-            if lane.restamped.contains(&(frame.id(), record.index)) {
+            let place = (frame.id(), record.index);
+            if spooled.timestamp_ms.saturating_sub(now_ms) > AHEAD_MS {
+                lane.restamped.insert(place);
+            }
+            if lane.restamped.contains(&place) {
                 restamp(&mut self.restamped, sent.headers, spooled.timestamp_ms);
                 sent = Record { headers: self.restamped.as_headers(), timestamp_ms: None, ..sent };
             }
