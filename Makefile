@@ -10,7 +10,7 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench bench-discovery faults outage lint fmt fuzz
+.PHONY: help dev build test matrix bench bench-discovery bench-gateway gateway-loss gateway-tables faults outage lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ build: ## build the optimised binary, target/release/tidegate
 
 test: ## install what the tests need (once), then run them all
 	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
-	tests/bed/install.sh log kube gateways
+	tests/bed/install.sh log kube gateways gateway
 	@echo "make test: a minute of random bytes for the decoder and of damage for the spool, then every suite"
 	tests/fuzz/run.sh decoder 30
 	tests/fuzz/run.sh spool 30
@@ -52,6 +52,15 @@ bench: ## measure the log plane beside redis-server
 
 bench-discovery: ## measure the traffic plane, from a change at the API server to waiting clients
 	cargo bench --bench discovery -- --part all
+
+bench-gateway: ## measure the gateway beside nginx, HAProxy and Envoy
+	@echo "make bench-gateway: tests/bed/install.sh installs what is measured against"
+	tests/bed/install.sh gateway gateways
+	cargo bench --bench gateway -- --part all
+
+gateway-loss: ## a minute each: swapped pools, killed back ends, replaced gateways, under 200 connections of mixed traffic
+	tests/bed/install.sh kube gateway
+	TIDEGATE_LOSS_SECONDS=60 cargo test --test gateway loss:: -- --nocapture --test-threads 1
 
 lint: ## check the format, and clippy without warnings
 	cargo fmt --check
