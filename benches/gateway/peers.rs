@@ -168,7 +168,7 @@ fn haproxy(ports: &Ports, backend: &Backend, pem: &str) -> String {
         ADDRESSES.iter().enumerate().map(line).collect::<String>()
     };
     format!(
-        "global\n  nbthread 1\n  maxconn 30000\n\
+        "global\n  nbthread 1\n  maxconn 12000\n  no strict-limits\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 600s\n  timeout server 60s\n  timeout http-keep-alive 600s\n  http-reuse always\n\
          frontend f\n  bind 127.0.0.1:{}\n  bind 127.0.0.1:{} ssl crt {pem} alpn http/1.1\n  bind 127.0.0.1:{} proto h2\n\
          \x20 use_backend rpc if {{ path_beg /bench.Echo/ }}\n  default_backend web\n\

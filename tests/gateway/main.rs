@@ -20,6 +20,7 @@ mod curl;
 mod forwarding;
 mod limits;
 mod loss;
+mod measured;
 mod operations;
 mod protocols;
 mod proxy_protocol;

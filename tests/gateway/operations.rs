@@ -82,7 +82,7 @@ fn what_hangs_is_cut_at_the_end_of_the_shutdowns_time() {
 #[test]
 fn readiness_waits_for_the_first_pools() {
     // A hub that is not there yet: nobody has told the pools.
-    let hub = format!("[[discovery.source]]\nkind = \"hub\"\nurls = [\"http://127.0.0.1:{}\"]", free_port());
+    let hub = format!("[[discovery.source]]\nkind = \"hub\"\nurl = \"http://127.0.0.1:{}\"", free_port());
     let gateway = Setup::new().source(&hub).route("pool = \"web\"").start_unready();
     let answer = gateway.tidegate.get("/readyz/gateway");
     assert_eq!(answer.status, 503, "{}", answer.text());

@@ -94,7 +94,7 @@ fn a_client_certificate_is_asked_for_and_its_name_arrives() {
 fn a_renewed_certificate_is_shown_and_connections_go_on() {
     let (authority, backends) = (Authority::new(), Backend::several(1));
     let files = authority.issue("before");
-    let gateway = over_tls(&backends, &pair(&files));
+    let mut gateway = over_tls(&backends, &pair(&files));
     let port = gateway.address.port();
     let ca = authority.path();
     let url = format!("https://127.0.0.1:{port}/delay/2000");
@@ -104,6 +104,7 @@ fn a_renewed_certificate_is_shown_and_connections_go_on() {
     let renewed = authority.issue("after");
     std::fs::copy(&renewed.key, &files.key).unwrap();
     std::fs::copy(&renewed.certificate, &files.certificate).unwrap();
+    gateway.tidegate.signal("HUP");
     wait_until(SOON, "the new certificate", || shown(&gateway, "127.0.0.1").contains("after"));
     assert_eq!(slow.join().unwrap().status, 200);
 }
