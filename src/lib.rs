@@ -7,6 +7,7 @@
 //!                                                               ↓ ↑
 //!                                                              spool (this machine's disk, for what Kafka does not take in time)
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
+//!                                                                             └→ upstream: Table → pick → connection
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
