@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::downstream::Downstream;
+use super::downstream::{Downstream, Taken};
 use super::exchange::Exchange;
 use super::reason::Reason;
 use crate::upstream::{BoxError, Picked, ResponseBody};
@@ -51,7 +51,7 @@ pub(super) struct Download {
 
 enum Kind {
     Whole(Bytes),
-    Streamed { body: ResponseBody, idle: Idle, _picked: Picked },
+    Streamed { body: ResponseBody, idle: Idle, taken: Option<Arc<Taken>>, _picked: Picked },
 }
 
 /// The time between two pieces.
@@ -188,7 +188,8 @@ impl Download {
 
     /// Of a pool.
     pub(super) fn streamed(body: ResponseBody, picked: Picked, idle: Duration, exchange: Exchange) -> Self {
-        Self { kind: Kind::Streamed { body, idle: Idle::new(idle), _picked: picked }, exchange: Some(exchange) }
+        let taken = exchange.http2.then(|| exchange.downstream.answering());
+        Self { kind: Kind::Streamed { body, idle: Idle::new(idle), taken, _picked: picked }, exchange: Some(exchange) }
     }
 
     fn fail(&mut self, reason: Reason) {
@@ -209,12 +210,18 @@ impl Body for Download {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Kind::Streamed { body, idle, .. } => match Pin::new(body).poll_frame(context) {
+            Kind::Streamed { body, idle, taken, .. } => match Pin::new(body).poll_frame(context) {
                 Poll::Ready(frame) => {
                     idle.touched();
+                    if let (Some(taken), Some(exchange)) = (taken, &this.exchange) {
+                        exchange.downstream.handed(taken);
+                    }
                     frame
                 }
                 Poll::Pending => {
+                    if let Some(taken) = taken {
+                        taken.waits();
+                    }
                     ready!(idle.poll(context));
                     this.fail(Reason::AnswerTimeout);
                     return Poll::Ready(Some(Err(BodyError::Idle)));

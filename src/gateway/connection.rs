@@ -108,29 +108,38 @@ async fn begin(
     if let Ok(local) = stream.local_addr() {
         facts.local = local;
     }
-    let known = tokio::time::timeout(limits.head_timeout, async {
+    let known = async {
         if listener.proxy_protocol {
-            let proxied = proxy_protocol::read(&mut stream).await?;
+            let proxied = tokio::time::timeout(limits.head_timeout, proxy_protocol::read(&mut stream)).await??;
             facts.peer = proxied.source.unwrap_or(facts.peer);
             facts.local = proxied.destination.unwrap_or(facts.local);
         }
-        let tls = listener.tls.load_full();
-        let Some(tls) = tls else {
-            let http2 = listener.http2 && http::begins_http2(&stream, limits.idle_timeout).await?;
+        let Some(tls) = listener.tls.load_full() else {
+            // A client may connect long before it asks.
+            let mut first = [0];
+            tokio::select! {
+                biased;
+                seen = tokio::time::timeout(limits.idle_timeout, stream.peek(&mut first)) => drop(seen??),
+                () = worker.drained() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+            let http2 = listener.http2 && http::begins_http2(&stream, limits.head_timeout).await?;
             return Ok((Spoken::Plain(stream), http2));
         };
-        let stream =
-            tls.acceptor().accept(stream).await.inspect_err(|_| worker.shared.metrics.tls_failures.increment(1))?;
+        let failed = |error: &io::Error| {
+            worker.shared.metrics.tls_failures.increment(1);
+            tracing::debug!(%peer, %error, "no TLS with a client");
+        };
+        let stream = tokio::time::timeout(limits.head_timeout, tls.acceptor().accept(stream)).await?;
+        let stream = stream.inspect_err(failed)?;
         let session = stream.get_ref().1;
         facts.secure = true;
         facts.client_names = session.peer_certificates().and_then(<[_]>::first).map(tls::names).unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         Ok::<_, io::Error>((Spoken::Tls(Box::new(stream)), http2))
-    });
+    };
     let (stream, http2) = match known.await {
-        Ok(Ok(known)) => known,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a connection did not come to HTTP"),
-        Err(_) => return,
+        Ok(known) => known,
+        Err(error) => return tracing::debug!(%peer, %error, "a connection did not come to HTTP"),
     };
     let downstream = Arc::new(Downstream::new(facts, &active.policy.trusted_proxies));
     match stream {
@@ -221,22 +230,27 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = connection;
     let idle = async {
-        // Ends after the idle time, at most twice as long.
+        // Ends after the idle time, at most twice as long: gracefully, or at once for a client that does not take its answers.
         let mut was_idle = false;
         loop {
             tokio::time::sleep(limits.idle_timeout).await;
+            if downstream.look_for_stalled() {
+                return false;
+            }
             if was_idle && downstream.is_idle() {
-                return;
+                return true;
             }
             was_idle = downstream.is_idle();
         }
     };
-    tokio::select! {
+    let graceful = tokio::select! {
         () = until_end(worker, &mut connection, http2::Connection::graceful_shutdown) => return,
-        () = idle => {}
+        graceful = idle => graceful,
+    };
+    if graceful {
+        Pin::new(&mut connection).graceful_shutdown();
+        until_end(worker, &mut connection, http2::Connection::graceful_shutdown).await;
     }
-    Pin::new(&mut connection).graceful_shutdown();
-    until_end(worker, &mut connection, http2::Connection::graceful_shutdown).await;
 }
 
 /// Serves a connection to its end; once the end of all is asked for, to the end of its present requests.
