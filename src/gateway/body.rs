@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::downstream::{Downstream, Taken};
 use super::exchange::Exchange;
+use super::mirror::Copier;
 use super::reason::Reason;
 use crate::upstream::{BoxError, Picked, ResponseBody};
 
@@ -41,6 +42,7 @@ pub(super) struct Upload {
     idle: Idle,
     received: Arc<AtomicU64>,
     fault: Arc<Fault>,
+    copier: Option<Copier>,
 }
 
 /// The body of an answer on its way to a client. It ends the request when it ends.
@@ -121,12 +123,30 @@ impl Fault {
 
 impl Upload {
     pub(super) fn new(body: Incoming, most: Option<u64>, idle: Duration, fault: Arc<Fault>) -> Self {
-        Self { body, left: most.unwrap_or(u64::MAX), idle: Idle::new(idle), received: Arc::default(), fault }
+        Self {
+            body,
+            left: most.unwrap_or(u64::MAX),
+            idle: Idle::new(idle),
+            received: Arc::default(),
+            fault,
+            copier: None,
+        }
+    }
+
+    /// Copies each piece on its way.
+    pub(super) fn copy_to(&mut self, copier: Copier) {
+        self.copier = Some(copier);
     }
 
     /// How many bytes came so far.
     pub(super) fn received(&self) -> Arc<AtomicU64> {
         self.received.clone()
+    }
+
+    fn copied(&mut self, frame: Option<&Frame<Bytes>>) {
+        if let Some(copier) = &mut self.copier {
+            copier.put(frame);
+        }
     }
 
     fn fail(&self, reason: Reason, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -150,7 +170,10 @@ impl Body for Upload {
         };
         this.idle.touched();
         match frame {
-            None => Poll::Ready(None),
+            None => {
+                this.copied(None);
+                Poll::Ready(None)
+            }
             Some(Err(error)) => this.fail(Reason::ClientGone, error.into()),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
@@ -158,6 +181,11 @@ impl Body for Upload {
                 match this.left.checked_sub(length) {
                     Some(left) => this.left = left,
                     None => return this.fail(Reason::BodyTooLarge, BodyError::TooLarge),
+                }
+                this.copied(Some(&frame));
+                if this.body.is_end_stream() {
+                    // Nobody may ask again.
+                    this.copied(None);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

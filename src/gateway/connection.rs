@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +23,7 @@ use super::exchange::Exchange;
 use super::listener::{Bound, Listener};
 use super::proxy_protocol;
 use super::reason::Reason;
-use super::shared::Active;
+use super::shared::{Active, Place};
 use super::strict::Strict;
 use super::worker::Worker;
 use crate::net::{http, tls};
@@ -71,7 +72,7 @@ pub(super) async fn accept(worker: Arc<Worker>, bound: Bound) {
     }
 }
 
-async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Result<(TcpStream, std::net::SocketAddr)>) {
+async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
     let (stream, peer) = match accepted {
         Ok(accepted) => accepted,
@@ -90,8 +91,8 @@ async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Resu
     let opened = worker.opened();
     let (worker, listener) = (worker.clone(), listener.clone());
     tokio::spawn(async move {
-        begin(&worker, &listener, &active, stream, peer).await;
-        drop((opened, place));
+        begin(&worker, &listener, &active, (stream, peer), place).await;
+        drop(opened);
     });
 }
 
@@ -100,8 +101,8 @@ async fn begin(
     worker: &Arc<Worker>,
     listener: &Listener,
     active: &Arc<Active>,
-    mut stream: TcpStream,
-    peer: std::net::SocketAddr,
+    (mut stream, peer): (TcpStream, SocketAddr),
+    place: Place,
 ) {
     let limits = active.policy.limits;
     let mut facts = Facts { peer, local: listener.address, secure: false, client_names: Vec::new() };
@@ -141,7 +142,7 @@ async fn begin(
         Ok(known) => known,
         Err(error) => return tracing::debug!(%peer, %error, "a connection did not come to HTTP"),
     };
-    let downstream = Arc::new(Downstream::new(facts, &active.policy.trusted_proxies));
+    let downstream = Arc::new(Downstream::new(facts, &active.policy.trusted_proxies, Some(place)));
     match stream {
         Spoken::Plain(stream) if http2 => serve_http2(worker, active, downstream, stream).await,
         Spoken::Plain(stream) => serve_http1(worker, active, downstream, stream).await,

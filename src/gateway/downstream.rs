@@ -8,6 +8,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::reason::Reason;
+use super::shared::Place;
 use super::trust::Networks;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -28,6 +29,8 @@ pub(super) struct Downstream {
     /// `peer`'s address, as it stands in fields.
     pub(super) peer_text: HeaderValue,
     pub(super) forwarded_text: HeaderValue,
+    /// Its place among those that may be open, for as long as anything of it goes on.
+    _place: Option<Place>,
     requests: AtomicU32,
     upgrade: AtomicU8,
     /// Answers on their way to a client of HTTP/2, and how often their progress has been looked at.
@@ -65,7 +68,7 @@ pub(super) struct Facts {
 // === impl Downstream ===
 
 impl Downstream {
-    pub(super) fn new(facts: Facts, trusted: &Networks) -> Self {
+    pub(super) fn new(facts: Facts, trusted: &Networks, place: Option<Place>) -> Self {
         let address = facts.peer.ip().to_canonical();
         let scheme = if facts.secure { "https" } else { "http" };
         let forwarded = match address {
@@ -81,6 +84,7 @@ impl Downstream {
             trusted: trusted.contain(address),
             peer_text: value(&address.to_string()),
             forwarded_text: value(&forwarded),
+            _place: place,
             requests: AtomicU32::new(0),
             upgrade: AtomicU8::new(0),
             answers: Mutex::default(),
@@ -92,7 +96,7 @@ impl Downstream {
     #[cfg(test)]
     pub(super) fn for_tests(peer: SocketAddr, trusted: bool) -> Self {
         let facts = Facts { peer, local: peer, secure: false, client_names: Vec::new() };
-        Self { trusted, ..Self::new(facts, &Networks::default()) }
+        Self { trusted, ..Self::new(facts, &Networks::default(), None) }
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -237,7 +241,7 @@ mod tests {
         let client = |peer: &str, list: &[&'static str]| {
             let mut headers = HeaderMap::new();
             list.iter().for_each(|line| drop(headers.append(FORWARDED_FOR, HeaderValue::from_static(line))));
-            Downstream::new(facts(peer), &networks).client(&headers, &networks).to_string()
+            Downstream::new(facts(peer), &networks, None).client(&headers, &networks).to_string()
         };
         assert_eq!(client("192.0.2.1:1", &["1.1.1.1"]), "192.0.2.1");
         assert_eq!(client("10.0.0.1:1", &["9.9.9.9, 1.1.1.1, 10.2.2.2"]), "1.1.1.1");
