@@ -108,8 +108,8 @@ impl GatewayPlane {
         let (gateway, upstreams) = (self.gateway.report(), self.upstreams.clone());
         move || {
             let mut report = gateway();
-            if let Some(fields) = report.as_object_mut() {
-                fields.insert("pools".to_owned(), upstreams.report());
+            if let (Some(fields), Value::Object(pools)) = (report.as_object_mut(), upstreams.report()) {
+                fields.extend(pools);
             }
             report
         }

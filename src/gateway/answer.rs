@@ -49,8 +49,8 @@ pub(super) async fn answer(
 ) -> Response<Download> {
     let mut exchange = Exchange::begin(worker.clone(), downstream);
     let active = worker.shared.active();
-    let http1 = request.version() != Version::HTTP_2;
-    exchange.wants_upgrade = http1 && request.headers().contains_key(UPGRADE);
+    exchange.http2 = request.version() == Version::HTTP_2;
+    exchange.wants_upgrade = !exchange.http2 && request.headers().contains_key(UPGRADE);
     let upgraded = exchange.wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let host = match host_of(&head) {

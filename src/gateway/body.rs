@@ -9,8 +9,9 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::downstream::Downstream;
+use super::downstream::{Downstream, Taken};
 use super::exchange::Exchange;
+use super::mirror::Copier;
 use super::reason::Reason;
 use crate::upstream::{BoxError, Picked, ResponseBody};
 
@@ -41,6 +42,7 @@ pub(super) struct Upload {
     idle: Idle,
     received: Arc<AtomicU64>,
     fault: Arc<Fault>,
+    copier: Option<Copier>,
 }
 
 /// The body of an answer on its way to a client. It ends the request when it ends.
@@ -51,7 +53,7 @@ pub(super) struct Download {
 
 enum Kind {
     Whole(Bytes),
-    Streamed { body: ResponseBody, idle: Idle, _picked: Picked },
+    Streamed { body: ResponseBody, idle: Idle, taken: Option<Arc<Taken>>, _picked: Picked },
 }
 
 /// The time between two pieces.
@@ -121,12 +123,30 @@ impl Fault {
 
 impl Upload {
     pub(super) fn new(body: Incoming, most: Option<u64>, idle: Duration, fault: Arc<Fault>) -> Self {
-        Self { body, left: most.unwrap_or(u64::MAX), idle: Idle::new(idle), received: Arc::default(), fault }
+        Self {
+            body,
+            left: most.unwrap_or(u64::MAX),
+            idle: Idle::new(idle),
+            received: Arc::default(),
+            fault,
+            copier: None,
+        }
+    }
+
+    /// Copies each piece on its way.
+    pub(super) fn copy_to(&mut self, copier: Copier) {
+        self.copier = Some(copier);
     }
 
     /// How many bytes came so far.
     pub(super) fn received(&self) -> Arc<AtomicU64> {
         self.received.clone()
+    }
+
+    fn copied(&mut self, frame: Option<&Frame<Bytes>>) {
+        if let Some(copier) = &mut self.copier {
+            copier.put(frame);
+        }
     }
 
     fn fail(&self, reason: Reason, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -150,7 +170,10 @@ impl Body for Upload {
         };
         this.idle.touched();
         match frame {
-            None => Poll::Ready(None),
+            None => {
+                this.copied(None);
+                Poll::Ready(None)
+            }
             Some(Err(error)) => this.fail(Reason::ClientGone, error.into()),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
@@ -158,6 +181,11 @@ impl Body for Upload {
                 match this.left.checked_sub(length) {
                     Some(left) => this.left = left,
                     None => return this.fail(Reason::BodyTooLarge, BodyError::TooLarge),
+                }
+                this.copied(Some(&frame));
+                if this.body.is_end_stream() {
+                    // Nobody may ask again.
+                    this.copied(None);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -188,7 +216,8 @@ impl Download {
 
     /// Of a pool.
     pub(super) fn streamed(body: ResponseBody, picked: Picked, idle: Duration, exchange: Exchange) -> Self {
-        Self { kind: Kind::Streamed { body, idle: Idle::new(idle), _picked: picked }, exchange: Some(exchange) }
+        let taken = exchange.http2.then(|| exchange.downstream.answering());
+        Self { kind: Kind::Streamed { body, idle: Idle::new(idle), taken, _picked: picked }, exchange: Some(exchange) }
     }
 
     fn fail(&mut self, reason: Reason) {
@@ -209,12 +238,18 @@ impl Body for Download {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Kind::Streamed { body, idle, .. } => match Pin::new(body).poll_frame(context) {
+            Kind::Streamed { body, idle, taken, .. } => match Pin::new(body).poll_frame(context) {
                 Poll::Ready(frame) => {
                     idle.touched();
+                    if let (Some(taken), Some(exchange)) = (taken, &this.exchange) {
+                        exchange.downstream.handed(taken);
+                    }
                     frame
                 }
                 Poll::Pending => {
+                    if let Some(taken) = taken {
+                        taken.waits();
+                    }
                     ready!(idle.poll(context));
                     this.fail(Reason::AnswerTimeout);
                     return Poll::Ready(Some(Err(BodyError::Idle)));

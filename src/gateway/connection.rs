@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +23,7 @@ use super::exchange::Exchange;
 use super::listener::{Bound, Listener};
 use super::proxy_protocol;
 use super::reason::Reason;
-use super::shared::Active;
+use super::shared::{Active, Place};
 use super::strict::Strict;
 use super::worker::Worker;
 use crate::net::{http, tls};
@@ -71,7 +72,7 @@ pub(super) async fn accept(worker: Arc<Worker>, bound: Bound) {
     }
 }
 
-async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Result<(TcpStream, std::net::SocketAddr)>) {
+async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
     let (stream, peer) = match accepted {
         Ok(accepted) => accepted,
@@ -90,8 +91,8 @@ async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Resu
     let opened = worker.opened();
     let (worker, listener) = (worker.clone(), listener.clone());
     tokio::spawn(async move {
-        begin(&worker, &listener, &active, stream, peer).await;
-        drop((opened, place));
+        begin(&worker, &listener, &active, (stream, peer), place).await;
+        drop(opened);
     });
 }
 
@@ -100,39 +101,48 @@ async fn begin(
     worker: &Arc<Worker>,
     listener: &Listener,
     active: &Arc<Active>,
-    mut stream: TcpStream,
-    peer: std::net::SocketAddr,
+    (mut stream, peer): (TcpStream, SocketAddr),
+    place: Place,
 ) {
     let limits = active.policy.limits;
     let mut facts = Facts { peer, local: listener.address, secure: false, client_names: Vec::new() };
     if let Ok(local) = stream.local_addr() {
         facts.local = local;
     }
-    let known = tokio::time::timeout(limits.head_timeout, async {
+    let known = async {
         if listener.proxy_protocol {
-            let proxied = proxy_protocol::read(&mut stream).await?;
+            let proxied = tokio::time::timeout(limits.head_timeout, proxy_protocol::read(&mut stream)).await??;
             facts.peer = proxied.source.unwrap_or(facts.peer);
             facts.local = proxied.destination.unwrap_or(facts.local);
         }
-        let tls = listener.tls.load_full();
-        let Some(tls) = tls else {
-            let http2 = listener.http2 && http::begins_http2(&stream, limits.idle_timeout).await?;
+        let Some(tls) = listener.tls.load_full() else {
+            // A client may connect long before it asks.
+            let mut first = [0];
+            tokio::select! {
+                biased;
+                seen = tokio::time::timeout(limits.idle_timeout, stream.peek(&mut first)) => drop(seen??),
+                () = worker.drained() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+            let http2 = listener.http2 && http::begins_http2(&stream, limits.head_timeout).await?;
             return Ok((Spoken::Plain(stream), http2));
         };
-        let stream =
-            tls.acceptor().accept(stream).await.inspect_err(|_| worker.shared.metrics.tls_failures.increment(1))?;
+        let failed = |error: &io::Error| {
+            worker.shared.metrics.tls_failures.increment(1);
+            tracing::debug!(%peer, %error, "no TLS with a client");
+        };
+        let stream = tokio::time::timeout(limits.head_timeout, tls.acceptor().accept(stream)).await?;
+        let stream = stream.inspect_err(failed)?;
         let session = stream.get_ref().1;
         facts.secure = true;
         facts.client_names = session.peer_certificates().and_then(<[_]>::first).map(tls::names).unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         Ok::<_, io::Error>((Spoken::Tls(Box::new(stream)), http2))
-    });
-    let (stream, http2) = match known.await {
-        Ok(Ok(known)) => known,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a connection did not come to HTTP"),
-        Err(_) => return,
     };
-    let downstream = Arc::new(Downstream::new(facts, &active.policy.trusted_proxies));
+    let (stream, http2) = match known.await {
+        Ok(known) => known,
+        Err(error) => return tracing::debug!(%peer, %error, "a connection did not come to HTTP"),
+    };
+    let downstream = Arc::new(Downstream::new(facts, &active.policy.trusted_proxies, Some(place)));
     match stream {
         Spoken::Plain(stream) if http2 => serve_http2(worker, active, downstream, stream).await,
         Spoken::Plain(stream) => serve_http1(worker, active, downstream, stream).await,
@@ -221,22 +231,27 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = connection;
     let idle = async {
-        // Ends after the idle time, at most twice as long.
+        // Ends after the idle time, at most twice as long: gracefully, or at once for a client that does not take its answers.
         let mut was_idle = false;
         loop {
             tokio::time::sleep(limits.idle_timeout).await;
+            if downstream.look_for_stalled() {
+                return false;
+            }
             if was_idle && downstream.is_idle() {
-                return;
+                return true;
             }
             was_idle = downstream.is_idle();
         }
     };
-    tokio::select! {
+    let graceful = tokio::select! {
         () = until_end(worker, &mut connection, http2::Connection::graceful_shutdown) => return,
-        () = idle => {}
+        graceful = idle => graceful,
+    };
+    if graceful {
+        Pin::new(&mut connection).graceful_shutdown();
+        until_end(worker, &mut connection, http2::Connection::graceful_shutdown).await;
     }
-    Pin::new(&mut connection).graceful_shutdown();
-    until_end(worker, &mut connection, http2::Connection::graceful_shutdown).await;
 }
 
 /// Serves a connection to its end; once the end of all is asked for, to the end of its present requests.

@@ -1,12 +1,14 @@
 //! One connection of a client, as its requests see it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::reason::Reason;
+use super::shared::Place;
 use super::trust::Networks;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -27,8 +29,13 @@ pub(super) struct Downstream {
     /// `peer`'s address, as it stands in fields.
     pub(super) peer_text: HeaderValue,
     pub(super) forwarded_text: HeaderValue,
+    /// Its place among those that may be open, for as long as anything of it goes on.
+    _place: Option<Place>,
     requests: AtomicU32,
     upgrade: AtomicU8,
+    /// Answers on their way to a client of HTTP/2, and how often their progress has been looked at.
+    answers: Mutex<Vec<Weak<Taken>>>,
+    looks: AtomicU64,
     /// One more than the place of the reason for which its bytes were refused; 0 while they were not.
     refusal: AtomicU8,
 }
@@ -44,6 +51,11 @@ pub(super) enum Upgrade {
     Refused,
 }
 
+/// Whether a client takes an answer. Nobody asks for the next piece of one whose client takes nothing, so that the answer cannot
+/// tell the time itself.
+#[derive(Debug, Default)]
+pub(super) struct Taken(AtomicU64);
+
 /// What makes a connection's facts.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -56,7 +68,7 @@ pub(super) struct Facts {
 // === impl Downstream ===
 
 impl Downstream {
-    pub(super) fn new(facts: Facts, trusted: &Networks) -> Self {
+    pub(super) fn new(facts: Facts, trusted: &Networks, place: Option<Place>) -> Self {
         let address = facts.peer.ip().to_canonical();
         let scheme = if facts.secure { "https" } else { "http" };
         let forwarded = match address {
@@ -72,8 +84,11 @@ impl Downstream {
             trusted: trusted.contain(address),
             peer_text: value(&address.to_string()),
             forwarded_text: value(&forwarded),
+            _place: place,
             requests: AtomicU32::new(0),
             upgrade: AtomicU8::new(0),
+            answers: Mutex::default(),
+            looks: AtomicU64::new(0),
             refusal: AtomicU8::new(0),
         }
     }
@@ -81,7 +96,7 @@ impl Downstream {
     #[cfg(test)]
     pub(super) fn for_tests(peer: SocketAddr, trusted: bool) -> Self {
         let facts = Facts { peer, local: peer, secure: false, client_names: Vec::new() };
-        Self { trusted, ..Self::new(facts, &Networks::default()) }
+        Self { trusted, ..Self::new(facts, &Networks::default(), None) }
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -145,6 +160,28 @@ impl Downstream {
         }
     }
 
+    /// An answer begins; for HTTP/2, where one that is not taken holds up nothing else.
+    pub(super) fn answering(&self) -> Arc<Taken> {
+        let taken = Arc::new(Taken::default());
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|answer| answer.strong_count() > 0);
+        answers.push(Arc::downgrade(&taken));
+        taken
+    }
+
+    /// A piece of an answer was handed over.
+    pub(super) fn handed(&self, taken: &Taken) {
+        taken.0.store(self.looks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Whether a piece that was handed over before the look before this one has not been taken since.
+    pub(super) fn look_for_stalled(&self) -> bool {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let handed = answers.iter().filter_map(Weak::upgrade).map(|taken| taken.0.load(Ordering::Relaxed));
+        handed.into_iter().any(|handed| handed > 0 && handed <= looks)
+    }
+
     pub(super) fn set_upgrade(&self, upgrade: Upgrade) {
         let number = match upgrade {
             Upgrade::Open => 0,
@@ -163,10 +200,34 @@ impl Downstream {
     }
 }
 
+// === impl Taken ===
+
+impl Taken {
+    /// The client waits for the pool, not the other way around.
+    pub(super) fn waits(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gateway::trust::Network;
+
+    #[test]
+    fn an_answer_that_is_not_taken_is_told_from_one_that_waits_for_its_pool() {
+        let downstream = Downstream::for_tests("10.0.0.1:1".parse().unwrap(), false);
+        let (stalled, waiting) = (downstream.answering(), downstream.answering());
+        downstream.handed(&stalled);
+        downstream.handed(&waiting);
+        waiting.waits();
+        assert!(!downstream.look_for_stalled(), "it has just been handed over");
+        assert!(downstream.look_for_stalled());
+        downstream.handed(&stalled);
+        assert!(!downstream.look_for_stalled());
+        drop(stalled);
+        assert!(!downstream.look_for_stalled());
+    }
 
     #[test]
     fn the_client_is_the_last_address_that_no_proxy_of_ours_has() {
@@ -180,7 +241,7 @@ mod tests {
         let client = |peer: &str, list: &[&'static str]| {
             let mut headers = HeaderMap::new();
             list.iter().for_each(|line| drop(headers.append(FORWARDED_FOR, HeaderValue::from_static(line))));
-            Downstream::new(facts(peer), &networks).client(&headers, &networks).to_string()
+            Downstream::new(facts(peer), &networks, None).client(&headers, &networks).to_string()
         };
         assert_eq!(client("192.0.2.1:1", &["1.1.1.1"]), "192.0.2.1");
         assert_eq!(client("10.0.0.1:1", &["9.9.9.9, 1.1.1.1, 10.2.2.2"]), "1.1.1.1");

@@ -35,6 +35,8 @@ pub(super) struct Exchange {
     pub(super) asked: Option<Box<Asked>>,
     /// It asked for an upgrade, and the connection's reader waits for the answer.
     pub(super) wants_upgrade: bool,
+    /// It came over HTTP/2.
+    pub(super) http2: bool,
 }
 
 // === impl Exchange ===
@@ -56,6 +58,7 @@ impl Exchange {
             sent: 0,
             asked: None,
             wants_upgrade: false,
+            http2: false,
         }
     }
 

@@ -55,16 +55,23 @@ pub(super) async fn forward(
     }
     asking.exchange.place = way.place;
     let fault = Arc::new(Fault::new(asking.exchange.downstream.clone()));
+    let mirror = forward.mirror.as_ref().filter(|mirror| mirror::is_due(worker, mirror));
+    let mut mirrored = None;
     let body = if body.is_end_stream() {
         RequestBody::empty()
     } else {
-        let upload = Upload::new(body, forward.max_body, forward.timeouts.idle, fault.clone());
+        let mut upload = Upload::new(body, forward.max_body, forward.timeouts.idle, fault.clone());
         asking.exchange.received = Some(upload.received());
+        if mirror.is_some() {
+            let (copier, body) = mirror::pipe();
+            upload.copy_to(copier);
+            mirrored = Some(body);
+        }
         RequestBody::boxed(upload)
     };
     let request = Request::from_parts(head, body);
-    if let Some(mirror) = &forward.mirror {
-        mirror::send(worker, mirror, &request, forward.timeouts);
+    if let Some(mirror) = mirror {
+        mirror::send(worker, mirror, &request, mirrored);
     }
     let order = Order { pool: &target.pool, hash: way.hash, retries: &forward.retries, timeouts: forward.timeouts };
     let mut tries = Tries::new(worker, &asking.exchange);

@@ -3,7 +3,7 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
 
@@ -61,6 +61,18 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 pub(super) fn strip_request(headers: &mut HeaderMap) {
     strip(headers);
     headers.remove(EXPECT);
+    join_cookies(headers);
+}
+
+/// HTTP/2 may cut cookies into several fields, which HTTP/1.1 may not have (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).into_iter();
+    let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else { return };
+    let pieces: Vec<&[u8]> = [first, second].into_iter().chain(pieces).map(HeaderValue::as_bytes).collect();
+    // Of values and "; " nothing else than a value can come.
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Tells a pool who asks. What a client says of itself is taken away unless it comes through a trusted proxy.
@@ -175,6 +187,13 @@ mod tests {
         let mut headers = map(&[("te", "gzip")]);
         strip(&mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn cookies_that_came_in_pieces_go_on_as_one() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        strip_request(&mut headers);
+        assert_eq!(text(&headers), ["cookie: a=1; b=2; c=3"]);
     }
 
     #[test]

@@ -168,6 +168,17 @@ impl<S> Strict<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Strict<S> {
+    /// Reads more to what is held; gives how much, nothing at the end.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut piece = [std::mem::MaybeUninit::uninit(); PIECE];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+        self.held.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(piece.filled().len()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -180,8 +191,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                 return Poll::Ready(Err(this.refuse(reason)));
             }
             if this.is_undecided() {
-                // Whoever answers it reads on.
-                return Poll::Pending;
+                // Whoever answers it reads on. What comes before is kept, so that a client that goes away is noticed.
+                if this.held.len() >= PIECE {
+                    return Poll::Pending;
+                }
+                match ready!(this.poll_more(context))? {
+                    0 => return Poll::Ready(Ok(())),
+                    _ => continue,
+                }
             }
             if this.held.is_empty() {
                 let before = buffer.filled().len();
@@ -209,17 +226,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                 if this.good > 0 || this.downstream.refusal().is_some() {
                     continue;
                 }
-                let mut piece = [std::mem::MaybeUninit::uninit(); PIECE];
-                let mut piece = ReadBuf::uninit(&mut piece);
-                match Pin::new(&mut this.stream).poll_read(context, &mut piece) {
+                match this.poll_more(context) {
                     Poll::Pending => return this.poll_patience(context),
-                    Poll::Ready(read) => read?,
-                }
-                if piece.filled().is_empty() {
                     // Half a head and then the end: nothing was asked.
-                    return Poll::Ready(Ok(()));
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(read) => drop(read?),
                 }
-                this.held.extend_from_slice(piece.filled());
             }
         }
     }
@@ -362,6 +374,16 @@ mod tests {
         downstream.set_upgrade(Upgrade::Taken);
         let count = server.read(&mut bytes).await.unwrap();
         assert_eq!(&bytes[..count], b"\n\nfree");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_before_its_upgrade_is_answered_is_noticed() {
+        let (mut client, mut server, _) = strict();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n").await.unwrap();
+        let mut bytes = [0; 256];
+        assert!(server.read(&mut bytes).await.unwrap() > 0);
+        drop(client);
+        assert_eq!(server.read(&mut bytes).await.unwrap(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -127,6 +127,9 @@ impl Entry {
         let (groups, listed) = if self.configured { gather(&context, scene.snapshot) } else { Default::default() };
         let known = self.configured && is_known(&context, scene.snapshot);
         let ready = self.track(&listed, scene, targets);
+        if context.config.limits.max_connections.is_some() {
+            context.life.set_targets(self.hosts.values().map(|it| Arc::downgrade(&it.host.target)).collect());
+        }
         context.life.end_ejections(self.hosts.values().map(|tracked| &tracked.host), ready, scene.now);
         let mut members: Vec<Arc<Member>> = Vec::with_capacity(listed.len());
         let mut places: HashMap<SocketAddr, usize> = HashMap::with_capacity(listed.len());

@@ -16,7 +16,7 @@ pub(super) use split::choose;
 
 use serde_json::{Value, json};
 
-use super::config::{Action, Field, FieldMatch, HostPattern, Matches, PathPattern, RouteConfig, ValuePattern};
+use super::config::{Action, FieldMatch, HostPattern, Matches, PathPattern, RouteConfig, ValuePattern};
 use super::limit::RouteLimit;
 use super::metrics::RouteMetrics;
 
@@ -168,7 +168,7 @@ mod tests {
     use regex::Regex;
 
     use super::*;
-    use crate::gateway::config::{HeaderEdits, Respond};
+    use crate::gateway::config::{Field, HeaderEdits, Respond};
 
     fn route(name: &str, matches: Matches) -> RouteConfig {
         let respond = Respond {

@@ -56,14 +56,20 @@ impl Http1 {
         }
     }
 
-    /// Whether it can take a request: open, as far as this side has heard, with nothing left of the last one.
+    /// Whether it can take a request, as far as is known: its last answer has ended. Whether the other side has closed it
+    /// meanwhile shows when a request is sent, before anything is written.
     #[inline]
-    pub(super) fn is_usable(&mut self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
+        self.keep && !self.ended && self.sender.is_ready()
+    }
+
+    /// The same, after a look at what has come from the other side.
+    pub(super) fn is_still_idle(&mut self) -> bool {
         if !self.ended {
             let polled = pin!(unconstrained(self.connection.as_mut())).poll(&mut Context::from_waker(Waker::noop()));
             self.ended = polled.is_ready();
         }
-        self.keep && !self.ended && self.sender.is_ready()
+        self.is_idle()
     }
 
     /// Whether it has carried a request before.

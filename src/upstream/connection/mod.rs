@@ -323,7 +323,8 @@ impl Thread {
     #[inline]
     fn release(&self, mut connection: Box<Http1>, member: &Member) {
         let (target, config) = (&member.host.target, &member.context.config.connection);
-        if !connection.is_usable() || !target.is_wanted() {
+        // As a rule it became idle with the last bytes of the answer, and needs no further look.
+        if !(connection.is_idle() || connection.is_still_idle()) || !target.is_wanted() {
             return;
         }
         let shelf = self.shelf(member);

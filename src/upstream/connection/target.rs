@@ -128,15 +128,10 @@ impl Shelf {
         self.http2.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that was used last and is still open.
+    /// The connection that was used last.
     #[inline]
     pub(super) fn take(&self) -> Option<Box<Http1>> {
-        loop {
-            let mut idle = self.idle().pop()?.connection;
-            if idle.is_usable() {
-                return Some(idle);
-            }
-        }
+        self.idle().pop().map(|idle| idle.connection)
     }
 
     /// Keeps a connection until the sweeper's turn `until`, unless there are enough.
@@ -156,7 +151,7 @@ impl Shelf {
         for mut it in idle.drain(..) {
             // Turns are compared so that they may wrap.
             let over = turn.wrapping_sub(it.until) < u32::MAX / 2;
-            if over || !it.connection.is_usable() {
+            if over || !it.connection.is_still_idle() {
                 closed.push(it);
             } else {
                 kept.push(it);

@@ -154,9 +154,8 @@ async fn an_endpoint_that_is_gone_finishes_what_it_has_and_idle_connections_clos
         let mut bed = bed(&server).await;
         let picked = bed.pick().unwrap();
         let options = SendOptions::default();
-        // Two connections: one that idles, one with a request that is held.
-        bed.get("/a").await;
-        let (answer, ()) = tokio::join!(bed_send(&bed.connections.clone(), &picked, &options), async {
+        let connections = bed.connections.clone();
+        let (answer, ()) = tokio::join!(connections.send(&picked, get("/held"), &options), async {
             until("the request is there", || server.open() == 1).await;
             let mut told = vec![at(other.address)];
             told.extend(drains.then(|| draining(at(server.address))));
@@ -168,14 +167,6 @@ async fn an_endpoint_that_is_gone_finishes_what_it_has_and_idle_connections_clos
         assert_eq!(text(answer.unwrap()).await, "/held");
         until("its connection closes when it is done", || server.open() == 0).await;
     }
-}
-
-async fn bed_send(
-    connections: &Connections,
-    picked: &Picked,
-    options: &SendOptions,
-) -> Result<hyper::Response<ResponseBody>, SendError> {
-    connections.send(picked, get("/held"), options).await
 }
 
 #[tokio::test]

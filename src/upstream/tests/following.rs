@@ -68,7 +68,7 @@ async fn threads_that_pick_while_pools_swap_miscount_nothing_and_go_nowhere_else
         UpstreamsConfig { pools: pools.into(), threads: THREADS, zone: None },
         Arc::clone(&bed.source.snapshot),
     ));
-    bed.source.tell(POOL, endpoints(10)).map(|published| upstreams.listener()(&published));
+    upstreams.listener()(&bed.source.tell(POOL, endpoints(10)).unwrap());
     let reader = upstreams.reader();
     until("the first table", || reader.table().pool(POOL).is_some_and(|pool| pool.has_ready())).await;
     let (stop, picks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

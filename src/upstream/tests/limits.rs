@@ -24,7 +24,8 @@ async fn requests_above_the_limit_wait_for_a_connection_and_reuse_it() {
     let server = Server::start().await;
     let bed = Bed::with(config(2, 10), &[server.address]).await;
     let many = (0..8).map(|_| async { text(held(&bed).await.unwrap()).await });
-    let usage = &bed.pool().context.life.usage;
+    let pool = bed.pool();
+    let usage = &pool.context.life.usage;
     let (answers, ()) = tokio::join!(futures_util::future::join_all(many), async {
         until("six wait", || usage.pending() == 6).await;
         assert_eq!((usage.connections(), server.open()), (2, 2));
@@ -38,7 +39,8 @@ async fn requests_above_the_limit_wait_for_a_connection_and_reuse_it() {
 async fn more_than_may_wait_are_refused_at_once_and_nothing_of_them_is_lost() {
     let server = Server::start().await;
     let bed = Bed::with(config(1, 1), &[server.address]).await;
-    let usage = &bed.pool().context.life.usage;
+    let pool = bed.pool();
+    let usage = &pool.context.life.usage;
     let read = || async { text(held(&bed).await.unwrap()).await };
     let (first, second, ()) = tokio::join!(read(), read(), async {
         until("one waits", || usage.pending() == 1).await;
