@@ -1,6 +1,6 @@
 //! The parts of the bench, over the same running subjects.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
@@ -61,7 +61,9 @@ fn cost(options: &Options, subjects: &[Subject]) -> Vec<(Kind, Vec<f64>)> {
     for kind in Kind::ALL {
         title(format!("{}, as fast as it goes", kind.name()));
         // Fresh processes pay once for memory and connections.
-        subjects.iter().for_each(|subject| drop(subject.measure(kind, requests(kind, options) / 5, None)));
+        for subject in subjects {
+            subject.measure(kind, requests(kind, options) / 5, None);
+        }
         let figures =
             alternate(subjects, options.rounds(), |_, subject| subject.measure(kind, requests(kind, options), None));
         let nginx = reference(subjects, &figures);
@@ -107,7 +109,7 @@ fn swap(options: &Options, subjects: &[Subject], services: &Services, simulator:
     title("small GET while Tidegate's pools change ten times a second (the others' do not)");
     // Several seconds, so that there are several tens of changes.
     let count = requests(kind, options) * 4;
-    let turns = std::sync::atomic::AtomicUsize::new(0);
+    let turns = AtomicUsize::new(0);
     let figures = alternate(subjects, options.rounds(), |_, subject| {
         if subject.name != "tidegate" {
             return subject.measure(kind, count, None);

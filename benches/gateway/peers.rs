@@ -20,9 +20,9 @@ const START: Duration = Duration::from_secs(20);
 /// All that run.
 pub(crate) struct Field {
     subjects: Vec<Subject>,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     _tidegate: Option<Tidegate>,
-    _files: WorkDir,
+    files: WorkDir,
 }
 
 /// The ports of one of them.
@@ -44,24 +44,24 @@ impl Field {
         let pem = files.write("both.pem", both);
         let (certificate, key) = (certified.certificate.display().to_string(), certified.key.display().to_string());
         let directory = files.path().display().to_string();
-        let mut field = Self { subjects: Vec::new(), _processes: Vec::new(), _tidegate: None, _files: files };
+        let mut field = Self { subjects: Vec::new(), processes: Vec::new(), _tidegate: None, files: files };
         if options.includes("nginx") {
             let ports = Ports::new();
-            let config = field._files.write("nginx.conf", nginx(&ports, backend, &certificate, &key, &directory));
+            let config = field.files.write("nginx.conf", nginx(&ports, backend, &certificate, &key, &directory));
             let mut command = Command::new("nginx");
             command.arg("-p").arg(&directory).arg("-c").arg(config).args(["-e", "stderr"]);
             field.add("nginx", &command, &ports, pinning);
         }
         if options.includes("haproxy") {
             let ports = Ports::new();
-            let config = field._files.write("haproxy.cfg", haproxy(&ports, backend, &pem.display().to_string()));
+            let config = field.files.write("haproxy.cfg", haproxy(&ports, backend, &pem.display().to_string()));
             let mut command = Command::new("haproxy");
             command.arg("-db").arg("-f").arg(config);
             field.add("haproxy", &command, &ports, pinning);
         }
         if options.includes("envoy") {
             let ports = Ports::new();
-            let config = field._files.write("envoy.yaml", envoy(&ports, backend, &certificate, &key));
+            let config = field.files.write("envoy.yaml", envoy(&ports, backend, &certificate, &key));
             let program = std::fs::read_to_string(require_gateways().home("envoy").join("program")).unwrap();
             let mut command = Command::new(program.trim());
             command.arg("-c").arg(config).args(["--disable-hot-restart", "--concurrency", "1", "-l", "error"]);
@@ -69,7 +69,7 @@ impl Field {
         }
         if options.includes("tidegate") {
             let ports = Ports::new();
-            let kubeconfig = field._files.write("kubeconfig", simulator.kubeconfig());
+            let kubeconfig = field.files.write("kubeconfig", simulator.kubeconfig());
             let mut tidegate =
                 Tidegate::spawn(&tidegate(&ports, &kubeconfig.display().to_string(), &certificate, &key));
             tidegate.wait_listening();
@@ -86,7 +86,7 @@ impl Field {
     }
 
     fn add(&mut self, name: &'static str, command: &Command, ports: &Ports, pinning: Pinning) {
-        let mut process = Process::start(command, self._files.path(), name);
+        let mut process = Process::start(command, self.files.path(), name);
         wait_until(START, name, || {
             assert!(
                 process.exited().is_none(),
@@ -98,7 +98,7 @@ impl Field {
         });
         pinning.place(process.id(), false);
         self.subjects.push(ports.subject(name, process.id()));
-        self._processes.push(process);
+        self.processes.push(process);
     }
 }
 
@@ -145,7 +145,7 @@ fn nginx(ports: &Ports, backend: &Backend, certificate: &str, key: &str, directo
         .collect();
     // A body of 16 KiB stays in memory, as it does elsewhere.
     format!(
-        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\nworker_rlimit_nofile 60000;\n\
+        "daemon off;\nmaster_process off;\nworkerprocesses 1;\npid {directory}/nginx.pid;\nworker_rlimit_nofile 60000;\n\
          events {{ worker_connections 30000; }}\nhttp {{\naccess_log off;\nerror_log stderr crit;\n{temporary}\
          keepalive_requests 1000000000;\nkeepalive_timeout 600s;\ntcp_nodelay on;\nclient_body_buffer_size 64k;\n\
          upstream web {{ {}keepalive 256; keepalive_requests 1000000000; }}\n\

@@ -273,7 +273,6 @@ fn gateways_that_are_replaced_one_after_the_other_lose_no_request() {
     let mut load = load(address);
     wait_until(SOON, "load", || stage.backends[0].requests() > 100);
     let mut seen = BTreeMap::new();
-    let mut successor = None;
     let replaced = every(Duration::from_millis(1000), |_| {
         let mut next = stage.gateway(Some(address));
         std::mem::swap(&mut gateway, &mut next);
@@ -282,11 +281,10 @@ fn gateways_that_are_replaced_one_after_the_other_lose_no_request() {
         }
         next.tidegate.sigterm();
         assert_eq!(next.tidegate.wait_exit(Duration::from_secs(40)).code(), Some(0), "{}", next.tidegate.log());
-        successor = Some(gateway.tidegate.pid());
     });
     load.stop();
     let outcome = load.result(SOON);
     told(&format!("{replaced} replaced"), &gateway, &outcome);
-    assert!(replaced >= 2 && successor.is_some(), "only {replaced} replaced");
+    assert!(replaced >= 2, "only {replaced} replaced");
     assert_eq!(failures(&outcome), BTreeMap::new(), "{outcome:#} {seen:?}");
 }
