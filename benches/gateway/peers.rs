@@ -232,7 +232,7 @@ fn envoy(ports: &Ports, backend: &Backend, certificate: &str, key: &str) -> Stri
 fn tidegate(ports: &Ports, kubeconfig: &str, certificate: &str, key: &str) -> String {
     format!(
         "[admin]\nlisten = \"127.0.0.1:{}\"\n[discovery]\nlisten = \"127.0.0.1:{}\"\n\
-         [[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = \"{kubeconfig}\"\n\
+         [[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = \"{kubeconfig}\"\ntraffic_policies = false\n\
          [gateway]\nthreads = 1\npin_threads = false\nidle_timeout_seconds = 600\n\
          [[gateway.listener]]\nlisten = \"127.0.0.1:{}\"\n\
          [[gateway.listener]]\nlisten = \"127.0.0.1:{}\"\ntls = {{ certificate = \"{certificate}\", key = \"{key}\" }}\n\
