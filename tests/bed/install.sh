@@ -32,7 +32,8 @@ log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:re
   /usr/bin/python3:python3)
 gateways_programs=(flock:util-linux /usr/bin/python3:python3)
 # nginx and HAProxy are the bench's peers.
-gateway_programs=(curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-light haproxy:haproxy openssl:openssl flock:util-linux)
+gateway_programs=(curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-light haproxy:haproxy openssl:openssl chromium:chromium
+  flock:util-linux)
 kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
 matrix_programs=(php:php-cli ruby:ruby gcc:gcc)
 # What is no program is looked for by its file.

@@ -15,6 +15,7 @@ mod bed;
 mod kube;
 
 mod backend;
+mod browser;
 mod conformance;
 mod curl;
 mod forwarding;

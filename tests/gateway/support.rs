@@ -68,6 +68,11 @@ impl Setup {
         self
     }
 
+    /// Where it will listen.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Further keys of `[gateway]`.
     pub(crate) fn keys(mut self, keys: &str) -> Self {
         let _ = writeln!(self.keys, "{keys}");
