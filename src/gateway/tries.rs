@@ -64,7 +64,7 @@ struct Miss {
     /// So may the same: it closed a connection that had been idle, as it may at any time.
     stale: bool,
     /// The request, where nothing of it was written.
-    request: Option<Request<RequestBody>>,
+    request: Option<Box<Request<RequestBody>>>,
 }
 
 // === impl Tries ===
@@ -130,7 +130,7 @@ impl<'a> Tries<'a> {
             if !miss.stale {
                 self.tried.push(address);
             }
-            let next = miss.request.or(spare);
+            let next = miss.request.map(|request| *request).or(spare);
             let reason = miss.reason;
             let Some(next) = next else { return Err(self.failed(reason, None)) };
             if left == 0 || !miss.elsewhere {
@@ -229,7 +229,7 @@ impl<'a> Tries<'a> {
 
 impl Miss {
     fn of(mut error: SendError) -> Self {
-        let request = error.take_request();
+        let request = error.take_request().map(Box::new);
         let closed = matches!(error.kind(), SendErrorKind::Closed | SendErrorKind::Reset);
         let stale = closed && error.is_reused();
         let (reason, elsewhere) = match error.kind() {
