@@ -109,17 +109,16 @@ impl<'a> Tries<'a> {
                 Ok(response) => {
                     let status = response.status();
                     picked.record(Outcome::Status(status.as_u16()), now.elapsed(), Instant::now());
-                    if left == 0 || spare.is_none() || !order.retries.on_status.contains(&status) {
-                        return Ok(Answered { response, picked });
-                    }
-                    match self.retry(order) {
+                    let again = left > 0 && order.retries.on_status.contains(&status);
+                    let Some(next) = spare.filter(|_| again) else { return Ok(Answered { response, picked }) };
+                    // A bad answer is better than none: it is let go when another can be had.
+                    self.last = Some(address);
+                    self.tried.push(address);
+                    match self.retry(order).filter(|_| self.has_untried(order)) {
                         Some(permit) => _permit = Some(permit),
                         None => return Ok(Answered { response, picked }),
                     }
                     left -= 1;
-                    self.last = Some(address);
-                    self.tried.push(address);
-                    let Some(next) = spare else { return Ok(Answered { response, picked }) };
                     request = next;
                     continue;
                 }
