@@ -230,7 +230,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                     Poll::Pending => return this.poll_patience(context),
                     // Half a head and then the end: nothing was asked.
                     Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
-                    Poll::Ready(read) => drop(read?),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 }
             }
         }
