@@ -8,6 +8,7 @@
 //!                                                              spool (this machine's disk, for what Kafka does not take in time)
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
 //!                                                                             └→ upstream: Table → pick → connection
+//! gateway   socket → listener → connection → route → forward → upstream → answer ⇢ access log → delivery
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.

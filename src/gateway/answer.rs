@@ -19,6 +19,8 @@ use super::worker::Worker;
 use super::{access_log, cors, forward, headers};
 
 const REASON: HeaderName = HeaderName::from_static("tidegate-reason");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// A request that a route took.
 pub(super) struct Asking {
@@ -50,6 +52,7 @@ pub(super) async fn answer(
     let mut exchange = Exchange::begin(worker.clone(), downstream);
     let active = worker.shared.active();
     exchange.http2 = request.version() == Version::HTTP_2;
+    exchange.grpc = exchange.http2 && is_grpc(request.headers());
     exchange.wants_upgrade = !exchange.http2 && request.headers().contains_key(UPGRADE);
     let upgraded = exchange.wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
@@ -128,6 +131,10 @@ fn host_of(head: &Parts) -> Result<HeaderValue, Reason> {
         return Err(Reason::Host);
     }
     HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::Host)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// What is refused whatever the routes say.
@@ -244,6 +251,16 @@ fn refuse(exchange: Exchange, reason: Reason) -> Response<Download> {
 fn failure(mut exchange: Exchange, reason: Reason, mut fields: HeaderMap) -> Response<Download> {
     exchange.status = Some(reason.status());
     exchange.reason = Some(reason);
+    if exchange.grpc {
+        // A call has its status in its trailers, which are all that there is of this answer.
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert(GRPC_STATUS, HeaderValue::from_static(reason.grpc_status()));
+        fields.insert(GRPC_MESSAGE, HeaderValue::from_static(reason.name()));
+        fields.insert(REASON, HeaderValue::from_static(reason.name()));
+        let mut response = Response::new(Download::whole(Bytes::new(), exchange));
+        *response.headers_mut() = fields;
+        return response;
+    }
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(REASON, HeaderValue::from_static(reason.name()));
     let text = Bytes::from_static(reason.text().as_bytes());

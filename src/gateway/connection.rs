@@ -120,7 +120,9 @@ async fn begin(
             let mut first = [0];
             tokio::select! {
                 biased;
-                seen = tokio::time::timeout(limits.idle_timeout, stream.peek(&mut first)) => drop(seen??),
+                seen = tokio::time::timeout(limits.idle_timeout, stream.peek(&mut first)) => {
+                    seen??;
+                }
                 () = worker.drained() => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
             let http2 = listener.http2 && http::begins_http2(&stream, limits.head_timeout).await?;

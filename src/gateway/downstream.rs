@@ -240,7 +240,9 @@ mod tests {
         };
         let client = |peer: &str, list: &[&'static str]| {
             let mut headers = HeaderMap::new();
-            list.iter().for_each(|line| drop(headers.append(FORWARDED_FOR, HeaderValue::from_static(line))));
+            for line in list {
+                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            }
             Downstream::new(facts(peer), &networks, None).client(&headers, &networks).to_string()
         };
         assert_eq!(client("192.0.2.1:1", &["1.1.1.1"]), "192.0.2.1");

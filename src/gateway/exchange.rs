@@ -37,6 +37,8 @@ pub(super) struct Exchange {
     pub(super) wants_upgrade: bool,
     /// It came over HTTP/2.
     pub(super) http2: bool,
+    /// It is a call of gRPC.
+    pub(super) grpc: bool,
 }
 
 // === impl Exchange ===
@@ -59,6 +61,7 @@ impl Exchange {
             asked: None,
             wants_upgrade: false,
             http2: false,
+            grpc: false,
         }
     }
 

@@ -54,13 +54,14 @@ pub(super) async fn forward(
         asked.traced(&head);
     }
     asking.exchange.place = way.place;
-    let fault = Arc::new(Fault::new(asking.exchange.downstream.clone()));
+    let mut fault = None;
     let mirror = forward.mirror.as_ref().filter(|mirror| mirror::is_due(worker, mirror));
     let mut mirrored = None;
     let body = if body.is_end_stream() {
         RequestBody::empty()
     } else {
-        let mut upload = Upload::new(body, forward.max_body, forward.timeouts.idle, fault.clone());
+        let own = fault.insert(Arc::new(Fault::new(asking.exchange.downstream.clone())));
+        let mut upload = Upload::new(body, forward.max_body, forward.timeouts.idle, own.clone());
         asking.exchange.received = Some(upload.received());
         if mirror.is_some() {
             let (copier, body) = mirror::pipe();
@@ -92,7 +93,7 @@ pub(super) async fn forward(
         Err(Failed { reason, upstream, .. }) => {
             asking.exchange.upstream = upstream;
             // What the client did to its body is the cause, whatever became of the connection that carried it.
-            let reason = fault.reason().unwrap_or(reason);
+            let reason = fault.and_then(|fault| fault.reason()).unwrap_or(reason);
             match &forward.fallback {
                 Some(Fallback::Respond(fixed)) if stands_in(reason) => {
                     asking.exchange.reason = Some(reason);

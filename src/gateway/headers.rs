@@ -42,8 +42,8 @@ pub(super) fn strip(headers: &mut HeaderMap) {
             .collect();
         named.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(CONNECTION);
-        headers.remove(KEEP_ALIVE);
     }
+    headers.remove(KEEP_ALIVE);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
     headers.remove(PROXY_CONNECTION);
@@ -184,7 +184,7 @@ mod tests {
         ]);
         strip_request(&mut headers);
         assert_eq!(text(&headers), ["host: a", "te: trailers", "x-other: 2"]);
-        let mut headers = map(&[("te", "gzip")]);
+        let mut headers = map(&[("te", "gzip"), ("keep-alive", "timeout=5")]);
         strip(&mut headers);
         assert!(headers.is_empty());
     }

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_table_is_bounded_and_full_buckets_are_forgotten() {
         let limit = limit(Some(Field::Client));
-        let fill = |now| (0..200_000u32).filter(|client| limit.take(Some(&client.to_be_bytes()), now).is_ok()).count();
+        let fill = |now| (0..80_000u32).filter(|client| limit.take(Some(&client.to_be_bytes()), now).is_ok()).count();
         let size = || limit.own.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
         assert!(fill(0) <= SHARDS * BUCKETS + 3);
         assert!(size() <= SHARDS * BUCKETS);

@@ -190,8 +190,10 @@ impl GatewayReloader {
     /// off. Certificates go by the order of the listeners.
     pub fn reload(&self, config: &GatewayConfig) {
         for (listener, config) in self.listeners.iter().zip(&config.listeners) {
+            let (own, wanted) = (listener.address, config.listen);
+            let same = own.ip() == wanted.ip() && (wanted.port() == 0 || own.port() == wanted.port());
             // Whether a listener speaks TLS is settled when it is bound.
-            if listener.tls.load().is_some() && config.tls.is_some() {
+            if same && listener.tls.load().is_some() && config.tls.is_some() {
                 listener.tls.store(config.tls.clone().map(Arc::new));
             }
         }

@@ -157,6 +157,18 @@ impl Reason {
         }
     }
 
+    /// The same for a call of gRPC, by what `http-grpc-status-mapping.md` makes of statuses; a call that was not answered in
+    /// time is told so.
+    pub fn grpc_status(self) -> &'static str {
+        match self.status() {
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => "12",
+            StatusCode::GATEWAY_TIMEOUT => "4",
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "14",
+            StatusCode::PAYLOAD_TOO_LARGE => "8",
+            _ => "13",
+        }
+    }
+
     /// What the client is told. The client of `ClientGone` hears nothing; 499 stands for it in log and metrics, as in nginx.
     pub fn status(self) -> StatusCode {
         match self {

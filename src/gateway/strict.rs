@@ -230,7 +230,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                     Poll::Pending => return this.poll_patience(context),
                     // Half a head and then the end: nothing was asked.
                     Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
-                    Poll::Ready(read) => drop(read?),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 }
             }
         }
@@ -277,7 +278,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.downstream.refusal().is_some() {
+            // Whoever serves the connection has a last word for the client, and ends it then.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_shutdown(context)
     }
 }
 
@@ -374,6 +380,18 @@ mod tests {
         downstream.set_upgrade(Upgrade::Taken);
         let count = server.read(&mut bytes).await.unwrap();
         assert_eq!(&bytes[..count], b"\n\nfree");
+    }
+
+    #[tokio::test]
+    async fn after_a_refusal_the_client_can_still_be_told_why() {
+        let (mut client, mut server, _) = strict();
+        client.write_all(b"\n").await.unwrap();
+        assert!(server.read(&mut [0; 9]).await.is_err());
+        server.shutdown().await.unwrap();
+        server.stream().write_all(b"no").await.unwrap();
+        let mut told = [0; 2];
+        client.read_exact(&mut told).await.unwrap();
+        assert_eq!(&told, b"no");
     }
 
     #[tokio::test]

@@ -64,7 +64,7 @@ struct Miss {
     /// So may the same: it closed a connection that had been idle, as it may at any time.
     stale: bool,
     /// The request, where nothing of it was written.
-    request: Option<Request<RequestBody>>,
+    request: Option<Box<Request<RequestBody>>>,
 }
 
 // === impl Tries ===
@@ -109,17 +109,16 @@ impl<'a> Tries<'a> {
                 Ok(response) => {
                     let status = response.status();
                     picked.record(Outcome::Status(status.as_u16()), now.elapsed(), Instant::now());
-                    if left == 0 || spare.is_none() || !order.retries.on_status.contains(&status) {
-                        return Ok(Answered { response, picked });
-                    }
-                    match self.retry(order) {
+                    let again = left > 0 && order.retries.on_status.contains(&status);
+                    let Some(next) = spare.filter(|_| again) else { return Ok(Answered { response, picked }) };
+                    // A bad answer is better than none: it is let go when another can be had.
+                    self.last = Some(address);
+                    self.tried.push(address);
+                    match self.retry(order).filter(|_| self.has_untried(order)) {
                         Some(permit) => _permit = Some(permit),
                         None => return Ok(Answered { response, picked }),
                     }
                     left -= 1;
-                    self.last = Some(address);
-                    self.tried.push(address);
-                    let Some(next) = spare else { return Ok(Answered { response, picked }) };
                     request = next;
                     continue;
                 }
@@ -130,7 +129,7 @@ impl<'a> Tries<'a> {
             if !miss.stale {
                 self.tried.push(address);
             }
-            let next = miss.request.or(spare);
+            let next = miss.request.map(|request| *request).or(spare);
             let reason = miss.reason;
             let Some(next) = next else { return Err(self.failed(reason, None)) };
             if left == 0 || !miss.elsewhere {
@@ -229,7 +228,7 @@ impl<'a> Tries<'a> {
 
 impl Miss {
     fn of(mut error: SendError) -> Self {
-        let request = error.take_request();
+        let request = error.take_request().map(Box::new);
         let closed = matches!(error.kind(), SendErrorKind::Closed | SendErrorKind::Reset);
         let stale = closed && error.is_reused();
         let (reason, elsewhere) = match error.kind() {

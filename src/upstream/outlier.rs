@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn each_ejection_lasts_longer_up_to_the_most_and_good_intervals_forgive() {
         let (tally, config) = (Tally::default(), OutlierConfig::default());
-        let mut lasts = || tally.eject(Cause::Consecutive5xx, &config, 1_000).as_secs();
+        let lasts = || tally.eject(Cause::Consecutive5xx, &config, 1_000).as_secs();
         assert_eq!([lasts(), lasts(), lasts()], [30, 60, 90]);
         for _ in 0..20 {
             lasts();

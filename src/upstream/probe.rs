@@ -111,14 +111,15 @@ async fn ask(host: &Host, context: &Context, check: &HealthCheck, http2: bool) -
         }
         let http2 = http2 || matches!(check.kind, CheckKind::Grpc { .. });
         let tls = context.config.connection.tls.as_ref();
-        let dial = ProbeDial { address, tls, http2, timeout: check.timeout, greeting: None };
+        let greeting = context.config.connection.proxy_protocol.map(|version| (version, None));
+        let dial = ProbeDial { address, tls, http2, timeout: check.timeout, greeting };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let stream = probe_dial(dial).await.map_err(|(kind, error)| format!("{}: {error}", kind.reason()))?;
         let io = TokioIo::new(stream);
         match &check.kind {
             CheckKind::Tcp => Ok(()),
             CheckKind::Http { path, host, expected } => {
                 let named = host.clone().unwrap_or_else(|| address.to_string());
-                let scheme = if tls.is_some() { "https" } else { "http" };
                 let request = Request::builder().method(Method::GET).header(USER_AGENT, "tidegate-health-check");
                 let request = if http2 {
                     request.uri(format!("{scheme}://{named}{path}"))
@@ -131,7 +132,7 @@ async fn ask(host: &Host, context: &Context, check: &HealthCheck, http2: bool) -
                 if (expected.0..=expected.1).contains(&status) { Ok(()) } else { Err(format!("status {status}")) }
             }
             CheckKind::Grpc { service } => {
-                let request = grpc_request(&address.to_string(), service).map_err(|error| error.to_string())?;
+                let request = grpc_request(scheme, &address.to_string(), service).map_err(|error| error.to_string())?;
                 let (_connection, response) = exchange(io, true, request).await?;
                 grpc_verdict(response).await
             }
@@ -158,14 +159,14 @@ async fn exchange(
 }
 
 /// One message of gRPC: not compressed, its length in four bytes.
-fn grpc_request(authority: &str, service: &str) -> Result<Request<RequestBody>, hyper::http::Error> {
+fn grpc_request(scheme: &str, authority: &str, service: &str) -> Result<Request<RequestBody>, hyper::http::Error> {
     let message = HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
     let mut body = vec![0];
     body.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
     body.extend_from_slice(&message);
     Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{authority}/grpc.health.v1.Health/Check"))
+        .uri(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
         .header(USER_AGENT, "tidegate-health-check")

@@ -67,6 +67,8 @@ impl SendError {
     /// Of hyper's error; `request` is there where nothing of it was written.
     pub(super) fn sent(error: hyper::Error, request: Option<Request<RequestBody>>, reused: bool) -> Self {
         let kind = kind_of(&error);
+        // One stream that was reset says nothing of the connection's age.
+        let reused = reused && !is_stream_reset(&error);
         let refused = request.is_some() || kind == SendErrorKind::Refused;
         let written = if refused { Written::Nothing } else { Written::Maybe };
         Self { kind, written, reused, request: request.map(Box::new), source: Some(error.into()) }
@@ -166,20 +168,24 @@ fn kind_of(error: &hyper::Error) -> SendErrorKind {
     cause(error).unwrap_or(SendErrorKind::Protocol)
 }
 
-/// What the errors below say.
+/// The first error below that says something.
 fn cause(error: &hyper::Error) -> Option<SendErrorKind> {
-    let mut source = std::error::Error::source(error);
-    while let Some(below) = source {
-        if let Some(error) = below.downcast_ref::<h2::Error>() {
+    below(error).find_map(|error| {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
             return Some(of_http2(error));
         }
-        if let Some(error) = below.downcast_ref::<io::Error>() {
-            let closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof);
-            return Some(if closed { SendErrorKind::Closed } else { SendErrorKind::Reset });
-        }
-        source = below.source();
-    }
-    None
+        let error = error.downcast_ref::<io::Error>()?;
+        let closed = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof);
+        Some(if closed { SendErrorKind::Closed } else { SendErrorKind::Reset })
+    })
+}
+
+fn is_stream_reset(error: &hyper::Error) -> bool {
+    below(error).any(|error| error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset))
+}
+
+fn below(error: &hyper::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |error| (**error).source())
 }
 
 fn of_http2(error: &h2::Error) -> SendErrorKind {

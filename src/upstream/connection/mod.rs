@@ -231,7 +231,7 @@ impl Connections {
     ) -> Result<stream::Stream, (SendErrorKind, Option<BoxError>)> {
         let config = &member.context.config.connection;
         let target = &member.host.target;
-        let greeting = config.proxy_protocol.and_then(|version| Some((version, options.client?, options.local?)));
+        let greeting = config.proxy_protocol.map(|version| (version, options.client.zip(options.local)));
         let opened = dial(Dial {
             address: target.address(),
             tls: target.tls(),

@@ -30,8 +30,9 @@ pub(in crate::upstream) struct Dial<'a> {
     pub(in crate::upstream) http2: bool,
     /// For all of it.
     pub(in crate::upstream) timeout: Duration,
-    /// The greeting's version, the client's address and the one that it came to.
-    pub(in crate::upstream) greeting: Option<(ProxyProtocol, SocketAddr, SocketAddr)>,
+    /// The greeting's version; the client's address and the one that it came to, `None` where the connection is nobody's
+    /// but ours.
+    pub(in crate::upstream) greeting: Option<(ProxyProtocol, Option<(SocketAddr, SocketAddr)>)>,
 }
 
 /// Opens a connection.
@@ -44,8 +45,8 @@ pub(in crate::upstream) async fn dial(dial: Dial<'_>) -> Result<Stream, (SendErr
         let mut tcp = TcpStream::connect(dial.address).await.map_err(refused)?;
         // Requests are written whole: nothing is gained by waiting for more.
         tcp.set_nodelay(true).map_err(refused)?;
-        if let Some((version, client, local)) = dial.greeting {
-            tcp.write_all(&greeting(version, client, local)).await.map_err(refused)?;
+        if let Some((version, ends)) = dial.greeting {
+            tcp.write_all(&greeting(version, ends)).await.map_err(refused)?;
         }
         let Some(tls) = dial.tls else { return Ok(Stream::Tcp(tcp)) };
         let connector = TlsConnector::from(tls.config(dial.http2));
@@ -66,7 +67,14 @@ pub(in crate::upstream) async fn dial(dial: Dial<'_>) -> Result<Stream, (SendErr
 
 /// What tells the endpoint whose connection it is, as the PROXY protocol's specification (HAProxy's proxy-protocol.txt,
 /// sections 2.1 and 2.2) has it. Addresses of different families are told as if both were IPv6.
-fn greeting(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) -> Vec<u8> {
+fn greeting(version: ProxyProtocol, ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let Some((client, local)) = ends else {
+        return match version {
+            ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
+            // The command LOCAL, with no addresses.
+            ProxyProtocol::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec(),
+        };
+    };
     let (from, to) = same_family(client.ip().to_canonical(), local.ip().to_canonical());
     if version == ProxyProtocol::V1 {
         let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -156,7 +164,7 @@ mod tests {
     use super::*;
 
     fn greeted(version: ProxyProtocol, client: &str, local: &str) -> Vec<u8> {
-        greeting(version, client.parse().unwrap(), local.parse().unwrap())
+        greeting(version, Some((client.parse().unwrap(), local.parse().unwrap())))
     }
 
     #[test]
@@ -165,6 +173,7 @@ mod tests {
         assert_eq!(text("192.0.2.1:5000", "192.0.2.9:80"), "PROXY TCP4 192.0.2.1 192.0.2.9 5000 80\r\n");
         assert_eq!(text("[2001:db8::1]:5000", "[::1]:80"), "PROXY TCP6 2001:db8::1 ::1 5000 80\r\n");
         assert_eq!(text("[::ffff:192.0.2.1]:5", "192.0.2.9:80"), "PROXY TCP4 192.0.2.1 192.0.2.9 5 80\r\n");
+        assert_eq!(greeting(ProxyProtocol::V1, None), b"PROXY UNKNOWN\r\n");
         assert_eq!(text("192.0.2.1:5", "[::1]:80"), "PROXY TCP6 ::ffff:192.0.2.1 ::1 5 80\r\n");
     }
 
@@ -174,6 +183,7 @@ mod tests {
         let signature = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21];
         assert_eq!(four[..13], signature);
         assert_eq!(four[13..], [0x11, 0, 12, 192, 0, 2, 1, 192, 0, 2, 9, 1, 2, 0, 80]);
+        assert_eq!(greeting(ProxyProtocol::V2, None)[12..], [0x20, 0, 0, 0]);
         let six = greeted(ProxyProtocol::V2, "[::1]:1", "[::2]:2");
         assert_eq!((six.len(), &six[13..16]), (16 + 36, &[0x21, 0, 36][..]));
     }

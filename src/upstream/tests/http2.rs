@@ -109,3 +109,29 @@ async fn an_endpoint_that_does_not_speak_it_is_told_as_such() {
     assert!(matches!(error.kind(), SendErrorKind::Protocol | SendErrorKind::Closed | SendErrorKind::Reset), "{error}");
     assert_eq!(bed.pool().in_flight(), 0);
 }
+
+#[tokio::test]
+async fn a_stream_that_is_refused_was_not_processed_and_one_that_is_reset_is_the_endpoints_fault() {
+    for (reason, kind, written, outcome) in [
+        (h2::Reason::REFUSED_STREAM, SendErrorKind::Refused, Written::Nothing, Outcome::Cancelled),
+        (h2::Reason::INTERNAL_ERROR, SendErrorKind::Reset, Written::Maybe, Outcome::Reset),
+    ] {
+        let server = Server::serving(move |stream, _| async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if request.uri().path() == "/good" {
+                    respond.send_response(hyper::Response::new(()), true).unwrap();
+                } else {
+                    respond.send_reset(reason);
+                }
+            }
+        })
+        .await;
+        let bed = Bed::with(config(), &[server.address]).await;
+        assert!(bed.send(get("/good")).await.is_ok());
+        let error = bed.send(get("/bad")).await.unwrap_err();
+        assert_eq!((error.kind(), error.written(), error.outcome()), (kind, written, outcome), "{error}");
+        assert!(bed.send(get("/good")).await.is_ok());
+        assert_eq!(server.opened(), 1, "one stream is not the connection");
+    }
+}

@@ -184,7 +184,7 @@ fn an_endpoint_that_comes_later_starts_slowly_and_the_first_ones_do_not() {
 fn requests_stay_in_the_zone_as_far_as_its_part_of_the_endpoints_reaches() {
     let in_zone = |last: u8, zone: &str| Endpoint { zone: Some(zone.into()), ..endpoint(last) };
     let zoned = PoolConfig { zone_aware: true, ..config() };
-    let mut part = |zone, near: u8, far: u8| {
+    let part = |zone, near: u8, far: u8| {
         let all = (1..=near).map(|last| in_zone(last, "a")).chain((101..=100 + far).map(|last| in_zone(last, "b")));
         let mut world = World::new(&zoned);
         world.zone = zone;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, TRAILER, UPGRADE};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -45,10 +45,12 @@ impl Server {
     /// HTTP/1.1.
     pub(super) async fn start() -> Self {
         Self::serving(|stream, server| async move {
-            let service = service_fn(|request| answer(request, server.clone()));
-            let builder =
-                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-            _ = builder.with_upgrades().await;
+            let service = service_fn(move |request| answer(request, server.clone()));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            _ = connection.await;
         })
         .await
     }
@@ -62,9 +64,12 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| answer(request, self.clone()));
-        let connection = http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new());
-        let mut connection = std::pin::pin!(connection.serve_connection(TokioIo::new(stream), service));
+        let server = self.clone();
+        let service = service_fn(move |request| answer(request, server.clone()));
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
         tokio::select! {
             _ = connection.as_mut() => return,
             () = self.counts.shut_down.notified() => {}
@@ -161,6 +166,7 @@ async fn answer(mut request: Request<Incoming>, server: Server) -> Result<Respon
         "/none" => *response.status_mut() = StatusCode::NO_CONTENT,
         "/early" => *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE,
         "/endless" | "/trailers" | "/grpc.health.v1.Health/Check" => {
+            response.headers_mut().insert(TRAILER, HeaderValue::from_static("checksum"));
             let (sender, frames) = mpsc::channel(1);
             *response.body_mut() = Frames(frames).boxed();
             tokio::spawn(send_frames(path, server, sender));

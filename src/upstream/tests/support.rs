@@ -186,7 +186,8 @@ impl Bed {
     /// Sends a request to whoever is picked.
     pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, SendError> {
         let picked = self.pick().unwrap();
-        let sent = self.connections.send(&picked, request, &SendOptions::default());
+        let options = SendOptions::default();
+        let sent = self.connections.send(&picked, request, &options);
         tokio::time::timeout(PATIENCE, sent).await.expect("no answer in time")
     }
 
