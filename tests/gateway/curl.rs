@@ -90,7 +90,7 @@ impl Answer {
 
     /// Panics unless it is this status with this reason.
     pub(crate) fn assert_refused(&self, status: u16, reason: &str) {
-        assert_eq!((self.status, self.reason()), (status, Some(reason)), "{self:?}");
+        assert_eq!((self.status, self.reason()), (status, Some(reason)), "{}: {self:?}", self.said);
     }
 }
 
@@ -113,11 +113,6 @@ impl Echo {
     /// The values of a header as it arrived.
     pub(crate) fn header(&self, name: &str) -> Vec<String> {
         list(&self.0["headers"], name)
-    }
-
-    /// The values of a trailer as it arrived.
-    pub(crate) fn trailer(&self, name: &str) -> Vec<String> {
-        list(&self.0["trailers"], name)
     }
 
     /// All headers as they arrived.
