@@ -34,6 +34,9 @@ use crate::endpoints::interner::Interner;
 const WATCH_SECONDS: u64 = 10;
 /// A watch that is silent for so long, although the server should have ended it, is half open.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 5);
+/// How long a streamed list may take, and between two of its lines: a large cluster's is not ready at once.
+const LIST_SECONDS: u64 = 120;
+const LIST_SILENCE: Duration = Duration::from_secs(30);
 /// A watch that cannot begin from its version may be answered well and say so in its first line, which then comes at once.
 const FIRST_LINE: Duration = Duration::from_millis(500);
 /// For an answer's head, and for one page of a list.
@@ -150,7 +153,6 @@ impl<T: Object> Follower<T> {
         let listed = match version {
             Some(_) => Ok(()),
             None if can_stream => match self.watch(client, version).await {
-                // The streamed list is a watch already, which ended at its time.
                 End::Closed if version.is_some() => Ok(()),
                 End::Closed => Err(End::Failed("the list ended before it was complete".to_owned())),
                 end => Err(end),
@@ -200,12 +202,12 @@ impl<T: Object> Follower<T> {
     }
 
     async fn watch_lines(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
-        let mut listing = version.is_none();
-        let from = match version {
-            Some(version) => format!("&resourceVersion={version}"),
-            None => "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
+        let listing = version.is_none();
+        let (seconds, from) = match version {
+            Some(version) => (WATCH_SECONDS, format!("resourceVersion={version}")),
+            None => (LIST_SECONDS, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned()),
         };
-        let path = format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}{from}", self.path);
+        let path = format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&{from}", self.path);
         let lines = tokio::time::timeout(ANSWER, client.request_stream(get(&path)?));
         let lines = lines.await.map_err(|_| End::Failed(format!("no answer to a watch within {ANSWER:?}")))?;
         let asked = if listing { Asked::StreamedList } else { Asked::Watch };
@@ -217,7 +219,11 @@ impl<T: Object> Follower<T> {
         }
         let mut line = Vec::new();
         loop {
-            let patience = if begun { SILENCE } else { FIRST_LINE };
+            let patience = match (listing, begun) {
+                (true, _) => LIST_SILENCE,
+                (false, true) => SILENCE,
+                (false, false) => FIRST_LINE,
+            };
             let read = tokio::time::timeout(patience, read_line(lines.as_mut(), &mut line)).await;
             match read {
                 Err(_) if !begun => {
@@ -225,7 +231,7 @@ impl<T: Object> Follower<T> {
                     self.tell(Heard::Contact).await?;
                     continue;
                 }
-                Err(_) => return Err(End::Failed(format!("nothing came for {SILENCE:?}: the watch is half open"))),
+                Err(_) => return Err(End::Failed(format!("nothing came for {patience:?}: the watch is half open"))),
                 Ok(Err(error)) => return Err(End::Failed(format!("the watch broke off: {error}"))),
                 Ok(Ok(false)) => return Ok(()),
                 Ok(Ok(true)) => begun = true,
@@ -240,10 +246,12 @@ impl<T: Object> Follower<T> {
                 // A bookmark within a list says nothing.
                 WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.annotations => {}
                 WatchLine::Bookmark(bookmark) => {
-                    let told = if listing { Heard::ListEnds } else { Heard::Contact };
-                    listing = false;
-                    self.tell(told).await?;
                     *version = Some(bookmark.metadata.resource_version);
+                    if listing {
+                        // What comes after it is a watch's, with the patience of one.
+                        return self.tell(Heard::ListEnds).await;
+                    }
+                    self.tell(Heard::Contact).await?;
                 }
                 WatchLine::Added(object) | WatchLine::Modified(object) => {
                     let reached = object.metadata().resource_version.clone();
