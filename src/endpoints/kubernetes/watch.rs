@@ -202,7 +202,9 @@ impl<T: Object> Follower<T> {
     }
 
     async fn watch_lines(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
-        let listing = version.is_none();
+        let mut listing = version.is_none();
+        // A streamed list is a watch once it has ended, for as long as any other: its end is ours to make.
+        let mut over: Option<Instant> = None;
         let (seconds, from) = match version {
             Some(version) => (WATCH_SECONDS, format!("resourceVersion={version}")),
             None => (LIST_SECONDS, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned()),
@@ -224,8 +226,11 @@ impl<T: Object> Follower<T> {
                 (false, true) => SILENCE,
                 (false, false) => FIRST_LINE,
             };
+            let left = over.map(|over| over.saturating_duration_since(Instant::now()));
+            let patience = left.map_or(patience, |left| patience.min(left));
             let read = tokio::time::timeout(patience, read_line(lines.as_mut(), &mut line)).await;
             match read {
+                Err(_) if over.is_some() => return Ok(()),
                 Err(_) if !begun => {
                     begun = true;
                     self.tell(Heard::Contact).await?;
@@ -246,12 +251,13 @@ impl<T: Object> Follower<T> {
                 // A bookmark within a list says nothing.
                 WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.annotations => {}
                 WatchLine::Bookmark(bookmark) => {
-                    *version = Some(bookmark.metadata.resource_version);
+                    let told = if listing { Heard::ListEnds } else { Heard::Contact };
                     if listing {
-                        // What comes after it is a watch's, with the patience of one.
-                        return self.tell(Heard::ListEnds).await;
+                        over = Some(Instant::now() + Duration::from_secs(WATCH_SECONDS));
                     }
-                    self.tell(Heard::Contact).await?;
+                    listing = false;
+                    self.tell(told).await?;
+                    *version = Some(bookmark.metadata.resource_version);
                 }
                 WatchLine::Added(object) | WatchLine::Modified(object) => {
                     let reached = object.metadata().resource_version.clone();
