@@ -142,6 +142,9 @@ pub struct DevArguments {
     /// Port from which pools are pulled on 127.0.0.1; 0 is any free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub pools_port: u16,
+    /// Port of the HTTP gateway on 127.0.0.1; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub gateway_port: u16,
 }
 
 /// What `tail` is told.
@@ -204,7 +207,12 @@ impl From<Format> for LogFormat {
 
 impl From<DevArguments> for DevOptions {
     fn from(arguments: DevArguments) -> Self {
-        Self { redis_port: arguments.redis_port, admin_port: arguments.admin_port, pools_port: arguments.pools_port }
+        Self {
+            redis_port: arguments.redis_port,
+            admin_port: arguments.admin_port,
+            pools_port: arguments.pools_port,
+            gateway_port: arguments.gateway_port,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 //!                                                               ↓ ↑
 //!                                                              spool (this machine's disk, for what Kafka does not take in time)
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
+//!                                                                             └→ upstream: Table → pick → connection
+//! gateway   socket → listener → connection → route → forward → upstream → answer ⇢ access log → delivery
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
@@ -20,6 +22,7 @@ pub mod delivery;
 pub mod dev;
 pub mod discovery;
 pub mod endpoints;
+pub mod gateway;
 pub mod intake;
 pub mod kubernetes;
 pub mod letters;
@@ -33,3 +36,4 @@ pub mod show;
 pub mod spool;
 pub mod tail;
 pub mod telemetry;
+pub mod upstream;
