@@ -1,5 +1,6 @@
 //! Where the stages are joined, in the order in which data flows.
 
+pub mod agents;
 mod cluster;
 mod log_plane;
 mod log_state;

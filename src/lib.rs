@@ -7,6 +7,7 @@
 //!                                                               ↓ ↑
 //!                                                              spool (this machine's disk, for what Kafka does not take in time)
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
+//! beside    pull: a client of the pull API → render: files → haproxy: servers at run time, lvs: virtual servers → acknowledged
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
@@ -20,14 +21,18 @@ pub mod delivery;
 pub mod dev;
 pub mod discovery;
 pub mod endpoints;
+pub mod haproxy;
 pub mod intake;
 pub mod kubernetes;
 pub mod letters;
 pub mod lint;
+pub mod lvs;
 pub mod net;
 pub mod peers;
 pub mod pods;
+pub mod pull;
 pub mod record;
+pub mod render;
 pub mod resp;
 pub mod show;
 pub mod spool;

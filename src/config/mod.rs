@@ -7,6 +7,7 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+pub mod agents;
 mod changes;
 mod cluster;
 mod discovery;
