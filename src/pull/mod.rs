@@ -10,6 +10,8 @@
 
 mod ack;
 mod follow;
+#[cfg(test)]
+mod scripted;
 mod state;
 pub mod view;
 pub mod wire;
