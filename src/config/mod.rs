@@ -169,6 +169,7 @@ fn read(report: &Report<'_>, text: &str) -> Config {
     for plane in ["gateway", "control"] {
         section.later(plane);
     }
+    section.refuse("pull", "is of an agent's file: give that to `tidegate render` or `tidegate sync`");
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
     let discovery = section.table("discovery").map(discovery::read);

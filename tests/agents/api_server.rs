@@ -82,7 +82,9 @@ fn pods_that_drain_lose_no_request_and_a_change_at_the_api_server_is_quick() {
         let drained = || {
             let servers = haproxy.servers(&backend);
             old.iter().all(|pod| {
-                servers.iter().any(|(name, state, _)| name.starts_with(&pod.address.ip().to_string()) && *state == 8)
+                servers
+                    .iter()
+                    .any(|(name, state, _)| name.starts_with(&format!("{}_", pod.address.ip())) && *state == 8)
             })
         };
         wait_until(SOON, "servers that drain", drained);

@@ -118,6 +118,11 @@ impl Haproxy {
 
     /// Starts the agent with the sample's file; with `render`, its templates too.
     pub(crate) fn agent(&self, servers: &[SocketAddr], render: bool) -> Agent {
+        self.agent_with(servers, render, &[])
+    }
+
+    /// As [`Haproxy::agent`], with something of the file replaced.
+    pub(crate) fn agent_with(&self, servers: &[SocketAddr], render: bool, replaced: &[(&str, &str)]) -> Agent {
         let admin = free_port();
         let directory = self.files.path().display().to_string();
         let urls: Vec<String> = servers.iter().map(|at| format!("\"http://{at}\"")).collect();
@@ -133,6 +138,10 @@ impl Haproxy {
                 ("[\"systemctl\", \"reload\", \"haproxy\"]", &format!("[\"kill\", \"-USR2\", \"{pid}\"]")),
             ],
         );
+        for (sample, own) in replaced {
+            assert!(text.contains(sample), "no {sample:?}");
+            text = text.replace(sample, own);
+        }
         if !render {
             text.truncate(text.find("[[template]]").unwrap());
         }
