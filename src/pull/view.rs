@@ -122,7 +122,9 @@ impl Mirror {
     /// Lets go what was held long enough. Says whether there was something.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let Some((held, _)) = self.held.take_if(|(held, until)| held.is_empty() || *until <= now) else { return false };
-        held.iter().fold(false, |changed, id| self.pools.remove(id).is_some() || changed)
+        let before = self.pools.len();
+        self.pools.retain(|id, _| !held.contains(id));
+        self.pools.len() < before
     }
 
     fn take(&mut self, pools: Vec<Pool>) -> bool {

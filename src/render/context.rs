@@ -25,12 +25,6 @@ pub(super) const NAMES: [&str; 3] = ["pools", "hosts", "pool"];
 const MOST: u64 = 256;
 
 #[derive(Serialize)]
-struct Context<'a> {
-    pools: Vec<Value>,
-    hosts: Vec<HostContext<'a>>,
-}
-
-#[derive(Serialize)]
 struct PoolContext<'a> {
     id: &'a str,
     name: String,

@@ -156,7 +156,7 @@ mod tests {
         assert!(compiled.wants_hosts());
         assert_eq!(
             compiled.render(&view()).unwrap(),
-            "upstream east_shop_web_http {\n  10.0.0.1:80 256 ready [a]\n  [fd00::1]:80 128 ready []\n  10.0.0.3:80 0 draining []\n}\nshop.example/ east_shop_web_http true\n2 a_b_c\n"
+            "upstream east_shop_web_http {\n  10.0.0.1:80 256 ready [a]\n  [fd00::1]:80 128 ready []\n  10.0.0.3:80 0 draining []\n}\nshop.example/ east_shop_web_http True\n2 a_b_c\n"
         );
         assert_eq!(compiled.key(&view()).unwrap().as_deref(), Some("east/shop/web/http"));
         assert!(!compile("{{ pools | length }}", None).unwrap().wants_hosts());

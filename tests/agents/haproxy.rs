@@ -100,7 +100,8 @@ impl Haproxy {
     /// A backend's servers by name, those in maintenance too, each with its administrative state and weight.
     pub(crate) fn servers(&self, backend: &str) -> Vec<(String, u32, u32)> {
         let text = self.ask(&format!("show servers state {backend}")).unwrap_or_default();
-        let lines = text.lines().filter(|line| line.len() > 2 && !line.starts_with('#'));
+        // A backend that is not there is told in words.
+        let lines = text.lines().filter(|line| line.starts_with(|it: char| it.is_ascii_digit()) && line.len() > 2);
         let server = |line: &str| {
             let fields: Vec<&str> = line.split(' ').collect();
             (fields[3].to_owned(), fields[6].parse().unwrap(), fields[7].parse().unwrap())

@@ -72,11 +72,6 @@ impl Load {
         Self { tally, stop, clients, runtime: runtime.clone() }
     }
 
-    /// What came back so far.
-    pub(crate) fn tally(&self) -> Tally {
-        self.tally.lock().unwrap().clone()
-    }
-
     /// How many good answers there were so far.
     pub(crate) fn ok(&self) -> u64 {
         self.tally.lock().unwrap().ok
