@@ -48,8 +48,8 @@ fn one(text: &mut String, balanced: &Balanced) {
     for (address, weight) in &balanced.real {
         real(text, *address, *weight, server.check, server.transport);
     }
-    if balanced.real.is_empty() && server.sorry.is_none() {
-        // A block without any server is refused.
+    if balanced.real.is_empty() {
+        // A block without any real server is refused, a sorry server or not. One of no weight is no quorum: it is sorry.
         let _ = writeln!(text, "    real_server {NOBODY} {} {{\n        weight 0\n    }}", server.port);
     }
     text.push_str("}\n");

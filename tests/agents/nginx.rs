@@ -90,6 +90,8 @@ fn every_pod_is_replaced_and_no_request_is_lost_over_the_reloads() {
     let nginx = Nginx::start();
     let _agent = nginx.agent(origin.address);
     origin.wait_served("nginx-1", POOL, 2);
+    // `nginx -s reload` comes back before the new workers are there.
+    wait_until(SOON, "workers with the pool", || http::get(nginx.listener, "/").is_ok_and(|it| it.status == 200));
     let load = Load::start(runtime.handle(), nginx.listener, "x", 200);
     for _ in 0..10 {
         let old = std::mem::replace(&mut pods, start());
