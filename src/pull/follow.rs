@@ -35,7 +35,7 @@ const QUICK: Duration = Duration::from_millis(300);
 /// How often a server without hosts is asked again.
 const WITHOUT_HOSTS: Duration = Duration::from_secs(60);
 /// Between two writings of the state file.
-const KEEP: Duration = Duration::from_secs(2);
+const KEEP: Duration = Duration::from_millis(200);
 
 /// Follows the servers. Never ends.
 pub(super) struct Follower {

@@ -16,7 +16,7 @@ impl Namespace {
     fn new() -> Self {
         let files = WorkDir::new("realserver");
         let mut command = Command::new("unshare");
-        let script = "ip link set lo up && ip link add eth1 type dummy && ip addr add 10.9.9.1/24 dev eth1 && ip link set eth1 up && echo up && exec sleep infinity";
+        let script = "ip link set lo up && ip link add eth1 type veth peer name eth2 && ip link set eth2 up && ip addr add 10.9.9.1/24 dev eth1 && ip link set eth1 up && echo up && exec sleep infinity";
         command.args(["--net", "sh", "-c", script]);
         let holder = Process::start(&command, files.path(), "namespace");
         wait_until(SOON, "a namespace with a link", || holder.stdout().starts_with(b"up"));
