@@ -1,6 +1,7 @@
 //! Where the stages are joined, in the order in which data flows.
 
 mod access_log;
+pub mod agents;
 mod cluster;
 mod gateway;
 mod log_plane;

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod agents;
 mod dead_letters;
 pub mod spool;
 
@@ -82,6 +83,9 @@ pub enum Command {
         after_help = "Examples:\n  tidegate pools\n  tidegate pools east/shop/checkout/http --watch --server http://127.0.0.1:8500"
     )]
     Pools(PoolsArguments),
+    /// What runs beside a gateway
+    #[command(flatten)]
+    Agents(agents::AgentCommand),
     /// Explain what is wrong with something
     #[command(subcommand)]
     Lint(LintCommand),

@@ -9,6 +9,7 @@
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
 //!                                                                             └→ upstream: Table → pick → connection
 //! gateway   socket → listener → connection → route → forward → upstream → answer ⇢ access log → delivery
+//! beside    pull: a client of the pull API → render: files → haproxy: servers at run time, lvs: virtual servers → acknowledged
 //! ```
 //!
 //! `app` is the one place where the stages are joined, in the order in which data flows.
@@ -23,14 +24,18 @@ pub mod dev;
 pub mod discovery;
 pub mod endpoints;
 pub mod gateway;
+pub mod haproxy;
 pub mod intake;
 pub mod kubernetes;
 pub mod letters;
 pub mod lint;
+pub mod lvs;
 pub mod net;
 pub mod peers;
 pub mod pods;
+pub mod pull;
 pub mod record;
+pub mod render;
 pub mod resp;
 pub mod show;
 pub mod spool;

@@ -7,6 +7,7 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+pub mod agents;
 mod changes;
 mod cluster;
 mod discovery;
@@ -186,6 +187,7 @@ fn read(report: &Report<'_>, text: &str) -> Config {
     }
     let mut section = Section::root(report, root.get_ref());
     section.later("control");
+    section.refuse("pull", "is of an agent's file: give that to `tidegate render` or `tidegate sync`");
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
     let discovery = section.table("discovery").map(discovery::read);

@@ -2,7 +2,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `GET /v1/pools`, `GET /v1/pools/ID` | JSON; filters `id`, `cluster`, `namespace`, `prefix`, `label` |
+//! | `GET /v1/pools`, `GET /v1/pools/ID` | JSON, in the list with the port and the labels `tidegate.dev/…`; filters `id`, `cluster`, `namespace`, `prefix`, `label` |
 //! | `GET /v1/delta?since=BOOT:REVISION` | what changed since, or 410: begin anew |
 //! | `GET /v1/render/nginx[/ID]`, `/v1/render/haproxy[/ID]` | a block or all of them |
 //! | `GET /v1/prometheus/targets` | Prometheus' `http_sd` |

@@ -3,7 +3,7 @@
 #
 #   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
 #                         matrix: these, and what only the whole client matrix needs
-#                         gateways: Envoy
+#                         gateways: Envoy, HAProxy, nginx, keepalived
 #                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
@@ -29,7 +29,7 @@ wanted() { [[ " ${sets[*]} " == *" $1 "* ]]; }
 log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
-gateways_programs=(flock:util-linux /usr/bin/python3:python3)
+gateways_programs=(flock:util-linux /usr/bin/python3:python3 haproxy:haproxy nginx:nginx-light keepalived:keepalived ip:iproute2)
 kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
 matrix_programs=(php:php-cli ruby:ruby gcc:gcc)
 # What is no program is looked for by its file.
