@@ -1,6 +1,7 @@
 //! Where the stages are joined, in the order in which data flows.
 
 mod cluster;
+mod control;
 mod log_plane;
 mod log_state;
 mod reload;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub use control::run as run_control;
 use log_plane::LogPlane;
 use reload::{Reload, Reloaders, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -95,7 +95,7 @@ fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> {
     urls
 }
 
-fn check_url(text: &str, example: &str) -> Result<(), String> {
+pub(super) fn check_url(text: &str, example: &str) -> Result<(), String> {
     let bad = || format!("{text:?} is no address of a server: write it as {example:?}");
     let uri: hyper::Uri = text.parse().map_err(|_| bad())?;
     if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
@@ -141,7 +141,7 @@ fn read_service(source: &mut Section<'_>) -> Option<ServiceAddress> {
 
 /// What is shown and trusted. The files are looked at here, so that a bad one is found before anything starts; the
 /// source reads them again by itself whenever it connects.
-fn read_credentials(source: &mut Section<'_>, urls: &[String]) -> Credentials {
+pub(super) fn read_credentials(source: &mut Section<'_>, urls: &[String]) -> Credentials {
     let mut credentials =
         Credentials { token: read_shown::<String>(source, "token_file").map(PathBuf::from), ..Credentials::default() };
     let secure = urls.iter().any(|url| url.starts_with("https:"));

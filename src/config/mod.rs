@@ -9,6 +9,7 @@
 mod admin;
 mod changes;
 mod cluster;
+mod control;
 mod discovery;
 mod discovery_remote;
 mod discovery_source;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::admin::config::AdminConfig;
+use crate::control::config::ControlConfig;
 use crate::delivery::config::KafkaConfig;
 use crate::discovery::config::DiscoveryConfig;
 use crate::endpoints::config::EndpointsConfig;
@@ -55,6 +57,8 @@ pub struct Config {
     pub log: Option<LogConfig>,
     /// `[discovery]`: the traffic plane.
     pub discovery: Option<TrafficConfig>,
+    /// `[control]`: the control component, which has a command of its own.
+    pub control: Option<ControlConfig>,
 }
 
 /// The traffic plane: `[discovery]` and its sub-sections, by stage.
@@ -162,20 +166,20 @@ fn read(report: &Report<'_>, text: &str) -> Config {
     }
     if !errors.is_empty() {
         // What follows a syntax error may be read wrongly: its other problems would mislead.
-        return Config { admin: None, log: None, discovery: None };
+        return Config { admin: None, log: None, discovery: None, control: None };
     }
     let mut section = Section::root(report, root.get_ref());
-    for plane in ["gateway", "control"] {
-        section.later(plane);
-    }
+    section.later("gateway");
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
     let discovery = section.table("discovery").map(discovery::read);
-    if admin.is_none() && log.is_none() && discovery.is_none() {
-        section.problem("log", "missing: nothing would run; add a [log], [discovery] or [admin] section");
+    let has_control = section.has("control");
+    let control = section.table("control").and_then(control::read);
+    if admin.is_none() && log.is_none() && discovery.is_none() && !has_control {
+        section.problem("log", "missing: nothing would run; add a [log], [discovery], [control] or [admin] section");
     }
     section.finish();
-    Config { admin, log, discovery }
+    Config { admin, log, discovery, control }
 }
 
 fn conclude(report: Report<'_>, config: Config) -> Result<Loaded, ConfigError> {
