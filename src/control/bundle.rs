@@ -69,6 +69,7 @@ impl Bundle {
             revisions: self.revisions(),
             traffic: self.policy.as_ref().map(|policy| traffic_of(policy, cluster)),
             missing: Vec::new(),
+            unpublished: None,
             gate: None,
             word: self.word(release, now),
             blocked: self.blocked(release, now),

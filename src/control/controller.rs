@@ -17,7 +17,7 @@ use super::gate::{self, Question};
 use super::hubs::Hubs;
 use super::metrics::ControlMetrics;
 use super::observe::{self, Caches};
-use super::plan::{Observed, Outcome, Write, asked_since, plan};
+use super::plan::{GateSeen, Observed, Outcome, Write, asked_since, plan};
 use super::resource::moment::Moment;
 use super::resource::release::{Phase, Release, ReleaseStatus};
 use super::store::{Dirty, Key};
@@ -153,6 +153,7 @@ impl Controller {
         let told = bundle.app_status(&self.config.cluster, status.as_ref());
         if bundle.app.status.as_ref() != Some(&told) {
             self.writer.app_status(&bundle.app, told).await?;
+            self.metrics.wrote_app();
         }
         // What was written comes back as a change; where that is lost, this look finds it.
         Ok(Next::Again)
@@ -186,22 +187,67 @@ impl Controller {
         if seen.superseded_by.is_none() {
             seen.missing = self.missing(bundle, release, &status, &seen).await;
         }
-        let outcome = plan(&seen, &goal, &status);
-        if !outcome.ask_gate {
-            return outcome;
+        let mut outcome = plan(&seen, &goal, &status);
+        if outcome.ask_gate {
+            seen.gate = Some(self.ask_gate(bundle, release, &status, &seen, &goal.revision).await);
+            outcome = plan(&seen, &goal, &status);
         }
-        let (namespace, app) = (bundle.app.namespace().unwrap_or_default(), bundle.app.name_any());
-        let ready = seen.revisions.get(&goal.revision).map(|it| it.ready).unwrap_or_default();
+        let switch = outcome.writes.iter().find_map(|write| match write {
+            Write::Shares(shares) => Some(shares),
+            _ => None,
+        });
+        if let Some(shares) = switch {
+            seen.unpublished = self.unpublished(bundle, release, &seen, shares).await;
+            if seen.unpublished.is_some() {
+                outcome = plan(&seen, &goal, &status);
+            }
+        }
+        outcome
+    }
+
+    async fn ask_gate(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        status: &ReleaseStatus,
+        seen: &Observed,
+        revision: &str,
+    ) -> GateSeen {
         let question = Question {
-            pool: pool_of(&self.config.cluster, &namespace, &app, &goal.revision, &release.spec.port),
-            revision: &goal.revision,
-            ready,
+            pool: self.pool(bundle, release, revision),
+            revision,
+            ready: seen.revisions.get(revision).map(|it| it.ready).unwrap_or_default(),
             pods: &bundle.pods,
+            ignored: &release.spec.control.ignore_gateways,
             http: release.spec.gate.http.as_ref(),
-            waited: asked_since(&status).map(|since| seen.at().since(since)).unwrap_or_default(),
+            waited: asked_since(status).map(|since| seen.at().since(since)).unwrap_or_default(),
         };
-        seen.gate = Some(gate::ask(&question, &self.hubs).await);
-        plan(&seen, &goal, &status)
+        gate::ask(&question, &self.hubs).await
+    }
+
+    /// Why hubs do not know yet, of some side that is to have traffic, the pods that it has: to them a switch would be one to
+    /// less, or to nothing.
+    async fn unpublished(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        seen: &Observed,
+        shares: &BTreeMap<String, u32>,
+    ) -> Option<String> {
+        for side in shares.keys() {
+            let Some(revision) = seen.revisions.get(side) else { continue };
+            let pool = self.pool(bundle, release, side);
+            let why = self.hubs.unpublished(&pool, revision.ready, &release.spec.control.ignore_gateways).await;
+            if why.is_some() {
+                return why;
+            }
+        }
+        None
+    }
+
+    fn pool(&self, bundle: &Bundle, release: &Release, side: &str) -> String {
+        let (namespace, app) = (bundle.app.namespace().unwrap_or_default(), bundle.app.name_any());
+        pool_of(&self.config.cluster, &namespace, &app, side, &release.spec.port)
     }
 
     /// Who has not acknowledged the traffic as it is; asked only while that is not known already.

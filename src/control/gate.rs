@@ -24,6 +24,8 @@ pub(super) struct Question<'a> {
     /// How many of its pods are available.
     pub(super) ready: u32,
     pub(super) pods: &'a [Pod],
+    /// Hubs that are not asked.
+    pub(super) ignored: &'a [String],
     pub(super) http: Option<&'a HttpGate>,
     /// For how long it was asked already.
     pub(super) waited: Duration,
@@ -32,7 +34,7 @@ pub(super) struct Question<'a> {
 /// Asks once.
 pub(super) async fn ask(question: &Question<'_>, hubs: &Hubs) -> GateSeen {
     // A switch to a pool that a hub does not know yet would be one to nothing.
-    if let Some(why) = hubs.unpublished(&question.pool, question.ready).await {
+    if let Some(why) = hubs.unpublished(&question.pool, question.ready, question.ignored).await {
         return GateSeen::Waiting(why);
     }
     let Some(http) = question.http else { return GateSeen::Passed };
@@ -113,7 +115,7 @@ mod tests {
         let pods = [pod("127.0.0.1")];
         let pool = String::new();
         let waited = Duration::from_secs(waited);
-        let question = Question { pool, revision: "0a", ready, pods: &pods, http: Some(&http), waited };
+        let question = Question { pool, revision: "0a", ready, pods: &pods, ignored: &[], http: Some(&http), waited };
         ask(&question, &Hubs::new(Vec::new(), Vec::new())).await
     }
 

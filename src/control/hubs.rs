@@ -94,13 +94,14 @@ impl Hubs {
             }
         }
         missing.extend(behind(&words, pool, generation, &self.required, now));
+        // As it is named in messages, less why.
         missing.retain(|name| !ignored.iter().any(|it| name == it || name.strip_prefix(&format!("{it} (")).is_some()));
         missing
     }
 
     /// Why hubs do not know so many ready endpoints of a pool yet; `None` once all do.
-    pub(super) async fn unpublished(&self, pool: &str, ready: u32) -> Option<String> {
-        for config in &self.configs {
+    pub(super) async fn unpublished(&self, pool: &str, ready: u32, ignored: &[String]) -> Option<String> {
+        for config in self.configs.iter().filter(|config| !ignored.contains(&format!("hub {}", config.url))) {
             match published(config, pool).await {
                 Err(why) => return Some(format!("hub {} ({why})", config.url)),
                 Ok(published) => {

@@ -64,6 +64,10 @@ impl ControlMetrics {
         counter!("tidegate_control_writes_total", "kind" => kind).increment(1);
     }
 
+    pub(super) fn wrote_app(&self) {
+        counter!("tidegate_control_writes_total", "kind" => "app").increment(1);
+    }
+
     pub(super) fn ended(&self, strategy: &Strategy, result: &'static str, took: Duration) {
         histogram!(
             "tidegate_control_release_duration_seconds",

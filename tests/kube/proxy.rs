@@ -45,6 +45,8 @@ struct Trap {
     except: &'static str,
     lost: Lost,
     sprung: bool,
+    /// What is lost of it is.
+    over: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -141,12 +143,12 @@ impl ApiProxy {
     /// The next write is lost, unless its path has `except`; from then on every further one does not arrive either, until this
     /// is called again or the proxy is healed.
     pub fn lose_write(&self, except: &'static str, lost: Lost) {
-        *self.shared.trap() = Some(Trap { except, lost, sprung: false });
+        *self.shared.trap() = Some(Trap { except, lost, sprung: false, over: false });
     }
 
     /// Whether a write was lost since [`ApiProxy::lose_write`].
     pub fn has_lost(&self) -> bool {
-        self.shared.trap().is_some_and(|trap| trap.sprung)
+        self.shared.trap().is_some_and(|trap| trap.over)
     }
 
     /// New answers are the API server's again.
@@ -185,7 +187,9 @@ impl Shared {
         if request.method() == Method::GET || request.uri().path().contains(it.except) {
             return None;
         }
-        Some(if std::mem::replace(&mut it.sprung, true) { Lost::Request } else { it.lost })
+        let lost = if std::mem::replace(&mut it.sprung, true) { Lost::Request } else { it.lost };
+        it.over |= lost == Lost::Request;
+        Some(lost)
     }
 }
 
@@ -194,8 +198,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if lost == Some(Lost::Request) {
         return std::future::pending().await;
     }
-    let answer = answer_whole(shared, request).await;
+    let answer = answer_whole(shared.clone(), request).await;
     if lost == Some(Lost::Answer) {
+        // Only now: who asked may be killed as soon as it is known, and the request with it.
+        if let Some(trap) = shared.trap().as_mut() {
+            trap.over = true;
+        }
         return std::future::pending().await;
     }
     answer

@@ -55,7 +55,7 @@ fn more(seen: &Observed, goal: &Goal, wanted: &Wanted) -> Vec<Write> {
 /// Whether traffic may become this: every side of it has a right to it, and enough pods stand behind it.
 fn may_switch(seen: &Observed, goal: &Goal, status: &ReleaseStatus, to: &BTreeMap<String, u32>) -> bool {
     let now = seen.shares();
-    if to.is_empty() {
+    if to.is_empty() || seen.unpublished.is_some() {
         return false;
     }
     let entitled = |(side, share): (&String, &u32)| {

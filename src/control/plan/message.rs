@@ -84,7 +84,8 @@ fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) ->
         },
         Action::SetTraffic => {
             let wanted = wanted(seen, goal, status, false).shares;
-            format!("TrafficPolicy {app} has {}, wanted {}", shares(&seen.shares()), shares(&wanted))
+            let why = seen.unpublished.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("TrafficPolicy {app} has {}, wanted {}{why}", shares(&seen.shares()), shares(&wanted))
         }
         Action::AwaitAck => {
             let generation = seen.traffic.as_ref().map(|it| it.generation).unwrap_or_default();

@@ -49,6 +49,8 @@ pub struct Observed {
     pub traffic: Option<Traffic>,
     /// Who has not acknowledged the traffic as it is.
     pub missing: Vec<String>,
+    /// Why hubs do not know yet what traffic would be switched to.
+    pub unpublished: Option<String>,
     /// What is known of the gate at the current step.
     pub gate: Option<GateSeen>,
     /// The live word about the release's image, and whose it is.

@@ -112,6 +112,7 @@ impl World {
             revisions: self.revisions.clone(),
             traffic: self.traffic.clone(),
             missing: if behind { vec!["edge-1".to_owned()] } else { Vec::new() },
+            unpublished: None,
             gate: None,
             word: self.word.clone(),
             blocked: self.blocked.clone(),
