@@ -235,7 +235,8 @@ impl Gateway {
     /// Pulls the pool of an App's port at a data plane, again and again, from within the test's network.
     pub(crate) fn start(stage: &Stage, name: &str, app: &str) -> Self {
         let pool = format!("app/{}/{app}/http", stage.namespace);
-        let (got, serves, end) = (Arc::default(), Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let got: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let (serves, end) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let (pools, name) = (stage.pools, name.to_owned());
         let thread = std::thread::spawn({
             let (got, serves, end) = (Arc::clone(&got), Arc::clone(&serves), Arc::clone(&end));

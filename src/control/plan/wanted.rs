@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Goal, Observed, WHOLE, is_foreign};
-use crate::control::resource::release::{Action, ReleaseStatus, Step};
+use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
 
 /// Counts by revision, and shares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
             _ => {}
         }
     }
+    // A revision that comes back while it still serves keeps the pods that its share needs, on the way there and back.
+    let least = status.before.get(&goal.revision).copied().unwrap_or_default();
+    new = new.max(part_of(seen.desired, (least, WHOLE)));
     if stopped {
         // What alone serves follows what is asked for all the same.
         if can_go_back(goal, status) {
@@ -65,7 +68,10 @@ pub(super) fn normalized(shares: &BTreeMap<String, u32>) -> BTreeMap<String, u32
 }
 
 fn old_counts(seen: &Observed, goal: &Goal, status: &ReleaseStatus, part: (u32, u32)) -> BTreeMap<String, u32> {
-    let before = divide(WHOLE, &others(goal, status));
+    let others = others(goal, status);
+    // On the way back each has what it had; else they are to be whole without the new one.
+    let back = matches!(status.phase, Phase::Aborting | Phase::Degraded);
+    let before = if back { others } else { divide(WHOLE, &others) };
     let count = |revision: &String| match before.get(revision) {
         // Rounded up twice: rather one too many.
         Some(share) => part_of(part_of(seen.desired, (*share, WHOLE)), part),

@@ -179,7 +179,9 @@ impl World {
         let shares = self.shares();
         let had = self.in_service(&shares);
         let floor = self.desired.saturating_sub(self.slack()).min(had);
-        let back = matches!(self.status.phase, Phase::Aborting | Phase::Degraded);
+        let new = &self.goal.revision;
+        let back = matches!(self.status.phase, Phase::Aborting | Phase::Degraded) && !self.status.plan.is_empty();
+        let back = back && !self.status.before.contains_key(new);
         match write {
             Write::Status(_) => Ok(()),
             Write::Scale { revision, to, .. } if *to < self.replicas(revision) => {
@@ -205,9 +207,7 @@ impl World {
                 }
                 Ok(())
             }
-            Write::Create { revision, .. } | Write::Scale { revision, .. }
-                if *revision == self.goal.revision && back =>
-            {
+            Write::Create { revision, .. } | Write::Scale { revision, .. } if revision == new && back => {
                 Err(format!("10: {write:?} although it goes back"))
             }
             Write::Create { revision, .. } if self.status.revision.as_ref() != Some(revision) => {
