@@ -10,7 +10,7 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench bench-discovery faults outage lint fmt fuzz
+.PHONY: help dev build test matrix bench bench-discovery bench-relay faults outage lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench: ## measure the log plane beside redis-server
 
 bench-discovery: ## measure the traffic plane, from a change at the API server to waiting clients
 	cargo bench --bench discovery -- --part all
+
+bench-relay: ## measure two hubs with 5 000 simulated nodes
+	tests/bed/install.sh kube
+	cargo bench --bench relay
 
 lint: ## check the format, and clippy without warnings
 	cargo fmt --check

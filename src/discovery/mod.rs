@@ -27,6 +27,7 @@ mod formats;
 mod gateways;
 mod lists;
 mod metrics;
+mod pieces;
 mod pools;
 mod query;
 mod relay;

@@ -17,6 +17,7 @@ mod guard;
 pub mod hub;
 mod interner;
 pub mod join;
+mod journal;
 pub mod kubernetes;
 mod metrics;
 mod persist;

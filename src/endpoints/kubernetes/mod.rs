@@ -113,13 +113,29 @@ async fn follow_endpoints<T: Object<Kept = Contribution>>(
     });
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
-            Heard::Listed(objects) => {
-                vec![SourceEvent::Pools(vec![assembler.reset(objects)]), SourceEvent::Contact(Watched::Endpoints)]
+            Heard::ListBegins => {
+                assembler.begin_list();
+                continue;
+            }
+            Heard::ListHas(object) => {
+                assembler.list(object);
+                continue;
+            }
+            Heard::ListLacks((namespace, name)) => {
+                assembler.unlist(&namespace, &name);
+                continue;
+            }
+            Heard::ListEnds => {
+                vec![SourceEvent::Pools(vec![assembler.end_list()]), SourceEvent::Contact(Watched::Endpoints)]
             }
             Heard::Changed(object) => pools(assembler.apply(object)),
             Heard::Deleted((namespace, name)) => pools(assembler.delete(&namespace, &name)),
             Heard::Contact => vec![SourceEvent::Contact(Watched::Endpoints)],
-            Heard::Absent(why) | Heard::Lost(why) => lost(Watched::Endpoints, why),
+            Heard::Absent(why) | Heard::Lost(why) => {
+                // Half a list is nothing, and its memory is given back.
+                assembler.begin_list();
+                lost(Watched::Endpoints, why)
+            }
         };
         if !events.send(told).await {
             break;
@@ -144,11 +160,24 @@ async fn follow_policies(config: &Arc<KubernetesConfig>, path: String, events: S
     });
     // What each policy makes: one whose port changes makes another pool.
     let mut made: BTreeMap<Key, Join> = BTreeMap::new();
+    // The same of a list that has not ended.
+    let mut listed: BTreeMap<Key, Join> = BTreeMap::new();
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
-            Heard::Listed(policies) => {
-                made =
-                    policies.iter().filter_map(|policy| Some((policy.metadata.key(), join(policy, &made)?))).collect();
+            Heard::ListBegins => {
+                listed.clear();
+                continue;
+            }
+            Heard::ListHas(policy) => {
+                listed.extend(join(&policy, &made).map(|join| (policy.metadata.key(), join)));
+                continue;
+            }
+            Heard::ListLacks(key) => {
+                listed.remove(&key);
+                continue;
+            }
+            Heard::ListEnds => {
+                made = std::mem::take(&mut listed);
                 joins_told(vec![JoinUpdate::Reset(made.values().cloned().collect())])
             }
             Heard::Changed(policy) => joins_told(changed(&policy, &mut made)),
