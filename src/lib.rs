@@ -6,6 +6,7 @@
 //! log       socket → resp → intake session → record route → delivery → Kafka    (acknowledged back to the reply)
 //!                                                               ↓ ↑
 //!                                                              spool (this machine's disk, for what Kafka does not take in time)
+//! deploy    App, Release → control: observe → plan (pure) → writes → TrafficPolicy → acknowledged by gateways at data planes
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
 //!                                                                             └→ upstream: Table → pick → connection
 //! gateway   socket → listener → connection → route → forward → upstream → answer ⇢ access log → delivery
@@ -19,6 +20,7 @@ pub mod app;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod delivery;
 pub mod dev;
 pub mod discovery;

@@ -95,7 +95,7 @@ pub(super) fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> 
     urls
 }
 
-fn check_url(text: &str, example: &str) -> Result<(), String> {
+pub(super) fn check_url(text: &str, example: &str) -> Result<(), String> {
     let bad = || format!("{text:?} is no address of a server: write it as {example:?}");
     let uri: hyper::Uri = text.parse().map_err(|_| bad())?;
     if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
