@@ -10,6 +10,7 @@ mod admin;
 mod changes;
 mod cluster;
 mod discovery;
+mod discovery_export;
 mod discovery_remote;
 mod discovery_source;
 mod discovery_tokens;

@@ -4,6 +4,8 @@
 //! so that applying every answer in turn always gives what the list would. 410 says that too much happened since, or that
 //! the revision is of another life of the process: begin anew.
 //!
+//! The pools' tags stand beside them in `etags`, in their order, for whoever acknowledges what it applied.
+//!
 //! A relay (`relay=TAG`) is told as well how true the pools are, and waits for that too. One that knows the content by its
 //! tag (`If-None-Match`) waits whatever its revision is of.
 
@@ -65,7 +67,7 @@ fn look(
             // Thousands of relays may begin anew together.
             Some(view) => {
                 let all = || admitted(snapshot, filter, client);
-                let rendering = view.whole(|| rendering(body(&stamp.index, &all(), &[], Some((view, snapshot)))));
+                let rendering = view.whole(|| rendering(body(&stamp.index, &all(), &[], Some((view, snapshot, None)))));
                 return Some(stamp.body(rendering, "application/json"));
             }
             None => (admitted(snapshot, filter, client), Vec::new()),
@@ -95,12 +97,17 @@ fn look(
             (changed, removed)
         }
     };
-    let relay = view.as_ref().map(|view| (&**view, snapshot));
+    let relay = view.as_ref().map(|view| (&**view, snapshot, query.relay.as_deref()));
     Some(stamp.body(rendering(body(&stamp.index, &changed, &removed, relay)), "application/json"))
 }
 
 /// Made of the pools' shared bodies.
-fn body(index: &Index, changed: &[Arc<Pool>], removed: &[PoolId], relay: Option<(&View, &Snapshot)>) -> String {
+fn body(
+    index: &Index,
+    changed: &[Arc<Pool>],
+    removed: &[PoolId],
+    relay: Option<(&View, &Snapshot, Option<&str>)>,
+) -> String {
     let pools: Vec<_> = changed.iter().map(|pool| Format::Json.render(pool).body).collect();
     let mut text = String::with_capacity(64 + pools.iter().map(|pool| pool.len() + 1).sum::<usize>());
     text.push_str("{\"index\":\"");
@@ -117,9 +124,16 @@ fn body(index: &Index, changed: &[Arc<Pool>], removed: &[PoolId], relay: Option<
     let removed: Vec<_> = removed.iter().map(|id| format!("\"{id}\"")).collect();
     text.push_str(&removed.join(","));
     text.push(']');
-    if let Some((view, snapshot)) = relay {
+    if relay.is_none() {
+        // Tags have quotes, which JSON escapes.
+        let tags: Vec<_> = changed.iter().map(|pool| format!("{:?}", Format::Json.render(pool).etag)).collect();
+        text.push_str(",\"etags\":[");
+        text.push_str(&tags.join(","));
+        text.push(']');
+    }
+    if let Some((view, snapshot, known)) = relay {
         text.push_str(",\"relay\":");
-        text.push_str(&view.part_with_pools(changed, snapshot));
+        text.push_str(&view.part_with_pools(changed, snapshot, known));
     }
     text.push('}');
     text

@@ -33,9 +33,11 @@ impl Registry {
                 changed.push(id);
             }
         }
-        if !changed.is_empty() {
+        let (hosts_changed, hosts_settled) = self.publish_hosts(&mut next, revision);
+        if !changed.is_empty() || hosts_changed {
             next.revision = revision;
         }
+        status_changed |= hosts_settled;
         while next.removed.len() > MAX_REMOVED {
             let Some((at, id)) = next.removed.get_min().cloned() else { break };
             next.forgotten = at;
