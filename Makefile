@@ -10,7 +10,7 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench scale-proxies bench-discovery faults outage lint fmt fuzz
+.PHONY: help dev build test matrix bench scale-proxies bench-discovery bench-relay faults outage lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ scale-proxies: ## 3 000 pools with 60 000 endpoints in nginx with Lua and in Env
 
 bench-discovery: ## measure the traffic plane, from a change at the API server to waiting clients
 	cargo bench --bench discovery -- --part all
+
+bench-relay: ## measure two hubs with 5 000 simulated nodes
+	tests/bed/install.sh kube
+	cargo bench --bench relay
 
 lint: ## check the format, and clippy without warnings
 	cargo fmt --check

@@ -93,7 +93,12 @@ fn main() {
     println!("# From a change at the API server to waiting clients\n");
     println!("again:   {}", ["cargo bench --bench discovery --", &told.join(" ")].join(" ").trim_end());
     println!("machine: {}", system::machine());
-    println!("profile: {}", if cfg!(debug_assertions) { "dev: figures are no more than a hint" } else { "release" });
+    let clients = if cfg!(debug_assertions) { "dev" } else { "release" };
+    match std::env::var(bed::tidegate::PROGRAM) {
+        Ok(program) => println!("profile: {program}, clients in {clients}"),
+        Err(_) if cfg!(debug_assertions) => println!("profile: dev: figures are no more than a hint"),
+        Err(_) => println!("profile: release"),
+    }
     let wants = |part| options.part == part || options.part == Part::All;
     let scale = if options.quick { 10 } else { 1 };
     if wants(Part::Change) {

@@ -16,8 +16,11 @@ use crate::endpoints::pool::Pool;
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Client {
-    /// What limits are counted by, and what logs show.
+    /// What logs show, and who it is to gateways.
     pub(super) name: String,
+    /// What limits are counted by: the name at an address, so that thousands of relays or gateways that share a token do
+    /// not share what one of them gets.
+    pub(super) account: String,
     /// What it may read.
     pub(super) scope: Scope,
     /// The gateways that it may speak for; `None` for one that may not write.
@@ -64,12 +67,12 @@ impl Access {
     ) -> Result<Client, Refusal> {
         let peer = peer.to_canonical();
         if let Some(authorization) = authorization {
-            return Ok(Client::holding(self.token(authorization).ok_or(Refusal::Token)?));
+            return Ok(Client::holding(self.token(authorization).ok_or(Refusal::Token)?, peer));
         }
-        if let Some(client) = self.certified(names) {
+        if let Some(client) = self.certified(names, peer) {
             return Ok(client);
         }
-        let client = |gateways| Client { name: peer.to_string(), scope: Scope::default(), gateways };
+        let client = |gateways| Client::new(&peer.to_string(), peer, Scope::default(), gateways);
         if peer.is_loopback() && host.is_none_or(names_this_machine) {
             return Ok(client(Some(vec!["*".to_owned()])));
         }
@@ -77,14 +80,14 @@ impl Access {
     }
 
     /// Who shows a certificate with these names.
-    fn certified(&self, names: &[String]) -> Option<Client> {
+    fn certified(&self, names: &[String], peer: IpAddr) -> Option<Client> {
         let first = names.first()?;
         let of_name = |name: &String| self.tokens.iter().find(|token| token.certificate && token.name == *name);
         if let Some(token) = names.iter().find_map(of_name) {
-            return Some(Client::holding(token));
+            return Some(Client::holding(token, peer));
         }
         let any = self.tokens.iter().any(|token| token.certificate);
-        let own = || Client { name: first.clone(), scope: Scope::default(), gateways: Some(names.to_vec()) };
+        let own = || Client::new(first, peer, Scope::default(), Some(names.to_vec()));
         (!any).then(own)
     }
 
@@ -116,9 +119,14 @@ fn names_this_machine(host: &str) -> bool {
 // === impl Client ===
 
 impl Client {
-    fn holding(token: &Token) -> Self {
+    /// Who is called so and asks from this address.
+    pub(super) fn new(name: &str, peer: IpAddr, scope: Scope, gateways: Option<Vec<String>>) -> Self {
+        Self { name: name.to_owned(), account: format!("{name} {peer}"), scope, gateways }
+    }
+
+    fn holding(token: &Token, peer: IpAddr) -> Self {
         let gateways = token.may_write.then(|| token.gateways.clone());
-        Self { name: token.name.clone(), scope: token.scope.clone(), gateways }
+        Self::new(&token.name, peer, token.scope.clone(), gateways)
     }
 
     /// Whether it may speak for a gateway of this name.
@@ -190,6 +198,15 @@ mod tests {
                 assert_eq!(check(&access(true), peer, "localhost", Some(bad)), Err(Refusal::Token), "{bad}");
             }
         }
+    }
+
+    #[test]
+    fn holders_of_one_token_at_several_addresses_are_counted_by_themselves() {
+        let at = |peer| check(&access(false), peer, "any", Some("Bearer xyz")).unwrap();
+        let (one, other) = (at("10.1.2.3"), at("10.1.2.4"));
+        assert_eq!((&one.name, &one.account), (&other.name, &at("::ffff:10.1.2.3").account));
+        assert_ne!(one.account, other.account);
+        assert_ne!(one.account, check(&access(false), "10.1.2.3", "any", Some("Bearer abc")).unwrap().account);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::json;
 
 use super::iso;
+use super::pieces::Pieces;
 use super::query::Index;
 use super::truth::{State, Truth};
 use crate::endpoints::pool::Rendering;
@@ -60,6 +62,14 @@ impl Stamp {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         insert_etag(&mut headers, &rendering.etag);
         (StatusCode::OK, headers, rendering.body).into_response()
+    }
+
+    /// A body that no other answer can be compared with: it names its index.
+    pub(super) fn pieces(&self, body: Pieces, content_type: &'static str) -> Response {
+        let mut headers = self.headers();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        (StatusCode::OK, headers, Body::from(body)).into_response()
     }
 
     /// The client has what there is.

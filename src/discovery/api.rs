@@ -102,7 +102,7 @@ async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) ->
             });
         }
     };
-    if api.clients.request(&client.name, Instant::now()).is_err() {
+    if api.clients.request(&client.account, Instant::now()).is_err() {
         return api.metrics.counted(too_often(grpc));
     }
     request.extensions_mut().insert(Arc::new(client));
@@ -165,7 +165,7 @@ impl Api {
         if let Some(answer) = look(&self.snapshot.load(), false) {
             return answer;
         }
-        let Ok(_permit) = self.clients.wait(&client.name) else {
+        let Ok(_permit) = self.clients.wait(&client.account) else {
             return error(StatusCode::TOO_MANY_REQUESTS, "more waiting requests than one client gets");
         };
         let _waiting = self.metrics.waiting();

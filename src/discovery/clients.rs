@@ -1,4 +1,4 @@
-//! What each client uses: requests a second and waits at once, both bounded.
+//! What each client uses: requests a second and waits at once, both bounded. A client is named by its account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -28,7 +28,7 @@ pub struct DiscoveryConfig {
     pub export: Option<ExportConfig>,
 }
 
-/// What one client gets. A client is a token, or an address where no token is asked for.
+/// What one client gets. A client is a token at an address, or an address where no token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Requests that wait for a change at once.

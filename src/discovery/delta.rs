@@ -14,18 +14,20 @@ use std::sync::Arc;
 use axum::extract::{Query as Pairs, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use hyper::body::Bytes;
 
 use super::access::Client;
-use super::answer::error;
+use super::answer::{Stamp, error};
 use super::api::{Api, Asker};
-use super::formats::{Format, rendering};
+use super::formats::Format;
 use super::lists::{admitted, interest, unsynced};
+use super::pieces::Pieces;
 use super::query::{Index, Query, matches_etag};
-use super::relay::{self, View};
+use super::relay::{self, Told, View};
 use super::truth::Truth;
 use super::waiters::Interest;
+use crate::endpoints::Snapshot;
 use crate::endpoints::pool::{Pool, PoolId};
-use crate::endpoints::{Changes, Snapshot};
 
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
@@ -62,26 +64,50 @@ fn look(
     if !unsynced.is_empty() && view.as_ref().is_none_or(|view| !view.knows_something()) {
         return Some(stamp.unsynced(&unsynced));
     }
-    let (changed, removed) = match &query.index {
-        None => match &view {
-            // Thousands of relays may begin anew together.
-            Some(view) => {
-                let all = || admitted(snapshot, filter, client);
-                let rendering = view.whole(|| rendering(body(&stamp.index, &all(), &[], Some((view, snapshot, None)))));
-                return Some(stamp.body(rendering, "application/json"));
-            }
-            None => (admitted(snapshot, filter, client), Vec::new()),
-        },
-        Some(since) => {
-            let revision = api.revision_of(Some(since));
+    let since = match &query.index {
+        None => None,
+        Some(index) => {
+            let revision = api.revision_of(Some(index)).filter(|revision| snapshot.remembers(*revision));
+            // A relay that has the same content under another index is where this snapshot is.
             let known = || {
                 let content = view.as_ref()?.content(|| admitted(snapshot, filter, client), snapshot);
-                matches_etag(has?, &content).then(Changes::default)
+                matches_etag(has?, &content).then_some(snapshot.revision())
             };
-            let Some(changes) = revision.and_then(|revision| snapshot.changes_since(revision)).or_else(known) else {
+            let Some(since) = revision.or_else(known) else {
                 return Some(stamp.error(StatusCode::GONE, "this revision is not remembered: ask without since"));
             };
-            let same_truth = view.as_ref().is_none_or(|view| query.relay.as_deref() == Some(view.truth()));
+            Some(since)
+        }
+    };
+    let told = || told(&stamp, client, query, since, snapshot, view.as_deref());
+    // Who has what is true now has the hosts as well.
+    let has_truth = |view: &View| since.is_some() && query.relay.as_deref() == Some(view.truth());
+    let told = match &view {
+        // Thousands of relays ask for the same at once.
+        Some(view) => view.told((since, has_truth(view)), told),
+        None => told(),
+    };
+    let same_truth = view.as_ref().is_none_or(|view| query.relay.as_deref() == Some(view.truth()));
+    if told.is_nothing && since.is_some() && same_truth && !over {
+        return None;
+    }
+    Some(stamp.pieces(told.body, "application/json"))
+}
+
+/// What a client is told as of a snapshot: everything, or what changed since a revision that is remembered.
+fn told(
+    stamp: &Stamp,
+    client: &Client,
+    query: &Query,
+    since: Option<u64>,
+    snapshot: &Snapshot,
+    view: Option<&View>,
+) -> Told {
+    let filter = &query.filter;
+    let (changed, removed) = match since {
+        None => (admitted(snapshot, filter, client), Vec::new()),
+        Some(since) => {
+            let changes = filter.changes(snapshot, since).unwrap_or_default();
             let (changed, unfit): (Vec<Arc<Pool>>, Vec<Arc<Pool>>) = changes
                 .changed
                 .into_iter()
@@ -91,14 +117,18 @@ fn look(
             let gone = gone.filter(|id| client.scope.may_have_admitted(id.as_str()) && filter.may_have_admitted(id));
             let mut removed: Vec<PoolId> = unfit.iter().map(|pool| pool.id.clone()).chain(gone).collect();
             removed.sort();
-            if changed.is_empty() && removed.is_empty() && same_truth && !over {
-                return None;
-            }
             (changed, removed)
         }
     };
-    let relay = view.as_ref().map(|view| (&**view, snapshot, query.relay.as_deref()));
-    Some(stamp.body(rendering(body(&stamp.index, &changed, &removed, relay)), "application/json"))
+    Told {
+        is_nothing: changed.is_empty() && removed.is_empty(),
+        body: body(
+            &stamp.index,
+            &changed,
+            &removed,
+            view.map(|view| (view, snapshot, query.relay.as_deref().filter(|_| since.is_some()))),
+        ),
+    }
 }
 
 /// Made of the pools' shared bodies.
@@ -107,34 +137,25 @@ fn body(
     changed: &[Arc<Pool>],
     removed: &[PoolId],
     relay: Option<(&View, &Snapshot, Option<&str>)>,
-) -> String {
-    let pools: Vec<_> = changed.iter().map(|pool| Format::Json.render(pool).body).collect();
-    let mut text = String::with_capacity(64 + pools.iter().map(|pool| pool.len() + 1).sum::<usize>());
-    text.push_str("{\"index\":\"");
-    text.push_str(&index.to_string());
-    text.push_str("\",\"changed\":[");
-    for (at, pool) in pools.iter().enumerate() {
+) -> Pieces {
+    let mut pieces = Vec::with_capacity(2 * changed.len() + 2);
+    pieces.push(Bytes::from(format!("{{\"index\":\"{index}\",\"changed\":[")));
+    for (at, pool) in changed.iter().enumerate() {
         if at > 0 {
-            text.push(',');
+            pieces.push(Bytes::from_static(b","));
         }
-        text.push_str(&String::from_utf8_lossy(pool));
+        pieces.push(Format::Json.render(pool).body);
     }
-    text.push_str("],\"removed\":[");
     // Ids have no character that JSON would escape.
     let removed: Vec<_> = removed.iter().map(|id| format!("\"{id}\"")).collect();
-    text.push_str(&removed.join(","));
-    text.push(']');
-    if relay.is_none() {
-        // Tags have quotes, which JSON escapes.
-        let tags: Vec<_> = changed.iter().map(|pool| format!("{:?}", Format::Json.render(pool).etag)).collect();
-        text.push_str(",\"etags\":[");
-        text.push_str(&tags.join(","));
-        text.push(']');
-    }
-    if let Some((view, snapshot, known)) = relay {
-        text.push_str(",\"relay\":");
-        text.push_str(&view.part_with_pools(changed, snapshot, known));
-    }
-    text.push('}');
-    text
+    let rest = match relay {
+        Some((view, snapshot, known)) => format!(",\"relay\":{}", view.part_with_pools(changed, snapshot, known)),
+        None => {
+            // Tags have quotes, which JSON escapes.
+            let tags: Vec<_> = changed.iter().map(|pool| format!("{:?}", Format::Json.render(pool).etag)).collect();
+            format!(",\"etags\":[{}]", tags.join(","))
+        }
+    };
+    pieces.push(format!("],\"removed\":[{}]{}}}", removed.join(","), rest).into());
+    pieces.into_iter().collect()
 }

@@ -153,7 +153,7 @@ impl Asked<'_> {
 
     /// Whether a change since then is one of what is asked for.
     fn concerned(&self, snapshot: &Snapshot, since: u64) -> bool {
-        let Some(changes) = snapshot.changes_since(since) else { return true };
+        let Some(changes) = self.filter.changes(snapshot, since) else { return true };
         let admits = |pool: &Arc<Pool>| self.filter.admits(pool, snapshot) && self.client.scope.admits(pool, snapshot);
         // One whose labels no longer fit has left the list.
         let left = |pool: &Arc<Pool>| !self.filter.labels.is_empty() && self.filter.may_have_admitted(&pool.id);

@@ -30,6 +30,7 @@ mod gateways;
 mod hosts;
 mod lists;
 mod metrics;
+mod pieces;
 mod pools;
 mod query;
 mod relay;

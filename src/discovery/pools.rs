@@ -95,7 +95,8 @@ impl Asked<'_> {
         // Who has it must hear that it is gone; who does not may wait for it to come.
         let had = self.has.is_some()
             || self.revision.is_some_and(|revision| {
-                snapshot.changes_since(revision).is_none_or(|changes| changes.removed.contains(self.id))
+                let changes = snapshot.changes_among(std::slice::from_ref(self.id), revision);
+                changes.is_none_or(|changes| changes.removed.contains(self.id))
             });
         (over || had).then(|| stamp.error(StatusCode::NOT_FOUND, "no pool of this id is known"))
     }

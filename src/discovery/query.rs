@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::endpoints::Snapshot;
 use crate::endpoints::pool::{Pool, PoolId};
+use crate::endpoints::{Changes, Snapshot};
 
 /// The longest wait that can be asked for.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -132,6 +132,14 @@ impl Filter {
             && self.namespace.as_deref().is_none_or(|namespace| pool.namespace.as_deref() == Some(namespace))
             && self.cluster.as_ref().is_none_or(of_cluster)
             && self.labels.iter().all(labelled)
+    }
+
+    /// What changed after a revision, without what is certainly not meant; `None` where that is not remembered.
+    pub(super) fn changes(&self, snapshot: &Snapshot, revision: u64) -> Option<Changes> {
+        match self.ids.as_slice() {
+            [] => snapshot.changes_since(revision),
+            ids => snapshot.changes_among(ids, revision),
+        }
     }
 
     /// Whether a pool that is gone, of which only the id is known, may have been meant.

@@ -18,6 +18,7 @@ use super::api::Api;
 use super::config::Scope;
 use super::formats::{Format, rendering};
 use super::lists::{admitted, unsynced};
+use super::pieces::Pieces;
 use super::query::Filter;
 use super::truth::Truth;
 use crate::endpoints::hosts::Claim;
@@ -27,6 +28,8 @@ use crate::endpoints::{ShardState, Snapshot, Watched};
 
 /// Views of one publication; for further filters and scopes they are made for each request.
 const MAX_VIEWS: usize = 32;
+/// Revisions since which relays are told by one body. Those who keep up are at the last one or at one of a few before.
+const MAX_TOLD: usize = 8;
 
 /// The views of the last publication that was asked for.
 #[derive(Debug, Default)]
@@ -43,8 +46,17 @@ pub(super) struct View {
     /// The place in the part of each shard; `None` for one that may not be seen.
     places: Vec<Option<usize>>,
     content: OnceLock<Arc<str>>,
-    whole: OnceLock<Rendering>,
+    told: Mutex<Vec<((Option<u64>, bool), Told)>>,
     list: OnceLock<Rendering>,
+}
+
+/// What is told of a snapshot: everything, or what changed since a revision.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// The answer.
+    pub(super) body: Pieces,
+    /// No pool is in it.
+    pub(super) is_nothing: bool,
 }
 
 #[derive(Serialize)]
@@ -171,8 +183,8 @@ impl View {
         });
         part.truth = truth(&part, hosts.as_ref().map(|_| table.tag.as_str()));
         let (filter, scope) = (filter.clone(), scope.clone());
-        let (content, whole, list) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { filter, scope, part, hosts, places, content, whole, list }
+        let (content, told, list) = (OnceLock::new(), Mutex::default(), OnceLock::new());
+        Self { filter, scope, part, hosts, places, content, told, list }
     }
 
     /// Whether some source has told its pools: what the others could have is told to be unknown.
@@ -196,9 +208,19 @@ impl View {
         made.clone()
     }
 
-    /// The answer with all pools.
-    pub(super) fn whole(&self, make: impl FnOnce() -> Rendering) -> Rendering {
-        self.whole.get_or_init(make).clone()
+    /// What is told of everything (`None`) or since a revision, made once for all who ask the same, with the hosts or, to who
+    /// has what is true now, without.
+    pub(super) fn told(&self, asked: (Option<u64>, bool), make: impl FnOnce() -> Told) -> Told {
+        // Who asks for the same meanwhile waits for what is being made, which is shorter than making it again.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = told.iter().find(|(of, _)| *of == asked) {
+            return known.clone();
+        }
+        let new = make();
+        if told.len() < MAX_TOLD {
+            told.push((asked, new.clone()));
+        }
+        new
     }
 
     /// What stands beside these pools, as JSON. `known` is the tag of what the relay has: then it has the hosts too.
@@ -235,6 +257,10 @@ fn source(shard: &ShardState) -> SourcePart {
 }
 
 fn holds(snapshot: &Snapshot, scope: &Scope) -> BTreeMap<crate::endpoints::pool::PoolId, HoldPart> {
+    if snapshot.held().next().is_none() {
+        // A joined pool is held only where a member is. Mostly none is, and then nobody need look at all pools.
+        return BTreeMap::new();
+    }
     let held = snapshot.pools().filter(|pool| pool.hold.is_some() && scope.admits(pool, snapshot));
     let part = |pool: &Arc<Pool>| {
         let hold = pool.hold.as_ref()?;

@@ -14,7 +14,7 @@ use super::gateways::{Applied, Gateways, MAX_POOLS, MAX_TEXT, Upstream, Word, is
 use super::iso;
 use crate::endpoints::hub::wire::{GatewayPart, Report, Verdict};
 
-/// A relay asks at least every half of a minute; one that did not for so long is gone.
+/// A relay asks every ten seconds at least; one that did not for so long is gone.
 const GONE: Duration = Duration::from_secs(60);
 /// Relays that are remembered; beyond it those that are gone are forgotten, and then nobody new is noted.
 const MAX_RELAYS: usize = 20_000;
@@ -206,7 +206,7 @@ mod tests {
 
     fn client(gateways: Option<&[&str]>) -> Client {
         let gateways = gateways.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Client { name: "token".into(), scope: Scope::default(), gateways }
+        Client::new("token", [127, 0, 0, 1].into(), Scope::default(), gateways)
     }
 
     fn acknowledge(gateways: &Gateways, text: &str, now: SystemTime) {

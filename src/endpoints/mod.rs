@@ -18,6 +18,7 @@ pub mod hosts;
 pub mod hub;
 mod interner;
 pub mod join;
+mod journal;
 pub mod kubernetes;
 mod metrics;
 mod persist;

@@ -139,7 +139,7 @@ pub struct Pool {
 /// A pool's content in several formats, each made at most once and shared by all who want it. Which place is which
 /// format is the caller's affair.
 #[derive(Clone, Debug, Default)]
-pub struct Renderings([OnceLock<Rendering>; Renderings::PLACES]);
+pub struct Renderings([OnceLock<Arc<Rendering>>; Renderings::PLACES]);
 
 /// The content in one format.
 #[derive(Clone, Debug)]
@@ -297,7 +297,7 @@ impl Renderings {
     /// The rendering at a place, made by `render` if nobody has asked for it yet.
     pub fn get(&self, place: usize, render: impl FnOnce() -> Rendering) -> Rendering {
         match self.0.get(place) {
-            Some(slot) => slot.get_or_init(render).clone(),
+            Some(slot) => Rendering::clone(slot.get_or_init(|| Arc::new(render()))),
             None => render(),
         }
     }

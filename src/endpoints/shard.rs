@@ -165,6 +165,7 @@ impl Shard {
         }
     }
 
+    /// Gives the ids of the pools that differ: a list mostly says what was said before.
     fn reset(&mut self, pools: Vec<PoolContent>, hold: HoldConfig, now: SystemTime) -> BTreeSet<PoolId> {
         let before: BTreeMap<PoolId, PoolContent> =
             self.ids().into_iter().filter_map(|id| Some((id.clone(), self.content(&id)?))).collect();
@@ -182,8 +183,10 @@ impl Shard {
             let decided = decide(before, self.held.get(id), self.live.get(id), owned, hold, now);
             held.extend(decided.map(|it| (id.clone(), it)));
         }
-        self.held = held;
-        before.into_keys().chain(self.live.keys().cloned()).collect()
+        let held_before = std::mem::replace(&mut self.held, held);
+        let differs =
+            |id: &&PoolId| before.get(*id) != self.content(id).as_ref() || held_before.get(*id) != self.held.get(*id);
+        before.keys().chain(self.live.keys()).filter(differs).cloned().collect()
     }
 
     fn add(&mut self, pool: PoolContent) -> BTreeSet<PoolId> {
@@ -370,6 +373,21 @@ mod tests {
         assert_eq!(changed.len(), 2);
         shard.apply(Update::Add(pool("c", &[1])), HOLD, at(3));
         assert_eq!(last_bytes(&shard, "a"), None);
+    }
+
+    #[test]
+    fn a_list_gives_only_the_pools_that_differ_and_those_whose_hold_does() {
+        let mut shard = shard(vec![pool("a", &[1]), pool("b", &[2]), pool("c", &[3]), pool("d", &[4])]);
+        let changed = |shard: &mut Shard, pools, now| {
+            let changed = shard.apply(Update::Reset(pools), HOLD, now);
+            changed.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let again = vec![pool("a", &[1]), pool("b", &[2]), pool("c", &[3]), pool("d", &[4])];
+        assert_eq!(changed(&mut shard, again, at(1)), [""; 0]);
+        let next = vec![pool("a", &[1]), pool("b", &[2, 5]), pool("d", &[]), pool("e", &[6])];
+        assert_eq!(changed(&mut shard, next, at(2)), ["b", "c", "d", "e"], "c and d are held, whose content stays");
+        let next = vec![pool("a", &[1]), pool("b", &[2, 5]), pool("d", &[4]), pool("e", &[6])];
+        assert_eq!(changed(&mut shard, next, at(3)), ["d"], "the hold of d is over, and that of c goes on");
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! The published state: one immutable value, from which every answer is made.
 //!
-//! Its maps share their structure with those of the snapshot before, so that a new one costs as much as what changed. The
-//! index of changes holds each pool once, under the revision of its last change, so that "what changed since" is a range
-//! of it, however long ago that was. Removed pools are remembered in a list of bounded length; whoever was away for
-//! longer has to begin anew.
+//! Its map shares its structure with the one of the snapshot before, so that a new one costs as much as what changed. What
+//! changed since a revision is found in a [`Journal`] that all snapshots share.
 
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
 use super::hosts::HostTable;
+use super::journal::Journal;
 use super::pool::{Pool, PoolId};
 use super::shard::{Status, may_have};
 
@@ -22,10 +21,7 @@ pub struct Snapshot {
     pub(super) revision: u64,
     pub(super) publication: u64,
     pub(super) pools: OrdMap<PoolId, Arc<Pool>>,
-    pub(super) changed: OrdSet<(u64, PoolId)>,
-    pub(super) removed: OrdSet<(u64, PoolId)>,
-    /// The revision up to which removals are forgotten.
-    pub(super) forgotten: u64,
+    pub(super) journal: Arc<Journal>,
     pub(super) shards: Arc<[ShardState]>,
     /// Pools of sources with endpoints that are only there because they are held.
     pub(super) held: OrdSet<PoolId>,
@@ -103,20 +99,33 @@ impl Snapshot {
         self.pools.is_empty()
     }
 
-    /// What changed after a revision; `None` where that is too long ago, or not yet.
+    /// Whether it is known what changed after a revision: not where that is too long ago, or not yet.
+    pub fn remembers(&self, revision: u64) -> bool {
+        revision <= self.revision && self.journal.remembers(revision)
+    }
+
+    /// What changed after a revision, pools and ids in their order; `None` where that is not remembered.
     pub fn changes_since(&self, revision: u64) -> Option<Changes> {
-        if revision < self.forgotten || revision > self.revision {
+        if revision > self.revision {
             return None;
         }
-        let after = |index: &'_ OrdSet<(u64, PoolId)>| {
-            index.iter().rev().take_while(|(at, _)| *at > revision).map(|(_, id)| id.clone()).collect::<Vec<_>>()
-        };
-        let mut changes = Changes::default();
-        changes.changed.extend(after(&self.changed).iter().filter_map(|id| self.pools.get(id).cloned()));
-        changes.removed.extend(after(&self.removed).into_iter().filter(|id| !self.pools.contains_key(id)));
+        self.journal.between(revision, self.revision, &self.pools)
+    }
+
+    /// The same of these pools alone, at a cost that is theirs, however much else has changed.
+    pub fn changes_among(&self, ids: &[PoolId], revision: u64) -> Option<Changes> {
+        if !self.remembers(revision) {
+            return None;
+        }
+        let (known, absent): (Vec<_>, Vec<_>) = ids.iter().partition(|id| self.pools.contains_key(*id));
+        let changed = known.into_iter().filter_map(|id| self.pools.get(id)).filter(|pool| pool.revision > revision);
+        let mut changes = Changes { changed: changed.cloned().collect(), removed: Vec::new() };
+        if !absent.is_empty() {
+            let all = self.changes_since(revision)?;
+            changes.removed = all.removed.into_iter().filter(|id| absent.contains(&id)).collect();
+        }
         changes.changed.sort_by(|one, other| one.id.cmp(&other.id));
-        changes.removed.sort();
-        changes.removed.dedup();
+        changes.changed.dedup_by(|one, other| one.id == other.id);
         Some(changes)
     }
 

@@ -6,10 +6,12 @@ use super::wait::{wait_for, wait_until};
 use super::workdir::{WorkDir, tail};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+/// The variable that names another program to test.
+pub const PROGRAM: &str = "TIDEGATE_BIN";
 /// How long a start may take.
 const START: Duration = Duration::from_secs(20);
 
@@ -19,6 +21,7 @@ pub struct Tidegate {
     redis: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     environment: Vec<(String, String)>,
+    resolver: Option<PathBuf>,
     directory: WorkDir,
 }
 
@@ -45,10 +48,25 @@ impl Tidegate {
 
     /// As [`Tidegate::spawn`], in this directory and with these variables in its environment, at each restart too.
     pub fn spawn_in(directory: WorkDir, config: &str, environment: Vec<(String, String)>) -> Self {
+        Self::spawn_with(directory, config, environment, None)
+    }
+
+    /// As [`Tidegate::spawn_in`], with names looked up as this file says, which stands in the place of
+    /// `/etc/resolv.conf`: in a mount namespace of its own, which needs root.
+    pub fn spawn_resolving(directory: WorkDir, config: &str, resolver: PathBuf) -> Self {
+        Self::spawn_with(directory, config, Vec::new(), Some(resolver))
+    }
+
+    fn spawn_with(
+        directory: WorkDir,
+        config: &str,
+        environment: Vec<(String, String)>,
+        resolver: Option<PathBuf>,
+    ) -> Self {
         directory.write("tidegate.toml", config);
         let (redis, admin) = addresses(config);
-        let process = launch(directory.path(), &environment);
-        Self { process, redis, admin, environment, directory }
+        let process = launch(directory.path(), &environment, resolver.as_deref());
+        Self { process, redis, admin, environment, resolver, directory }
     }
 
     /// Starts it again, after its end, with the same configuration and directory, and waits until it is ready.
@@ -66,12 +84,12 @@ impl Tidegate {
     /// Starts it again, after its end, with the same configuration and directory, and does not wait.
     pub fn relaunch(&mut self) {
         assert!(self.process.exited().is_some(), "it is running");
-        self.process = launch(self.directory.path(), &self.environment);
+        self.process = launch(self.directory.path(), &self.environment, self.resolver.as_deref());
     }
 
     /// Starts the program with these arguments beside this one, in its directory: for commands that go on.
     pub fn beside(&self, args: &[&str]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let mut command = Command::new(program());
         command.args(args);
         Process::start(&command, self.directory.path(), args.first().unwrap_or(&"tidegate"))
     }
@@ -79,7 +97,7 @@ impl Tidegate {
     /// Runs the program with these arguments to its end: for `check-config` and refused configurations.
     pub fn run_to_end(args: &[&str]) -> std::process::Output {
         let directory = WorkDir::new("tidegate");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let mut command = Command::new(program());
         command.args(args);
         let mut process = Process::start(&command, directory.path(), "tidegate");
         let status = process.wait(START);
@@ -234,8 +252,22 @@ impl Tidegate {
     }
 }
 
-fn launch(directory: &Path, environment: &[(String, String)]) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+/// The program under test: cargo's, or the one that `TIDEGATE_BIN` names. So a bench whose clients were built in one
+/// profile can measure the build of another.
+pub fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_tidegate").into(), PathBuf::from)
+}
+
+fn launch(directory: &Path, environment: &[(String, String)], resolver: Option<&Path>) -> Process {
+    let mut command = match resolver {
+        None => Command::new(program()),
+        Some(file) => {
+            let mut command = Command::new("unshare");
+            let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+            command.args(["--mount", "sh", "-c", script, "sh"]).arg(file).arg(program());
+            command
+        }
+    };
     command.args(["run", "--config"]);
     command.arg(directory.join("tidegate.toml"));
     // A relative path in a configuration, as of a spool, means this directory.

@@ -2,7 +2,7 @@
 //! right again soon after.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,9 @@ fn rule_11_a_frozen_api_server_is_noticed_within_a_minute_and_nothing_is_emptied
     let plane = Setup::new("").cluster("west", &cluster, "").start();
     let id = format!("west/{namespace}/a/http");
     cluster.freeze(Program::ApiServer);
+    let began = Instant::now();
     wait_state(&plane, &id, "stale");
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert_eq!(plane.pool(&id), Some(lines(&["10.245.4.1"])));
     cluster.thaw(Program::ApiServer);
     wait_state(&plane, &id, "fresh");

@@ -26,6 +26,7 @@ mod faults_answers;
 mod faults_rotation;
 mod faults_time;
 mod hub;
+mod hub_dns;
 mod joined;
 mod oracle;
 mod oracle_record;

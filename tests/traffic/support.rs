@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ pub(crate) struct Setup {
     listen: SocketAddr,
     files: WorkDir,
     environment: Vec<(String, String)>,
+    resolver: Option<PathBuf>,
 }
 
 impl Setup {
@@ -41,7 +42,7 @@ impl Setup {
     pub(crate) fn at(listen: SocketAddr, keys: &str) -> Self {
         let admin = free_port();
         let text = format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"{listen}\"\n{keys}\n");
-        Self { text, listen, files: WorkDir::new("pools"), environment: Vec::new() }
+        Self { text, listen, files: WorkDir::new("pools"), environment: Vec::new(), resolver: None }
     }
 
     /// Where its pull listener will be.
@@ -88,6 +89,12 @@ impl Setup {
         self
     }
 
+    /// Names are looked up as this file says, which stands in the place of `/etc/resolv.conf`.
+    pub(crate) fn resolver(mut self, file: &Path) -> Self {
+        self.resolver = Some(file.to_owned());
+        self
+    }
+
     /// Starts it and waits until its sources have told their pools.
     pub(crate) fn start(self) -> Plane {
         let plane = self.start_unsynced();
@@ -97,7 +104,11 @@ impl Setup {
 
     /// Starts it and waits only until it answers.
     pub(crate) fn start_unsynced(self) -> Plane {
-        let mut tidegate = Tidegate::spawn_in(WorkDir::new("tidegate"), &self.text, self.environment);
+        let directory = WorkDir::new("tidegate");
+        let mut tidegate = match self.resolver {
+            Some(file) => Tidegate::spawn_resolving(directory, &self.text, file),
+            None => Tidegate::spawn_in(directory, &self.text, self.environment),
+        };
         tidegate.wait_listening();
         Plane { tidegate, address: self.listen, files: self.files }
     }

@@ -65,7 +65,7 @@ fn pool(service: &str, ready: &[u8], draining: &[u8]) -> PoolContent {
 }
 
 fn client() -> Client {
-    Client { name: "c".into(), scope: Scope::default(), gateways: None }
+    Client::new("c", [127, 0, 0, 1].into(), Scope::default(), None)
 }
 
 fn told(base: &Snapshot, snapshot: &Snapshot, encoding: Encoding) -> Option<String> {

@@ -139,7 +139,7 @@ impl<M: Machine> StreamingService<M::Request> for Opening<M> {
     type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: tonic::Request<Streaming<M::Request>>) -> Self::Future {
-        let of_client = self.api.clients.wait(&self.client.name);
+        let of_client = self.api.clients.wait(&self.client.account);
         let of_all = self.api.streams.clone().try_acquire_owned();
         let (Ok(of_client), Ok(of_all)) = (of_client, of_all) else {
             return ready(Err(Status::resource_exhausted("more streams than one client gets, or all of them")));

@@ -90,7 +90,12 @@ impl Mirror {
 
     /// Takes in an answer with all pools.
     pub(super) fn replace(&mut self, all: Delta) -> Vec<SourceEvent> {
-        let known = |(tag, content): (Option<Arc<str>>, PoolContent)| (content.id.clone(), Known { tag, content });
+        let before = std::mem::take(&mut self.pools);
+        let known = |(tag, content): (Option<Arc<str>>, PoolContent)| {
+            // What is the same is kept once, here and in the snapshot.
+            let same = before.get(&content.id).filter(|before| tag.is_some() && before.tag == tag).cloned();
+            (content.id.clone(), same.unwrap_or(Known { tag, content }))
+        };
         self.pools = all.changed.into_iter().map(known).collect();
         self.told_all(all.index, all.relay.as_ref())
     }

@@ -8,7 +8,7 @@
 //!
 //! Each answer is taken whole or not at all. A list fetches only the pools that differ, so that thousands of relays that
 //! go to another hub together do not fetch everything. No request is answered later than [`WAIT`]; a connection on which
-//! nothing comes for [`PATIENCE`] is half open, which is noticed within a minute.
+//! nothing comes for [`PATIENCE`] is half open, and what is here is told as stale from then on.
 
 mod find;
 mod mirror;
@@ -36,9 +36,9 @@ use crate::endpoints::interner::Interner;
 use crate::net::fetch::{Credentials, Fetched, Fetcher};
 
 /// How long the hub may keep a request that waits.
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(10);
 /// For the answer of one that waits.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// For a list, or for all pools.
 const LISTING: Duration = Duration::from_secs(50);
 /// Pools named in one request.

@@ -1,4 +1,8 @@
 //! Slices in, pools out: which services a change touches, and what their pools are now. No I/O.
+//!
+//! A list is taken in object by object beside what is there, and counts when it ends. Most of what a list brings is known
+//! already: an object that is as it was is kept once, and so are the pools of a service whose objects all are, so that a
+//! list takes the memory of what differs and not of everything twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +23,8 @@ pub(super) struct Assembler {
     /// The service of each object that is part of one.
     service_of: HashMap<Key, Key>,
     services: HashMap<Key, Service>,
+    /// The objects of a list that has not ended.
+    listed: HashMap<Key, Contribution>,
 }
 
 /// What an object of the API server contributes: slices of one service, or nothing.
@@ -29,14 +35,14 @@ pub(super) struct Contribution {
     name: Arc<str>,
     /// The service; `None` for an object that is part of none.
     service: Option<Arc<str>>,
-    slices: Box<[Slice]>,
+    slices: Arc<[Slice]>,
 }
 
 // === impl Assembler ===
 
 impl Assembler {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, service_of: HashMap::new(), services: HashMap::new() }
+        Self { settings, service_of: HashMap::new(), services: HashMap::new(), listed: HashMap::new() }
     }
 
     /// The object is this now. Gives the pools of the services that it touches: one, or two where it changed its service.
@@ -54,35 +60,64 @@ impl Assembler {
         self.updates(touched)
     }
 
-    /// These objects and no others: a list that ended.
-    pub(super) fn reset(&mut self, objects: Vec<Contribution>) -> Update {
-        let before = std::mem::take(&mut self.services);
+    /// A list begins; half of one that was told before is nothing.
+    pub(super) fn begin_list(&mut self) {
+        self.listed = HashMap::new();
+    }
+
+    /// The list has this object, as it is now.
+    pub(super) fn list(&mut self, object: Contribution) {
+        let object = self.known(&object).unwrap_or(object);
+        self.listed.insert((object.namespace.clone(), object.name.clone()), object);
+    }
+
+    /// The list no longer has this object.
+    pub(super) fn unlist(&mut self, namespace: &str, name: &str) {
+        self.listed.remove(&(namespace.into(), name.into()));
+    }
+
+    /// There are the objects of the list and no others.
+    pub(super) fn end_list(&mut self) -> Update {
+        let mut before = std::mem::take(&mut self.services);
         self.service_of.clear();
-        for object in objects {
+        for object in std::mem::take(&mut self.listed).into_values() {
             self.put_in(object);
         }
         let mut pools = Vec::new();
         for (key, service) in &mut self.services {
-            if let Some(before) = before.get(key) {
-                service.remember(before);
+            if let Some(before) = before.remove(key) {
+                service.resume(before);
             }
             pools.extend(service.pools(&key.0, &key.1, &self.settings));
         }
         Update::Reset(pools)
     }
 
+    /// What is kept of an object already, if it is the same.
+    fn known(&self, object: &Contribution) -> Option<Contribution> {
+        let (key, service) = self.service_of.get_key_value(&(object.namespace.clone(), object.name.clone()))?;
+        let slices = self.services.get(service)?.slices(&key.1)?;
+        let same = object.service.as_ref() == Some(&service.1) && object.slices == *slices;
+        same.then(|| Contribution {
+            namespace: key.0.clone(),
+            name: key.1.clone(),
+            service: Some(service.1.clone()),
+            slices: slices.clone(),
+        })
+    }
+
     fn put_in(&mut self, object: Contribution) -> Option<Key> {
         let Contribution { namespace, name, service, slices } = object;
         let service = (namespace.clone(), service.filter(|_| !slices.is_empty())?);
         self.service_of.insert((namespace, name.clone()), service.clone());
-        self.services.entry(service.clone()).or_default().slices.insert(name, slices);
+        self.services.entry(service.clone()).or_default().put(name, slices);
         Some(service)
     }
 
     fn take_out(&mut self, namespace: &str, name: &str) -> Option<Key> {
         let object: Key = (namespace.into(), name.into());
         let service = self.service_of.remove(&object)?;
-        self.services.get_mut(&service)?.slices.remove(&object.1);
+        self.services.get_mut(&service)?.take(&object.1);
         Some(service)
     }
 
@@ -90,7 +125,7 @@ impl Assembler {
         let mut updates = Vec::new();
         for key in touched {
             let Some(service) = self.services.get_mut(&key) else { continue };
-            if service.slices.is_empty() {
+            if service.is_empty() {
                 let gone = service.pool_ids(&key.0, &key.1, &self.settings);
                 updates.extend(gone.into_iter().map(Update::Remove));
                 self.services.remove(&key);

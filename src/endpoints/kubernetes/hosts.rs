@@ -76,11 +76,26 @@ pub(super) async fn follow(config: &Arc<KubernetesConfig>, path: String, events:
         async move { Follower::<ServiceObject>::new(path, heard).labelled(HOSTS).run(|| connect(&config)).await }
     });
     let mut declared: BTreeMap<Key, Vec<Claim>> = BTreeMap::new();
+    // The same of a list that has not ended.
+    let mut listed: BTreeMap<Key, Vec<Claim>> = BTreeMap::new();
     let mut told = false;
     while let Some(heard) = hearing.recv().await {
         let changed = match heard {
-            Heard::Listed(services) => {
-                declared = services.into_iter().map(|it| (it.key.clone(), it.claims(&config.cluster))).collect();
+            Heard::ListBegins => {
+                listed.clear();
+                continue;
+            }
+            Heard::ListHas(service) => {
+                let claims = service.claims(&config.cluster);
+                listed.insert(service.key, claims);
+                continue;
+            }
+            Heard::ListLacks(key) => {
+                listed.remove(&key);
+                continue;
+            }
+            Heard::ListEnds => {
+                declared = std::mem::take(&mut listed);
                 true
             }
             Heard::Changed(service) => {

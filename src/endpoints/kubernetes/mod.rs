@@ -122,13 +122,29 @@ async fn follow_endpoints<T: Object<Kept = Contribution>>(
     });
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
-            Heard::Listed(objects) => {
-                vec![SourceEvent::Pools(vec![assembler.reset(objects)]), SourceEvent::Contact(Watched::Endpoints)]
+            Heard::ListBegins => {
+                assembler.begin_list();
+                continue;
+            }
+            Heard::ListHas(object) => {
+                assembler.list(object);
+                continue;
+            }
+            Heard::ListLacks((namespace, name)) => {
+                assembler.unlist(&namespace, &name);
+                continue;
+            }
+            Heard::ListEnds => {
+                vec![SourceEvent::Pools(vec![assembler.end_list()]), SourceEvent::Contact(Watched::Endpoints)]
             }
             Heard::Changed(object) => pools(assembler.apply(object)),
             Heard::Deleted((namespace, name)) => pools(assembler.delete(&namespace, &name)),
             Heard::Contact => vec![SourceEvent::Contact(Watched::Endpoints)],
-            Heard::Absent(why) | Heard::Lost(why) => lost(Watched::Endpoints, why),
+            Heard::Absent(why) | Heard::Lost(why) => {
+                // Half a list is nothing, and its memory is given back.
+                assembler.begin_list();
+                lost(Watched::Endpoints, why)
+            }
         };
         if !events.send(told).await {
             break;
@@ -154,12 +170,29 @@ async fn follow_policies(config: &Arc<KubernetesConfig>, path: String, events: S
     // What each policy makes: one whose port changes makes another pool.
     let mut made: BTreeMap<Key, Join> = BTreeMap::new();
     let mut hosts: BTreeMap<Key, Vec<Claim>> = BTreeMap::new();
+    // The same of a list that has not ended.
+    let mut listed: BTreeMap<Key, Join> = BTreeMap::new();
+    let mut listed_hosts: BTreeMap<Key, Vec<Claim>> = BTreeMap::new();
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
-            Heard::Listed(policies) => {
-                hosts = policies.iter().map(|policy| (policy.metadata.key(), claims(policy, &hosts))).collect();
-                made =
-                    policies.iter().filter_map(|policy| Some((policy.metadata.key(), join(policy, &made)?))).collect();
+            Heard::ListBegins => {
+                listed.clear();
+                listed_hosts.clear();
+                continue;
+            }
+            Heard::ListHas(policy) => {
+                listed_hosts.insert(policy.metadata.key(), claims(&policy, &hosts));
+                listed.extend(join(&policy, &made).map(|join| (policy.metadata.key(), join)));
+                continue;
+            }
+            Heard::ListLacks(key) => {
+                listed.remove(&key);
+                listed_hosts.remove(&key);
+                continue;
+            }
+            Heard::ListEnds => {
+                made = std::mem::take(&mut listed);
+                hosts = std::mem::take(&mut listed_hosts);
                 with_hosts(joins_told(vec![JoinUpdate::Reset(made.values().cloned().collect())]), &hosts)
             }
             Heard::Changed(policy) => {

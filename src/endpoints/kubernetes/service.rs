@@ -22,7 +22,7 @@ pub(super) enum Family {
 }
 
 /// A slice without what nobody reads. Its lists are boxed: collected from what was read, a `Vec` would keep that one's memory.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Slice {
     family: Family,
     /// Its resource version: of two slices the one written later.
@@ -32,7 +32,7 @@ pub(super) struct Slice {
     endpoints: Box<[SliceEndpoint]>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct SlicePort {
     name: Option<Arc<str>>,
     number: u16,
@@ -40,7 +40,7 @@ struct SlicePort {
     app_protocol: Option<Arc<str>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct SliceEndpoint {
     address: IpAddr,
     ready: bool,
@@ -52,7 +52,7 @@ struct SliceEndpoint {
     hints: Option<Box<Hints>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Hints {
     zones: Box<[Arc<str>]>,
     nodes: Box<[Arc<str>]>,
@@ -65,10 +65,12 @@ type Claim<'a> = (u8, u64, &'a SliceEndpoint, &'a SlicePort);
 #[derive(Debug, Default)]
 pub(super) struct Service {
     /// By object: an EndpointSlice is one slice, an Endpoints object several.
-    pub(super) slices: BTreeMap<Arc<str>, Box<[Slice]>>,
+    slices: BTreeMap<Arc<str>, Arc<[Slice]>>,
     /// Ports that it has had since it is there: a service scaled to zero has a slice without ports, and its pools are
     /// then known and empty, not unknown.
     ports: BTreeSet<(Family, Arc<str>)>,
+    /// Its pools, made from these slices; `None` where they have changed since.
+    made: Option<Box<[PoolContent]>>,
 }
 
 // === impl Slice ===
@@ -168,8 +170,35 @@ impl Hints {
 // === impl Service ===
 
 impl Service {
+    /// The slices of an object.
+    pub(super) fn slices(&self, object: &str) -> Option<&Arc<[Slice]>> {
+        self.slices.get(object)
+    }
+
+    /// An object has these slices now.
+    pub(super) fn put(&mut self, object: Arc<str>, slices: Arc<[Slice]>) {
+        self.slices.insert(object, slices);
+        self.made = None;
+    }
+
+    /// An object is gone.
+    pub(super) fn take(&mut self, object: &str) {
+        self.slices.remove(object);
+        self.made = None;
+    }
+
+    /// Whether no object is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+
     /// All pools of the service, those without endpoints included.
     pub(super) fn pools(&mut self, namespace: &Arc<str>, name: &str, settings: &Settings) -> Vec<PoolContent> {
+        let made = self.made.take().unwrap_or_else(|| self.make(namespace, name, settings));
+        self.made.insert(made).to_vec()
+    }
+
+    fn make(&mut self, namespace: &Arc<str>, name: &str, settings: &Settings) -> Box<[PoolContent]> {
         let labels = self.newest_labels();
         let mut found: BTreeMap<(Family, Arc<str>), Vec<Endpoint>> = BTreeMap::new();
         for family in [Family::V4, Family::V6] {
@@ -202,20 +231,27 @@ impl Service {
         self.ports.iter().map(id).collect()
     }
 
-    /// What the service of before, of which a new list was read, is remembered by.
-    pub(super) fn remember(&mut self, before: &Self) {
-        self.ports.extend(before.ports.iter().cloned());
+    /// Takes over what the service of before a new list is remembered by, and its pools where nothing has changed.
+    pub(super) fn resume(&mut self, before: Self) {
+        let same = |(object, slices): (&Arc<str>, &Arc<[Slice]>)| {
+            before.slices.get(object).is_some_and(|before| Arc::ptr_eq(slices, before))
+        };
+        if self.slices.len() == before.slices.len() && self.slices.iter().all(same) {
+            self.made = before.made;
+        }
+        self.ports.extend(before.ports);
     }
 
     fn newest_labels(&self) -> Arc<BTreeMap<String, String>> {
-        let slices = self.slices.values().flatten();
+        let slices = self.slices.values().flat_map(|slices| slices.iter());
         slices.max_by_key(|slice| slice.version).map(|slice| slice.labels.clone()).unwrap_or_default()
     }
 
     /// Adds the endpoints of one family to their pools.
     fn collect(&self, family: Family, settings: &Settings, found: &mut BTreeMap<(Family, Arc<str>), Vec<Endpoint>>) {
         let strict = settings.strict_serving;
-        let slices = || self.slices.values().flatten().filter(move |slice| slice.family == family);
+        let slices =
+            || self.slices.values().flat_map(|slices| slices.iter()).filter(move |slice| slice.family == family);
         // Of several claims on one address, port and protocol the best, then the newest: whatever order they came in.
         let mut best: HashMap<(Arc<str>, EndpointKey), Claim<'_>> = HashMap::new();
         for slice in slices() {

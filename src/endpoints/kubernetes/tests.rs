@@ -58,6 +58,17 @@ fn object(slice: Value) -> Contribution {
     serde_json::from_value::<SliceObject>(slice).unwrap().keep(&mut Interner::default())
 }
 
+/// What a list of these slices gives.
+fn listed(assembler: &mut Assembler, slices: &[Value]) -> Update {
+    assembler.begin_list();
+    slices.iter().for_each(|slice| assembler.list(object(slice.clone())));
+    assembler.end_list()
+}
+
+fn service_label(service: &str) -> Value {
+    json!({"kubernetes.io/service-name": service, "team": "x"})
+}
+
 /// What a service's pools are after these slices came one by one: `id address:port state` each.
 fn pools(slices: &[Value]) -> Vec<String> {
     pools_of(assembler(), slices)
@@ -287,10 +298,44 @@ fn rule_10_a_relist_leaves_no_ghosts_and_remembers_nothing_of_half_a_list() {
     let mut assembler = assembler();
     assembler.apply(object(slice("s1", json!([ready("10.0.0.1")]))));
     assembler.apply(object(slice("s2", json!([ready("10.0.0.2")]))));
-    let reset = assembler.reset(vec![object(slice("s2", json!([ready("10.0.0.3")])))]);
-    assert_eq!(lines(std::slice::from_ref(&reset)), ["east/shop/web/http 10.0.0.3:8080 ready"]);
-    assert_eq!(lines(&[assembler.reset(Vec::new())]), [""; 0]);
+    // A list that breaks off: nothing of it counts, now or with the next one.
+    assembler.begin_list();
+    assembler.list(object(slice("s3", json!([ready("10.0.0.9")]))));
+    let next = slice("s2", json!([ready("10.0.0.2"), ready("10.0.0.4")]));
+    assert_eq!(lines(&assembler.apply(object(next))).len(), 3, "what is told meanwhile is of what was there");
+    assert_eq!(
+        lines(&[listed(&mut assembler, &[slice("s2", json!([ready("10.0.0.3")]))])]),
+        ["east/shop/web/http 10.0.0.3:8080 ready"]
+    );
+    assert_eq!(lines(&[listed(&mut assembler, &[])]), [""; 0]);
     assert_eq!(assembler.delete("shop", "s2"), [], "what the list did not name is not there to be deleted");
+}
+
+#[test]
+fn an_object_that_goes_while_it_is_listed_is_not_in_the_list() {
+    let mut assembler = assembler();
+    assembler.begin_list();
+    ["s1", "s2"].iter().for_each(|name| assembler.list(object(slice(name, json!([ready("10.0.0.1")])))));
+    assembler.list(object(slice("s1", json!([ready("10.0.0.5")]))));
+    assembler.unlist("shop", "s2");
+    assert_eq!(lines(&[assembler.end_list()]), ["east/shop/web/http 10.0.0.5:8080 ready"]);
+}
+
+#[test]
+fn what_a_list_says_again_takes_no_memory_again() {
+    let mut assembler = assembler();
+    let (same, other) = (slice("a", json!([ready("10.0.0.1")])), slice("b", json!([ready("10.0.0.2")])));
+    let of_other = |address| with(slice("b", json!([ready(address)])), "/metadata/labels", service_label("api"));
+    listed(&mut assembler, &[same.clone(), of_other("10.0.0.2")]);
+    let Update::Reset(before) = listed(&mut assembler, &[same.clone(), of_other("10.0.0.2")]) else { panic!() };
+    let Update::Reset(after) = listed(&mut assembler, &[same.clone(), of_other("10.0.0.3")]) else { panic!() };
+    let of = |pools: &[PoolContent], id: &str| pools.iter().find(|it| it.id.as_str() == id).unwrap().endpoints.clone();
+    let (web, api) = ("east/shop/web/http", "east/shop/api/http");
+    assert!(std::sync::Arc::ptr_eq(&of(&before, web), &of(&after, web)), "the same endpoints, not equal ones");
+    assert_eq!(of(&after, api)[0].address.to_string(), "10.0.0.3");
+    // A slice more, of the same service: its pool is another one.
+    let Update::Reset(more) = listed(&mut assembler, &[same, other]) else { panic!() };
+    assert_eq!(of(&more, web).len(), 2);
 }
 
 #[test]
@@ -301,7 +346,7 @@ fn a_service_scaled_to_zero_has_known_and_empty_pools_until_its_last_slice_goes(
     let placeholder =
         with(with(slice("s", json!(null)), "/ports", json!(null)), "/metadata/resourceVersion", json!("2"));
     assert_eq!(lines(&assembler.apply(object(placeholder.clone()))), ["east/shop/web/http empty"]);
-    assert_eq!(lines(&[assembler.reset(vec![object(placeholder)])]), ["east/shop/web/http empty"]);
+    assert_eq!(lines(&[listed(&mut assembler, &[placeholder])]), ["east/shop/web/http empty"]);
     assert_eq!(lines(&assembler.delete("shop", "s")), ["east/shop/web/http removed"]);
 }
 

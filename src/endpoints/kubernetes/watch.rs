@@ -6,15 +6,15 @@
 //!    └─────────┴───────────────┴──────────────────────────────────────────┘ list again
 //! ```
 //!
-//! A list reaches the receiver whole or not at all. Each object is cut down to what is kept of it as soon as it is read: a
-//! list of a large cluster's objects as they are read would take several times the memory of all its pools. The API server is asked to stream it as a watch's initial events,
-//! which spares its memory; one that does not know how is asked page by page.
+//! Each object of a list is cut down to what is kept of it as soon as it is read, and told at once, so that the receiver can
+//! compare it with what it has: a large cluster's objects as they are read would take several times the memory of all its
+//! pools. Nothing of a list counts before [`Heard::ListEnds`]. The API server is asked to stream it as a watch's initial
+//! events, which spares its memory; one that does not know how is asked page by page.
 //!
 //! Every watch ends after [`WATCH_SECONDS`] at the server's side and is begun anew from where it ended. So a connection
-//! on which nothing comes for longer than that is known to be half open, and a frozen API server is noticed, within a
-//! minute; on a healthy one each beginning confirms that what was told is still true.
+//! on which nothing comes for [`SILENCE`] is known to be half open, or the API server to be frozen; on a healthy one each
+//! beginning confirms that what was told is still true.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,9 @@ use super::object::{Key, List, Metadata, WatchLine};
 use crate::base::backoff::{Backoff, random};
 use crate::endpoints::interner::Interner;
 
-/// How long the API server is to keep a watch.
-const WATCH_SECONDS: u64 = 40;
+/// How long the API server is to keep a watch. What is told may be outdated for as long before anybody can know, so it is
+/// short: one request in ten seconds for each kind of object is nothing to an API server.
+const WATCH_SECONDS: u64 = 10;
 /// A watch that is silent for so long, although the server should have ended it, is half open.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 5);
 /// A watch that cannot begin from its version may be answered well and say so in its first line, which then comes at once.
@@ -49,8 +50,14 @@ const ABSENT: Duration = Duration::from_secs(20);
 /// What is told of the followed objects, of each what is kept of it.
 #[derive(Debug)]
 pub(super) enum Heard<K> {
-    /// These and no others.
-    Listed(Vec<K>),
+    /// A list begins. Whatever was told of another one that has not ended is nothing.
+    ListBegins,
+    /// The list has this one, as it is now.
+    ListHas(K),
+    /// The list no longer has this one.
+    ListLacks(Key),
+    /// There is what the list has and nothing else.
+    ListEnds,
     /// New or changed.
     Changed(K),
     /// Gone.
@@ -176,7 +183,7 @@ impl<T: Object> Follower<T> {
     }
 
     async fn list(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
-        let mut objects = Vec::new();
+        self.tell(Heard::ListBegins).await?;
         let mut next = String::new();
         loop {
             let path = format!("{}?limit={PAGE}{next}{}", self.path, self.selector());
@@ -184,10 +191,13 @@ impl<T: Object> Follower<T> {
             let page = page.await.map_err(|_| End::Failed(format!("no list within {ANSWER:?}")))?;
             let page = page.map_err(|error| End::of(error, Asked::List))?;
             let page: List<T> = serde_json::from_str(&page).map_err(|e| End::Failed(format!("list: {e}")))?;
-            objects.extend(page.items.into_iter().map(|object| object.keep(&mut self.strings)));
+            for object in page.items {
+                let kept = object.keep(&mut self.strings);
+                self.tell(Heard::ListHas(kept)).await?;
+            }
             if page.metadata.next.is_empty() {
                 *version = Some(page.metadata.resource_version);
-                return self.tell(Heard::Listed(objects)).await;
+                return self.tell(Heard::ListEnds).await;
             }
             next = format!("&continue={}", percent_encode(&page.metadata.next));
         }
@@ -202,7 +212,7 @@ impl<T: Object> Follower<T> {
     }
 
     async fn watch_lines(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
-        let mut initial = version.is_none().then(BTreeMap::new);
+        let mut listing = version.is_none();
         let from = match version {
             Some(version) => format!("&resourceVersion={version}"),
             None => "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
@@ -212,10 +222,13 @@ impl<T: Object> Follower<T> {
             format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}{from}{selector}", self.path);
         let lines = tokio::time::timeout(ANSWER, client.request_stream(get(&path)?));
         let lines = lines.await.map_err(|_| End::Failed(format!("no answer to a watch within {ANSWER:?}")))?;
-        let asked = if initial.is_some() { Asked::StreamedList } else { Asked::Watch };
+        let asked = if listing { Asked::StreamedList } else { Asked::Watch };
         let mut lines = pin!(lines.map_err(|error| End::of(error, asked))?);
         // What was told is true as of a watch's beginning, unless its first line says that the version is gone.
-        let mut begun = initial.is_some();
+        let mut begun = listing;
+        if listing {
+            self.tell(Heard::ListBegins).await?;
+        }
         let mut line = Vec::new();
         loop {
             let patience = if begun { SILENCE } else { FIRST_LINE };
@@ -238,43 +251,31 @@ impl<T: Object> Follower<T> {
                 WatchLine::Error(status) => {
                     return Err(End::of_status(status.code, &status.message, asked));
                 }
+                // A bookmark within a list says nothing.
+                WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.ends_initial_events() => {}
                 WatchLine::Bookmark(bookmark) => {
-                    let metadata = bookmark.metadata;
-                    match initial.take() {
-                        Some(objects) if metadata.ends_initial_events() => {
-                            self.tell(Heard::Listed(objects.into_values().collect())).await?;
-                        }
-                        Some(objects) => {
-                            initial = Some(objects);
-                            continue;
-                        }
-                        None => self.tell(Heard::Contact).await?,
-                    }
-                    *version = Some(metadata.resource_version);
+                    let told = if listing { Heard::ListEnds } else { Heard::Contact };
+                    listing = false;
+                    self.tell(told).await?;
+                    *version = Some(bookmark.metadata.resource_version);
                 }
                 WatchLine::Added(object) | WatchLine::Modified(object) => {
-                    let (key, reached) = (object.metadata().key(), object.metadata().resource_version.clone());
+                    let reached = object.metadata().resource_version.clone();
                     let kept = object.keep(&mut self.strings);
-                    match &mut initial {
-                        Some(objects) => {
-                            objects.insert(key, kept);
-                        }
-                        None => {
-                            *version = Some(reached);
-                            self.tell(Heard::Changed(kept)).await?;
-                        }
+                    if listing {
+                        self.tell(Heard::ListHas(kept)).await?;
+                    } else {
+                        *version = Some(reached);
+                        self.tell(Heard::Changed(kept)).await?;
                     }
                 }
                 WatchLine::Deleted(object) => {
                     let key = object.metadata().key();
-                    match &mut initial {
-                        Some(objects) => {
-                            objects.remove(&key);
-                        }
-                        None => {
-                            *version = Some(object.metadata().resource_version.clone());
-                            self.tell(Heard::Deleted(key)).await?;
-                        }
+                    if listing {
+                        self.tell(Heard::ListLacks(key)).await?;
+                    } else {
+                        *version = Some(object.metadata().resource_version.clone());
+                        self.tell(Heard::Deleted(key)).await?;
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Published, Registry};
 use crate::endpoints::join::{self, Join};
 use crate::endpoints::pool::{Hold, Pool, PoolId, Renderings};
-use crate::endpoints::snapshot::{MAX_REMOVED, ShardState, Snapshot};
+use crate::endpoints::snapshot::{ShardState, Snapshot};
 
 impl Registry {
     /// Makes and gives the next snapshot, if anything differs. Its cost is that of the pools that may have changed.
@@ -36,13 +36,9 @@ impl Registry {
         let (hosts_changed, hosts_settled) = self.publish_hosts(&mut next, revision);
         if !changed.is_empty() || hosts_changed {
             next.revision = revision;
+            next.journal.note(revision, &changed, &next.pools);
         }
         status_changed |= hosts_settled;
-        while next.removed.len() > MAX_REMOVED {
-            let Some((at, id)) = next.removed.get_min().cloned() else { break };
-            next.forgotten = at;
-            next.removed.remove(&(at, id));
-        }
         let shards = self.shard_states();
         let differs = |(one, other): (&ShardState, &ShardState)| {
             one.status.loaded != other.status.loaded || one.status.lost != other.status.lost
@@ -131,11 +127,7 @@ fn note_hold(next: &mut Snapshot, id: &PoolId, pool: Option<&Pool>) {
 /// Puts a pool, or its absence, into a snapshot in the making. Says whether that changes what gateways see.
 fn put(next: &mut Snapshot, id: &PoolId, before: Option<&Pool>, pool: Option<Pool>, revision: u64) -> bool {
     let Some(mut pool) = pool else {
-        let Some(before) = before else { return false };
-        next.pools.remove(id);
-        next.changed.remove(&(before.revision, id.clone()));
-        next.removed.insert((revision, id.clone()));
-        return true;
+        return next.pools.remove(id).is_some();
     };
     if let Some(before) = before {
         let same = before.same_content(&pool);
@@ -150,10 +142,8 @@ fn put(next: &mut Snapshot, id: &PoolId, before: Option<&Pool>, pool: Option<Poo
             return false;
         }
         // Another label makes it fit other filters: whoever follows one must hear of it.
-        next.changed.remove(&(before.revision, id.clone()));
     }
     pool.revision = revision;
-    next.changed.insert((revision, id.clone()));
     next.pools.insert(id.clone(), Arc::new(pool));
     true
 }

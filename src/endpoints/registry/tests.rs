@@ -131,6 +131,37 @@ fn what_changed_since_is_each_pool_once_and_what_is_gone() {
 }
 
 #[test]
+fn what_changed_since_is_known_for_ever_although_the_journal_is_short_and_an_old_snapshot_sees_nothing_newer() {
+    let mut registry = registry(vec![]);
+    let names: Vec<String> = (0..50).map(|number| format!("east/s/p{number}/80")).collect();
+    let all = names.iter().map(|name| pool(name, &[1])).collect();
+    let first = tell(&mut registry, 0, vec![Update::Reset(all)]).unwrap().snapshot;
+    tell(&mut registry, 0, vec![Update::Add(pool(&names[7], &[2]))]);
+    // Far more changes than are kept, all of a few pools.
+    let busy = |round: usize| Update::Add(pool(&names[10 + round % 3], &[u8::try_from(round % 200).unwrap() + 3]));
+    for round in 0..20_000 {
+        tell(&mut registry, 0, vec![busy(round)]);
+    }
+    let before = registry.published().clone();
+    tell(&mut registry, 0, vec![Update::Remove(id(&names[7])), Update::Add(pool("east/s/new/80", &[9]))]);
+    let told = |snapshot: &Snapshot| {
+        let changes = snapshot.changes_since(first.revision()).unwrap();
+        let changed = changes.changed.iter().map(|it| it.id.to_string()).collect::<Vec<_>>();
+        (changed, ids(&changes.removed).join(" "))
+    };
+    let [seven, ten, eleven, twelve] = [7, 10, 11, 12].map(|number| names[number].clone());
+    assert_eq!(told(&before), (vec![ten.clone(), eleven.clone(), twelve.clone(), seven.clone()], String::new()));
+    assert_eq!(told(registry.published()), (vec!["east/s/new/80".into(), ten, eleven, twelve], seven));
+    assert!(before.changes_since(before.revision()).unwrap().changed.is_empty());
+    let of = [&names[20], &names[12], &names[7], &names[12]].map(|name| id(name));
+    let among = registry.published().changes_among(&of, first.revision()).unwrap();
+    assert_eq!(
+        (among.changed.len(), among.changed[0].id.as_str(), ids(&among.removed)),
+        (1, &*names[12], vec![&*names[7]])
+    );
+}
+
+#[test]
 fn removals_that_are_too_long_ago_are_forgotten_and_said_to_be() {
     let mut registry = registry(vec![]);
     let name = |number: usize| format!("east/s/p{number}/80");
