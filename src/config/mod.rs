@@ -12,6 +12,7 @@ mod changes;
 mod cluster;
 mod control;
 mod discovery;
+mod discovery_export;
 mod discovery_remote;
 mod discovery_source;
 mod discovery_tokens;

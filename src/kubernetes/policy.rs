@@ -35,6 +35,10 @@ pub struct TrafficPolicySpec {
     /// Endpoints of one's own zone first.
     #[serde(default)]
     pub prefer_zone: bool,
+    /// The hosts, with or without a path, that lead to the pool, as `shop.example/api`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub hosts: Vec<String>,
 }
 
 /// A port by name or by number.

@@ -89,6 +89,8 @@ pub(super) trait Object: DeserializeOwned + Send + 'static {
 pub(super) struct Follower<T: Object> {
     /// Of the collection, as `/apis/GROUP/VERSION/PLURAL`.
     path: String,
+    /// Only objects with this label are wanted; empty for all.
+    label: &'static str,
     heard: mpsc::Sender<Heard<T::Kept>>,
     strings: Interner,
 }
@@ -100,7 +102,17 @@ type Version = Option<String>;
 
 impl<T: Object> Follower<T> {
     pub(super) fn new(path: String, heard: mpsc::Sender<Heard<T::Kept>>) -> Self {
-        Self { path, heard, strings: Interner::default() }
+        Self { path, label: "", heard, strings: Interner::default() }
+    }
+
+    /// Follows only objects with this label: one that loses it is as good as deleted.
+    pub(super) fn labelled(self, label: &'static str) -> Self {
+        Self { label, ..self }
+    }
+
+    /// The rest of a query, after its first parameter.
+    fn selector(&self) -> String {
+        if self.label.is_empty() { String::new() } else { format!("&labelSelector={}", percent_encode(self.label)) }
     }
 
     /// Follows until nobody listens. `connect` makes a client from what is configured, read anew each time, so that
@@ -176,7 +188,7 @@ impl<T: Object> Follower<T> {
         self.tell(Heard::ListBegins).await?;
         let mut next = String::new();
         loop {
-            let path = format!("{}?limit={PAGE}{next}", self.path);
+            let path = format!("{}?limit={PAGE}{next}{}", self.path, self.selector());
             let page = tokio::time::timeout(ANSWER, client.request_text(get(&path)?));
             let page = page.await.map_err(|_| End::Failed(format!("no list within {ANSWER:?}")))?;
             let page = page.map_err(|error| End::of(error, Asked::List))?;
@@ -209,7 +221,9 @@ impl<T: Object> Follower<T> {
             Some(version) => (WATCH_SECONDS, format!("resourceVersion={version}")),
             None => (LIST_SECONDS, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned()),
         };
-        let path = format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&{from}", self.path);
+        let selector = self.selector();
+        let asked = format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&{from}{selector}");
+        let path = format!("{}?{asked}", self.path);
         let lines = tokio::time::timeout(ANSWER, client.request_stream(get(&path)?));
         let lines = lines.await.map_err(|_| End::Failed(format!("no answer to a watch within {ANSWER:?}")))?;
         let asked = if listing { Asked::StreamedList } else { Asked::Watch };
@@ -249,7 +263,7 @@ impl<T: Object> Follower<T> {
                     return Err(End::of_status(status.code, &status.message, asked));
                 }
                 // A bookmark within a list says nothing.
-                WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.annotations => {}
+                WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.ends_initial_events() => {}
                 WatchLine::Bookmark(bookmark) => {
                     let told = if listing { Heard::ListEnds } else { Heard::Contact };
                     if listing {
