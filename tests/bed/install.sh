@@ -4,6 +4,7 @@
 #   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
 #                         matrix: these, and what only the whole client matrix needs
 #                         gateways: Envoy, HAProxy, nginx with and without Lua, keepalived, Prometheus, Eureka, wrk
+#                         gateway: what stands before and behind the built-in gateway: back ends, load, conformance
 #                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
@@ -31,6 +32,9 @@ log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:re
   /usr/bin/python3:python3)
 gateways_programs=(flock:util-linux /usr/bin/python3:python3 haproxy:haproxy nginx:nginx-light keepalived:keepalived ip:iproute2
   prometheus:prometheus wrk:wrk java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven)
+# nginx and HAProxy are the bench's peers.
+gateway_programs=(curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-light haproxy:haproxy openssl:openssl chromium:chromium
+  flock:util-linux)
 kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
 matrix_programs=(php:php-cli ruby:ruby gcc:gcc)
 # What is no program is looked for by its file.
@@ -43,6 +47,7 @@ missing_packages() {
   if wanted log; then programs+=("${log_programs[@]}"); fi
   if wanted kube; then programs+=("${kube_programs[@]}"); fi
   if wanted gateways; then programs+=("${gateways_programs[@]}"); fi
+  if wanted gateway; then programs+=("${gateway_programs[@]}"); fi
   if wanted matrix; then programs+=("${matrix_programs[@]}"); fi
   for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
@@ -151,6 +156,14 @@ make_eureka() {
   javac -encoding UTF-8 -cp "$1/lib/*" -d "$1/classes" "$bed/../proxies/eureka/"{Server,Client}.java
 }
 
+make_gateway() {
+  cd "$bed/../gateway/backend"
+  go build -mod=readonly -trimpath -o "$1/backend" .
+  go build -mod=readonly -trimpath -o "$1/h2spec" github.com/summerwind/h2spec/cmd/h2spec
+  go build -mod=readonly -trimpath -o "$1/grpcurl" github.com/fullstorydev/grpcurl/cmd/grpcurl
+  go build -mod=readonly -trimpath -o "$1/interop" google.golang.org/grpc/interop/client
+}
+
 make_c() { gcc -O1 -Wall -o "$1/calls" "$clients/c/calls.c" -lhiredis; }
 
 make_rust() {
@@ -175,7 +188,7 @@ if [ "${1:-}" = make ]; then
 fi
 
 for set in "${sets[@]}"; do
-  case $set in log | matrix | kube | gateways) ;; *) die "there is no set $set: name log, matrix, kube or gateways" ;; esac
+  case $set in log | matrix | kube | gateways | gateway) ;; *) die "there is no set $set: name log, matrix, kube, gateways or gateway" ;; esac
 done
 debian_packages
 if wanted log; then
@@ -198,4 +211,7 @@ fi
 if wanted gateways; then
   component envoy /usr/bin/python3 "$bed/envoy.txt"
   component eureka java "$bed/../proxies/eureka/"{pom.xml,Server.java,Client.java}
+fi
+if wanted gateway; then
+  component gateway go "$bed/../gateway/backend/"{go.mod,go.sum,main.go,serve.go,http.go,mix.go,count.go}
 fi
