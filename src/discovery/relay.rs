@@ -46,9 +46,12 @@ pub(super) struct View {
     /// The place in the part of each shard; `None` for one that may not be seen.
     places: Vec<Option<usize>>,
     content: OnceLock<Arc<str>>,
-    told: Mutex<Vec<((Option<u64>, bool), Told)>>,
+    told: Mutex<Vec<(Asked, Told)>>,
     list: OnceLock<Rendering>,
 }
+
+/// Since which revision it is told, and whether who asks has the hosts.
+type Asked = (Option<u64>, bool);
 
 /// What is told of a snapshot: everything, or what changed since a revision.
 #[derive(Clone, Debug)]

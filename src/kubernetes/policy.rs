@@ -1,6 +1,7 @@
 //! The TrafficPolicy resource: what the control component writes, and every data plane follows.
 
 #![expect(unreachable_pub, reason = "the derive of KubeSchema writes a type a second time, inside a function")]
+#![allow(clippy::duplicated_attributes, reason = "columns to print are attributes of one name")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
