@@ -202,7 +202,7 @@ fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     let Some(reason) = reason else { return };
     fail(goal, next, &reason);
     let back = goal.on_failure == OnFailure::Abort || rejected.is_some();
-    if back && can_go_back(goal, next) {
+    if back && (can_go_back(goal, next) || !seen.shares().contains_key(&goal.revision)) {
         let failure = next.failure.take();
         go_back(seen, goal, next);
         next.failure = failure;

@@ -321,8 +321,10 @@ impl World {
             self.gateway_pulls();
             let writes = self.reconcile(None)?;
             idle = if writes == 0 { idle + 1 } else { 0 };
-            // Where nothing ran before, an abort is refused with the reason; that is an end as well.
-            let is_refused = self.status.failure.as_ref().is_some_and(|it| it.reason.starts_with("nothing else ran"));
+            // Where nothing else ran before, it cannot go back, and says so; that is an end as well.
+            let refused = ["nothing else ran", "rejected by"];
+            let reason = self.status.failure.as_ref().map(|it| it.reason.as_str()).unwrap_or_default();
+            let is_refused = refused.iter().any(|it| reason.starts_with(it));
             if (self.status.phase.is_final() || is_refused) && idle > 40 {
                 return Ok(());
             }
