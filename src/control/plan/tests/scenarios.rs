@@ -293,3 +293,13 @@ fn a_settled_app_follows_its_count() {
         assert_eq!((phase, counts.get("new")), (Phase::Healthy, Some(&count)));
     }
 }
+
+#[test]
+fn where_room_comes_first_a_count_that_grows_under_way_is_reached() {
+    let mut world = world("shrink");
+    world.desired = 1;
+    world.reconcile(None).unwrap();
+    world.desired = 6;
+    let (phase, _, counts) = rest(&mut world);
+    assert_eq!((phase, counts.get("new")), (Phase::Healthy, Some(&6)));
+}
