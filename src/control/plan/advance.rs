@@ -30,6 +30,10 @@ pub(super) fn advance(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> R
     redirect(seen, goal, &mut next);
     progress(seen, goal, &mut next);
     judge(seen, goal, &mut next);
+    if !next.phase.is_final() && next.phase != Phase::Aborting && !next.plan.is_empty() {
+        // A batch is a part of what is asked for now.
+        next.shrink = steps::shrink_of(&goal.strategy, seen.desired);
+    }
     walk(seen, goal, &mut next);
     if !next.phase.is_final() && next.phase != Phase::Aborting && !next.plan.is_empty() {
         let waits = is_stopped(seen, goal, &next) || waits_for_people(seen, goal, &next);
@@ -124,7 +128,6 @@ fn begin(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     let runs = seen.revision(&goal.revision);
     let gate_known = goal.rollback && seen.desired > 0 && runs.ready >= seen.desired;
     next.gate_passed = gate_known.then(|| goal.revision.clone());
-    next.shrink = steps::shrink_of(&goal.strategy, seen.desired);
     let plan = steps::compile(goal, seen.desired, can_go_back(goal, next), gate_known);
     follow(seen, next, plan, Phase::Progressing);
 }
@@ -202,7 +205,7 @@ fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     let Some(reason) = reason else { return };
     fail(goal, next, &reason);
     let back = goal.on_failure == OnFailure::Abort || rejected.is_some();
-    if back && can_go_back(goal, next) {
+    if back && (can_go_back(goal, next) || !seen.shares().contains_key(&goal.revision)) {
         let failure = next.failure.take();
         go_back(seen, goal, next);
         next.failure = failure;

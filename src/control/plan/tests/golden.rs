@@ -47,8 +47,10 @@ fn at(mut world: World, action: Action) -> World {
 
 /// The message, with the time of the step left out: the clock of each case is its own.
 fn said(world: &World) -> String {
-    let since = world.status.step_since.map(|since| since.to_string()).unwrap_or_default();
-    world.status.message.replace(&since, "T")
+    match world.status.step_since {
+        Some(since) => world.status.message.replace(&since.to_string(), "T"),
+        None => world.status.message.clone(),
+    }
 }
 
 /// What happens in a world, and what is said then.

@@ -60,7 +60,7 @@ fn a_controller_that_dies_at_any_write_leaves_the_same_end() {
     for (name, strategy) in strategies() {
         let mut undisturbed = World::new(strategy.clone(), 4);
         let wanted = rest(&mut undisturbed);
-        assert!(undisturbed.writes > 8, "{name}: {} writes are no deploy", undisturbed.writes);
+        assert!(undisturbed.writes >= 8, "{name}: {} writes are no deploy", undisturbed.writes);
         for at in 0..undisturbed.writes {
             for kill in [Kill::Before(at), Kill::After(at)] {
                 let mut world = World::new(strategy.clone(), 4);
@@ -87,6 +87,7 @@ fn an_abort_at_any_step_brings_back_what_ran_before() {
         };
         for step in 0..steps {
             let mut world = World::new(strategy.clone(), 4);
+            world.reconcile(None).unwrap();
             while usize::try_from(world.status.current_step_index).unwrap() < step && !world.status.phase.is_final() {
                 world.goal.control.promote_full = true;
                 world.tick(1);
@@ -291,4 +292,14 @@ fn a_settled_app_follows_its_count() {
         let (phase, _, counts) = rest(&mut world);
         assert_eq!((phase, counts.get("new")), (Phase::Healthy, Some(&count)));
     }
+}
+
+#[test]
+fn where_room_comes_first_a_count_that_grows_under_way_is_reached() {
+    let mut world = world("shrink");
+    world.desired = 1;
+    world.reconcile(None).unwrap();
+    world.desired = 6;
+    let (phase, _, counts) = rest(&mut world);
+    assert_eq!((phase, counts.get("new")), (Phase::Healthy, Some(&6)));
 }

@@ -31,8 +31,6 @@ pub(super) struct World {
     pub(super) blocked: Option<String>,
     /// Revisions that may have traffic: those of the beginning, and those whose gate was seen passed.
     entitled: BTreeSet<String>,
-    /// The count when the release began: batches are made from it.
-    begun_with: u32,
     pub(super) writes: usize,
 }
 
@@ -99,7 +97,6 @@ impl World {
             word: None,
             blocked: None,
             entitled: BTreeSet::from([side.to_owned()]),
-            begun_with: desired,
             writes: 0,
         }
     }
@@ -168,7 +165,7 @@ impl World {
     fn slack(&self) -> u32 {
         match &self.goal.strategy.batch {
             Some(batch) if batch.order == BatchOrder::ShrinkFirst && !self.goal.control.abort => {
-                self.begun_with.div_ceil(batch.batches)
+                self.desired.div_ceil(batch.batches)
             }
             _ => 0,
         }
@@ -237,12 +234,7 @@ impl World {
 
     fn apply(&mut self, write: Write) {
         match write {
-            Write::Status(status) => {
-                if self.status.started_at.is_none() {
-                    self.begun_with = self.desired;
-                }
-                self.status = *status;
-            }
+            Write::Status(status) => self.status = *status,
             Write::Create { revision, replicas } => {
                 let it = Revision { replicas, ready: 0, created: Some(self.now), trouble: None };
                 self.revisions.insert(revision, it);
@@ -321,8 +313,10 @@ impl World {
             self.gateway_pulls();
             let writes = self.reconcile(None)?;
             idle = if writes == 0 { idle + 1 } else { 0 };
-            // Where nothing ran before, an abort is refused with the reason; that is an end as well.
-            let is_refused = self.status.failure.as_ref().is_some_and(|it| it.reason.starts_with("nothing else ran"));
+            // Where nothing else ran before, it cannot go back, and says so; that is an end as well.
+            let refused = ["nothing else ran", "rejected by"];
+            let reason = self.status.failure.as_ref().map(|it| it.reason.as_str()).unwrap_or_default();
+            let is_refused = refused.iter().any(|it| reason.starts_with(it));
             if (self.status.phase.is_final() || is_refused) && idle > 40 {
                 return Ok(());
             }
