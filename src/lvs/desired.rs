@@ -200,7 +200,7 @@ mod tests {
             direct.problems
         );
         let masquerade = VirtualServer { forwarding: Forwarding::Masquerade, ..server(80) };
-        assert_eq!(real(&found(&[masquerade.clone()])), [("10.0.0.1:8080".to_owned(), 256)]);
+        assert_eq!(real(&found(std::slice::from_ref(&masquerade))), [("10.0.0.1:8080".to_owned(), 256)]);
         assert!(found(&[masquerade.clone(), masquerade.clone()]).problems.iter().any(|it| it.contains("is taken")));
         let unknown = VirtualServer { pool: "q".into(), ..masquerade };
         assert!(found(&[unknown]).problems[0].contains("not known"));

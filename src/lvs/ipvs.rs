@@ -247,7 +247,7 @@ mod tests {
     }
 
     fn vip() -> Key {
-        ("10.9.9.9".parse().unwrap(), 80, Transport::Tcp)
+        (IpAddr::from([10, 9, 9, 9]), 80, Transport::Tcp)
     }
 
     /// The bytes are those that another encoder, pyroute2 0.9, makes of the same service and real server.

@@ -73,11 +73,6 @@ impl Backend {
         assert!(self.process.terminate(PATIENCE), "{} did not end by itself", self.name);
     }
 
-    /// Sends it a signal.
-    pub(crate) fn signal(&mut self, signal: &str) {
-        self.process.signal(signal);
-    }
-
     /// What it does from now on, as its `behaviour` in JSON; `{}` is to serve.
     pub(crate) fn behave(&self, how: &str) {
         let answer = http::request(self.admin, "POST", "/behave", "", how).expect("its admin port answers");
