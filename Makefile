@@ -10,7 +10,8 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables faults outage lint fmt fuzz
+.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
+	scale-proxies faults outage lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +52,16 @@ bench: ## measure the log plane beside redis-server
 	tests/bed/install.sh
 	cargo bench --bench log
 
+scale-proxies: ## 3 000 pools with 60 000 endpoints in nginx with Lua and in Envoy: memory, the time of one change, reloads
+	tests/bed/install.sh kube gateways
+	TIDEGATE_SCALE_POOLS=3000 cargo test --test proxies scale:: -- --nocapture --test-threads 1
+
 bench-discovery: ## measure the traffic plane, from a change at the API server to waiting clients
 	cargo bench --bench discovery -- --part all
+
+scale-haproxy: ## 3 000 pools of 20 endpoints in one HAProxy: memory, the time of one change
+	tests/bed/install.sh gateways
+	TIDEGATE_SCALE=1 cargo test --test agents scale:: -- --nocapture
 
 bench-relay: ## measure two hubs with 5 000 simulated nodes
 	tests/bed/install.sh kube

@@ -1,6 +1,11 @@
 //! What it costs to place a request: nanoseconds of processor time and allocations of a pick, its record and its end, for
 //! each balancer and several sizes of pool, by one thread and by two at once. `cargo bench --bench pick`.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench ends at the first failure, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench ends at the first failure, and prints"
+)]
 #![allow(unsafe_code, reason = "an allocator that counts cannot be written without; it adds nothing but the count")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

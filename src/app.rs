@@ -1,7 +1,9 @@
 //! Where the stages are joined, in the order in which data flows.
 
 mod access_log;
+pub mod agents;
 mod cluster;
+mod control;
 mod gateway;
 mod log_plane;
 mod log_state;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub use control::run as run_control;
 use gateway::{GatewayPlane, Pools};
 use log_plane::LogPlane;
 use reload::{Reload, Reloaders, Status};

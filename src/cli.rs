@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod agents;
 mod dead_letters;
 pub mod spool;
 
@@ -50,6 +51,25 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Run the control component: it carries out the Releases of Apps in a Kubernetes cluster
+    ///
+    /// Of several instances one leads, by a Lease; the others take over within 15 s. SIGTERM or Ctrl-C ends it gracefully, and
+    /// another leads at once. Needs [control] in the file, and serves [admin]; the planes of `run` are another process's.
+    #[command(after_help = "Example:\n  tidegate control --config /etc/tidegate/control.toml --log-format json")]
+    Control {
+        /// The configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the definitions of the custom resources, for `kubectl apply -f -`
+    #[command(
+        after_help = "Examples:\n  tidegate crd | kubectl apply -f -\n  tidegate crd --directory deploy/kubernetes/crds"
+    )]
+    Crd {
+        /// Write a file for each into this directory in place of printing them
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
     /// Check a configuration file and print what holds, every default spelled out
     ///
     /// Reads the secret files that it names and never shows their content. A bad file gives one line per problem on
@@ -82,6 +102,9 @@ pub enum Command {
         after_help = "Examples:\n  tidegate pools\n  tidegate pools east/shop/checkout/http --watch --server http://127.0.0.1:8500"
     )]
     Pools(PoolsArguments),
+    /// What runs beside a gateway
+    #[command(flatten)]
+    Agents(agents::AgentCommand),
     /// Explain what is wrong with something
     #[command(subcommand)]
     Lint(LintCommand),

@@ -39,11 +39,13 @@ fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
     // What `dev` is for is on the screen already; there, only what goes wrong is logged.
-    let level = if matches!(cli.command, Command::Run { .. }) { "info" } else { "warn" };
+    let level = if matches!(cli.command, Command::Run { .. } | Command::Control { .. }) { "info" } else { "warn" };
     let filter = cli.log_level.or_else(|| std::env::var(logging::FILTER_VARIABLE).ok());
     logging::init(cli.log_format.into(), filter.as_deref().unwrap_or(level))?;
     match cli.command {
         Command::Run { config } => app::run(&config),
+        Command::Control { config } => app::run_control(&config),
+        Command::Crd { directory } => Ok(tidegate::control::resource::definitions::print(directory.as_deref())?),
         Command::CheckConfig { file } => {
             let Loaded { effective, .. } = config::load(&file)?;
             std::io::stdout().write_all(effective.as_bytes())?;
@@ -65,6 +67,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             Ok(letters::run(&kafka, &options, action)?)
         }
         Command::Spool(command) => command.run(),
+        Command::Agents(command) => command.run(),
         Command::Pools(arguments) => Ok(show::run(&arguments.into())?),
         Command::Lint(LintCommand::Pool { id, config }) => Ok(lint::run(&id, config::load(&config)?.config)?),
     }

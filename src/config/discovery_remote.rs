@@ -64,7 +64,7 @@ pub(super) fn read_eureka(source: &mut Section<'_>, cluster: Option<Arc<str>>) -
 }
 
 /// One address, or a list of them.
-fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> {
+pub(super) fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> {
     let mut urls = Vec::new();
     if source.is_list("url") {
         let items = source.texts("url").unwrap_or_default();
@@ -95,7 +95,7 @@ fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> {
     urls
 }
 
-fn check_url(text: &str, example: &str) -> Result<(), String> {
+pub(super) fn check_url(text: &str, example: &str) -> Result<(), String> {
     let bad = || format!("{text:?} is no address of a server: write it as {example:?}");
     let uri: hyper::Uri = text.parse().map_err(|_| bad())?;
     if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
@@ -141,7 +141,7 @@ fn read_service(source: &mut Section<'_>) -> Option<ServiceAddress> {
 
 /// What is shown and trusted. The files are looked at here, so that a bad one is found before anything starts; the
 /// source reads them again by itself whenever it connects.
-fn read_credentials(source: &mut Section<'_>, urls: &[String]) -> Credentials {
+pub(super) fn read_credentials(source: &mut Section<'_>, urls: &[String]) -> Credentials {
     let mut credentials =
         Credentials { token: read_shown::<String>(source, "token_file").map(PathBuf::from), ..Credentials::default() };
     let secure = urls.iter().any(|url| url.starts_with("https:"));
@@ -186,7 +186,7 @@ fn look_at(source: &Section<'_>, key: &'static str, credentials: &Credentials) {
 }
 
 /// As records name it: what Kubernetes calls the node, or the machine's own name.
-fn node_name() -> Arc<str> {
+pub(super) fn node_name() -> Arc<str> {
     let named = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
     named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()).into()
 }

@@ -7,9 +7,12 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+pub mod agents;
 mod changes;
 mod cluster;
+mod control;
 mod discovery;
+mod discovery_export;
 mod discovery_remote;
 mod discovery_source;
 mod discovery_tokens;
@@ -38,6 +41,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::admin::config::AdminConfig;
+use crate::control::config::ControlConfig;
 use crate::delivery::config::KafkaConfig;
 use crate::discovery::config::DiscoveryConfig;
 use crate::endpoints::config::EndpointsConfig;
@@ -66,6 +70,8 @@ pub struct Config {
     pub discovery: Option<TrafficConfig>,
     /// `[gateway]`: the built-in HTTP gateway, over the pools of `discovery`.
     pub gateway: Option<GatewayPlaneConfig>,
+    /// `[control]`: the control component, which has a command of its own.
+    pub control: Option<ControlConfig>,
 }
 
 /// The gateway: `[gateway]` and its sub-sections, by stage.
@@ -182,22 +188,26 @@ fn read(report: &Report<'_>, text: &str) -> Config {
     }
     if !errors.is_empty() {
         // What follows a syntax error may be read wrongly: its other problems would mislead.
-        return Config { admin: None, log: None, discovery: None, gateway: None };
+        return Config { admin: None, log: None, discovery: None, gateway: None, control: None };
     }
     let mut section = Section::root(report, root.get_ref());
-    section.later("control");
+    section.refuse("pull", "is of an agent's file: give that to `tidegate render` or `tidegate sync`");
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
     let discovery = section.table("discovery").map(discovery::read);
     let gateway = section.table("gateway").map(gateway::read);
-    if admin.is_none() && log.is_none() && discovery.is_none() && gateway.is_none() {
-        section.problem("log", "missing: nothing would run; add a [log], [discovery], [gateway] or [admin] section");
+    let has_control = section.has("control");
+    let control = section.table("control").and_then(control::read);
+    let nothing = admin.is_none() && log.is_none() && discovery.is_none() && gateway.is_none() && !has_control;
+    if nothing {
+        let sections = "a [log], [discovery], [gateway], [control] or [admin] section";
+        section.problem("log", format!("missing: nothing would run; add {sections}"));
     }
     if let Some(gateway) = &gateway {
         check_gateway(&section, gateway, log.as_ref(), discovery.is_some());
     }
     section.finish();
-    Config { admin, log, discovery, gateway }
+    Config { admin, log, discovery, gateway, control }
 }
 
 /// What the gateway needs of the other planes.

@@ -4,6 +4,9 @@
 //! known to be dead. Whatever goes wrong leads back to a list; until it has come, what is known may be old, and whoever
 //! follows is told so.
 
+pub mod lease;
+pub mod policy;
+
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -154,7 +157,11 @@ where
     }
 }
 
-async fn connect(kubeconfig: Option<&Path>) -> Result<Client, WatchError> {
+/// A client of the API server that the file names; without one, of the cluster that this runs in.
+///
+/// # Errors
+/// The file, or what a pod has in place of one, does not serve.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, WatchError> {
     let told = |error: &dyn std::fmt::Display| WatchError::Config(error.to_string());
     let mut client = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| told(&error))?,

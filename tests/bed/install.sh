@@ -3,7 +3,7 @@
 #
 #   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
 #                         matrix: these, and what only the whole client matrix needs
-#                         gateways: Envoy
+#                         gateways: Envoy, HAProxy, nginx with and without Lua, keepalived, Prometheus, Eureka, wrk
 #                         gateway: what stands before and behind the built-in gateway: back ends, load, conformance
 #                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
@@ -30,7 +30,8 @@ wanted() { [[ " ${sets[*]} " == *" $1 "* ]]; }
 log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
-gateways_programs=(flock:util-linux /usr/bin/python3:python3)
+gateways_programs=(flock:util-linux /usr/bin/python3:python3 haproxy:haproxy nginx:nginx-light keepalived:keepalived ip:iproute2
+  prometheus:prometheus wrk:wrk java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven)
 # nginx and HAProxy are the bench's peers.
 gateway_programs=(curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-light haproxy:haproxy openssl:openssl chromium:chromium
   flock:util-linux)
@@ -56,6 +57,7 @@ missing_packages() {
       compgen -G "${entry%%:*}" >/dev/null || echo "${entry#*:}"
     done
   fi
+  if wanted gateways && [ ! -e /usr/lib/nginx/modules/ngx_http_lua_module.so ]; then echo libnginx-mod-http-lua; fi
   if wanted gateways && ! compgen -G '/usr/lib/python3*/ensurepip/__init__.py' >/dev/null; then echo python3-venv; fi
   wanted log || return 0
   # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
@@ -149,6 +151,11 @@ make_envoy() {
   "$(cat "$1/program")" --version
 }
 
+make_eureka() {
+  mvn -B -q -f "$bed/../proxies/eureka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1/lib"
+  javac -encoding UTF-8 -cp "$1/lib/*" -d "$1/classes" "$bed/../proxies/eureka/"{Server,Client}.java
+}
+
 make_gateway() {
   cd "$bed/../gateway/backend"
   go build -mod=readonly -trimpath -o "$1/backend" .
@@ -203,6 +210,7 @@ if wanted kube; then
 fi
 if wanted gateways; then
   component envoy /usr/bin/python3 "$bed/envoy.txt"
+  component eureka java "$bed/../proxies/eureka/"{pom.xml,Server.java,Client.java}
 fi
 if wanted gateway; then
   component gateway go "$bed/../gateway/backend/"{go.mod,go.sum,main.go,serve.go,http.go,mix.go,count.go}

@@ -188,6 +188,9 @@ fn a_length_that_the_frames_do_not_keep_reaches_no_back_end_as_whole() {
     }
 }
 
+/// One piece of a flood, by its number.
+type Flood<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+
 #[test]
 fn floods_of_http2_end_the_connection_and_others_are_served() {
     let backends = Backend::several(1);
@@ -215,7 +218,7 @@ fn floods_of_http2_end_the_connection_and_others_are_served() {
         0 => frame(HEADERS, END_HEADERS, 1, &block(&request(&[]))),
         _ => frame(DATA, 0, 1, &[]),
     };
-    let floods: [(&str, &dyn Fn(u32) -> Vec<u8>, bool); 6] = [
+    let floods: [(&str, Flood<'_>, bool); 6] = [
         ("rapid reset", &rapid_reset, false),
         ("empty continuations", &continued, true),
         ("a growing block", &growing, true),

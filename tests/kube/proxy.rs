@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::kube::Client;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use serde_json::json;
@@ -29,6 +29,26 @@ pub enum Gone {
     Event,
 }
 
+/// What of a write does not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The API server never hears of it.
+    Request,
+    /// It is made, and its answer is lost.
+    Answer,
+}
+
+/// A write that is to be lost, once.
+#[derive(Clone, Copy)]
+struct Trap {
+    /// Writes to paths with this are let through.
+    except: &'static str,
+    lost: Lost,
+    sprung: bool,
+    /// What is lost of it is.
+    over: bool,
+}
+
 #[derive(Clone, Copy, Default)]
 struct Rules {
     refuse: Option<u16>,
@@ -45,6 +65,7 @@ struct Shared {
     rules: watch::Sender<Rules>,
     answers: AtomicU64,
     listed: Mutex<Option<Instant>>,
+    trap: Mutex<Option<Trap>>,
 }
 
 /// The proxy; its connections end when this value goes.
@@ -70,6 +91,7 @@ impl ApiProxy {
                 rules: watch::Sender::default(),
                 answers: AtomicU64::new(1),
                 listed: Mutex::default(),
+                trap: Mutex::default(),
             });
             let router = axum::Router::new().fallback(answer).with_state(shared.clone());
             tokio::spawn(async move { axum::serve(listener, router).await });
@@ -118,8 +140,20 @@ impl ApiProxy {
         self.change(|rules| rules.silent = next);
     }
 
+    /// The next write is lost, unless its path has `except`; from then on every further one does not arrive either, until this
+    /// is called again or the proxy is healed.
+    pub fn lose_write(&self, except: &'static str, lost: Lost) {
+        *self.shared.trap() = Some(Trap { except, lost, sprung: false, over: false });
+    }
+
+    /// Whether a write was lost since [`ApiProxy::lose_write`].
+    pub fn has_lost(&self) -> bool {
+        self.shared.trap().is_some_and(|trap| trap.over)
+    }
+
     /// New answers are the API server's again.
     pub fn heal(&self) {
+        *self.shared.trap() = None;
         self.change(|rules| (rules.refuse, rules.gone, rules.delay) = (None, None, Duration::ZERO));
     }
 
@@ -141,7 +175,41 @@ impl Drop for ApiProxy {
     }
 }
 
+impl Shared {
+    fn trap(&self) -> MutexGuard<'_, Option<Trap>> {
+        self.trap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of this request is lost.
+    fn loses(&self, request: &Request) -> Option<Lost> {
+        let mut trap = self.trap();
+        let it = trap.as_mut()?;
+        if request.method() == Method::GET || request.uri().path().contains(it.except) {
+            return None;
+        }
+        let lost = if std::mem::replace(&mut it.sprung, true) { Lost::Request } else { it.lost };
+        it.over |= lost == Lost::Request;
+        Some(lost)
+    }
+}
+
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let lost = shared.loses(&request);
+    if lost == Some(Lost::Request) {
+        return std::future::pending().await;
+    }
+    let answer = answer_whole(shared.clone(), request).await;
+    if lost == Some(Lost::Answer) {
+        // Only now: who asked may be killed as soon as it is known, and the request with it.
+        if let Some(trap) = shared.trap().as_mut() {
+            trap.over = true;
+        }
+        return std::future::pending().await;
+    }
+    answer
+}
+
+async fn answer_whole(shared: Arc<Shared>, request: Request) -> Response {
     let number = shared.answers.fetch_add(1, Ordering::SeqCst);
     let rules = *shared.rules.borrow();
     tokio::time::sleep(rules.delay).await;

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Deserializer};
 
 use super::object::Metadata;
+use crate::endpoints::hosts::{self, Claim};
 use crate::endpoints::interner::Interner;
 use crate::endpoints::join::{Join, Member};
 use crate::endpoints::pool::PoolId;
+use crate::kubernetes::policy::{MAX_MEMBERS, PolicyMember, TrafficPolicySpec};
 
 /// Where TrafficPolicies are served.
 pub(super) const GROUP_VERSION: &str = "tidegate.dev/v1alpha1";
@@ -17,56 +19,15 @@ pub(super) struct PolicyObject {
     pub metadata: Metadata,
     /// What is wished, or why that cannot be understood: one bad policy must not end the watch of all.
     #[serde(deserialize_with = "understood", default = "nothing_wished")]
-    pub spec: Result<PolicySpec, String>,
+    pub spec: Result<TrafficPolicySpec, String>,
 }
 
-/// What a TrafficPolicy wishes.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct PolicySpec {
-    /// The last part of the pool's id: the name or number of the application's port.
-    pub port: Port,
-    /// What the pool is made from.
-    pub members: Vec<PolicyMember>,
-    /// Endpoints of one's own zone first.
-    #[serde(rename = "preferZone", default)]
-    pub prefer_zone: bool,
-}
-
-/// A port by name or by number.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Port {
-    /// As `http`.
-    Name(String),
-    /// As `8080`.
-    Number(u16),
-}
-
-/// One part of the pool.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct PolicyMember {
-    /// A pool's id.
-    pub pool: String,
-    /// Its part of the traffic.
-    #[serde(default)]
-    pub share: u32,
-    /// The lowest that is not empty serves.
-    #[serde(default)]
-    pub priority: u32,
-    /// Which requests it is for. Only a gateway that sees requests can tell: such a member has no part of the rest.
-    #[serde(rename = "match", default)]
-    pub matches: Option<serde_json::Value>,
-}
-
-/// More members than any deploy has.
-const MAX_MEMBERS: usize = 64;
-
-fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<PolicySpec, String>, D::Error> {
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<TrafficPolicySpec, String>, D::Error> {
     let spec = serde_json::Value::deserialize(deserializer)?;
-    Ok(PolicySpec::deserialize(spec).map_err(|error| format!("spec: {error}")))
+    Ok(TrafficPolicySpec::deserialize(spec).map_err(|error| format!("spec: {error}")))
 }
 
-fn nothing_wished() -> Result<PolicySpec, String> {
+fn nothing_wished() -> Result<TrafficPolicySpec, String> {
     Err("spec: missing".to_owned())
 }
 
@@ -95,10 +56,7 @@ impl PolicyObject {
             return Err(format!("spec.members has {} entries: give 1 to {MAX_MEMBERS}", spec.members.len()));
         }
         let Metadata { namespace, name, .. } = &self.metadata;
-        let port = match &spec.port {
-            Port::Name(port) => port.clone(),
-            Port::Number(port) => port.to_string(),
-        };
+        let port = spec.port.to_string();
         let id = PoolId::parse(&format!("app/{namespace}/{name}/{port}"));
         let unmatched = spec.members.iter().filter(|member| member.matches.is_none());
         let member = |member: &PolicyMember| {
@@ -114,6 +72,15 @@ impl PolicyObject {
             namespace: Some(self.metadata.namespace.as_str().into()),
         })
     }
+}
+
+/// The hosts that a policy claims for its pool; those that are none are told in the second list.
+pub(super) fn claims(policy: &PolicyObject, join: &Join) -> (Vec<Claim>, Vec<String>) {
+    let Ok(spec) = &policy.spec else { return (Vec::new(), Vec::new()) };
+    let (hosts, bad) = hosts::parse(&spec.hosts.join(","));
+    let claim =
+        |at| Claim { at, pool: join.id.clone(), namespace: join.namespace.clone(), since: policy.metadata.created() };
+    (hosts.into_iter().map(claim).collect(), bad)
 }
 
 #[cfg(test)]
@@ -142,6 +109,18 @@ mod tests {
             [("east/shop/a/http", 90), ("east/shop/b/http", 10)],
             "a matched member has no part of the rest"
         );
+    }
+
+    #[test]
+    fn a_policys_hosts_lead_to_its_pool() {
+        let policy = policy(r#"{"port":"http","members":[{"pool":"a"}],"hosts":["shop.example/api","a b c:1"]}"#);
+        let (claims, bad) = claims(&policy, &policy.join().unwrap());
+        let claims: Vec<_> = claims.iter().map(|it| format!("{} {}", it.at, it.pool)).collect();
+        assert_eq!(
+            claims,
+            ["a app/shop/checkout/http", "b app/shop/checkout/http", "shop.example/api app/shop/checkout/http"]
+        );
+        assert_eq!(bad.len(), 1);
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Forward {
 
     /// To one pool, with nothing else asked for.
     #[cfg(test)]
-    pub(super) fn for_tests(pool: &str, upgrades: &[&str]) -> Self {
+    pub(in crate::gateway) fn for_tests(pool: &str, upgrades: &[&str]) -> Self {
         let pool = PoolId::parse(pool).unwrap_or_else(|error| panic!("{pool}: {error}"));
         Self {
             targets: vec![Target { pool, share: 1, matches: None }],

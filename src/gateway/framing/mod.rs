@@ -205,9 +205,7 @@ fn check_head(head: &[u8], limits: &HeadLimits) -> Result<Follows, Reason> {
             4 if name.eq_ignore_ascii_case(b"host") => hosts += 1,
             7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = http11,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if length.replace(parse_length(value)?).is_some() {
-                    return Err(Reason::Framing);
-                }
+                length = Some(first_length(length, value)?);
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if chunked || !http11 || !value.eq_ignore_ascii_case(b"chunked") {
@@ -267,6 +265,11 @@ fn check_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
         return Err(Reason::Malformed);
     }
     Ok((name, value.trim_ascii()))
+}
+
+/// The length of a body of which none was said before.
+fn first_length(before: Option<u64>, value: &[u8]) -> Result<u64, Reason> {
+    if before.is_some() { Err(Reason::Framing) } else { parse_length(value) }
 }
 
 fn parse_length(value: &[u8]) -> Result<u64, Reason> {

@@ -62,7 +62,7 @@ impl Authority {
     }
 
     fn client(&self, name: Option<&str>, identity: bool) -> PoolConfig {
-        let pair = identity.then(|| (self.certificate.as_bytes(), self.key.as_bytes()));
+        let pair = identity.then_some((self.certificate.as_bytes(), self.key.as_bytes()));
         let client = tls::client(self.ca.as_bytes(), pair).unwrap();
         let tls = UpstreamTls::new(&client, name, &format!("{name:?} {identity}")).unwrap();
         let connection = ConnectionConfig {

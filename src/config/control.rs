@@ -1,0 +1,109 @@
+//! `[control]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::discovery::read_shown;
+use super::discovery_remote::{check_url, read_credentials};
+use super::section::Section;
+use crate::control::config::{ControlConfig, HubConfig};
+
+const HUB_EXAMPLE: &str = "http://tidegate-hub.tidegate.svc:8500";
+
+pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
+    for key in ["listen", "tokens_file", "oidc", "roles_file", "hook", "notify", "prometheus", "egress_allow"] {
+        section.later(key);
+    }
+    let home = read_cluster(&mut section);
+    let lease = read_lease(&mut section);
+    let required = section.texts("required_gateways").unwrap_or_default();
+    section.show("required_gateways", required.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>());
+    let timeout = section.number("acknowledge_timeout_seconds", 1..=86_400, 60);
+    let hubs = read_hubs(&mut section);
+    section.finish();
+    let (cluster, kubeconfig) = home?;
+    Some(ControlConfig {
+        cluster,
+        kubeconfig,
+        lease,
+        hubs,
+        required_gateways: required.iter().map(|item| item.text.to_owned()).collect(),
+        acknowledge_timeout: Duration::from_secs(timeout),
+    })
+}
+
+/// The cluster that Apps live in: its name and its kubeconfig.
+fn read_cluster(section: &mut Section<'_>) -> Option<(String, Option<PathBuf>)> {
+    let mut found = Vec::new();
+    for mut cluster in section.tables("cluster") {
+        let name = read_shown::<String>(&mut cluster, "name");
+        match &name {
+            Some(name) if name.contains('/') => {
+                cluster.problem("name", "is no name of a cluster: it stands before the first slash of its pools' ids");
+            }
+            None if !cluster.has("name") => {
+                cluster
+                    .problem("name", "missing: name it as data planes do in their [[discovery.source]], as \"east\"");
+            }
+            _ => {}
+        }
+        let kubeconfig = read_shown::<String>(&mut cluster, "kubeconfig").map(PathBuf::from);
+        cluster.finish();
+        found.push((name.unwrap_or_default(), kubeconfig));
+    }
+    if found.len() > 1 {
+        section.problem("cluster", "this version deploys to one cluster: keep the one that Apps live in");
+    }
+    if found.is_empty() && !section.has("cluster") {
+        section.problem("cluster", "missing: add a [[control.cluster]] with the name of the cluster that Apps live in");
+    }
+    found.into_iter().next()
+}
+
+fn read_lease(section: &mut Section<'_>) -> (String, String) {
+    let (mut namespace, mut name) = ("tidegate".to_owned(), "tidegate-control".to_owned());
+    if let Some(mut table) = section.inline("lease") {
+        for (key, into) in [("namespace", &mut namespace), ("name", &mut name)] {
+            if let Some(text) = table.text(key) {
+                if text.is_empty() {
+                    table.problem(key, "is empty: write something, or remove the key");
+                }
+                text.clone_into(into);
+            }
+        }
+        table.finish();
+    }
+    let shown = [("namespace", &namespace), ("name", &name)];
+    section.show(
+        "lease",
+        shown.map(|(key, text)| (key.to_owned(), Value::from(text.as_str()))).into_iter().collect::<Table>(),
+    );
+    (namespace, name)
+}
+
+fn read_hubs(section: &mut Section<'_>) -> Vec<HubConfig> {
+    let mut hubs: Vec<HubConfig> = Vec::new();
+    for mut hub in section.tables("hub") {
+        if let Some(url) = read_shown::<String>(&mut hub, "url") {
+            if let Err(why) = check_url(&url, HUB_EXAMPLE) {
+                hub.problem("url", why);
+            }
+            if hubs.iter().any(|it| it.url == url) {
+                hub.problem("url", format!("{url} stands here twice: remove one"));
+            }
+            let credentials = read_credentials(&mut hub, std::slice::from_ref(&url));
+            hubs.push(HubConfig { url, credentials });
+        } else if !hub.has("url") {
+            hub.problem("url", format!("missing: name the hub, as {HUB_EXAMPLE:?}"));
+        }
+        hub.finish();
+    }
+    if hubs.is_empty() && !section.has("hub") {
+        let text =
+            format!("missing: no switch could be acknowledged; add a [[control.hub]] with url = {HUB_EXAMPLE:?}");
+        section.problem("hub", text);
+    }
+    hubs
+}

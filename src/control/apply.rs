@@ -1,0 +1,182 @@
+//! Writes, made: each only while this instance leads, and each refused by the API server where somebody else has written
+//! since what it was planned from was read.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::bundle::Bundle;
+use super::children::{self, MANAGER, REVISION_LABEL};
+use super::plan::Write;
+use super::resource::app::{App, AppStatus};
+use super::resource::release::{Release, ReleaseStatus};
+use crate::kubernetes::lease::Leadership;
+use crate::kubernetes::policy::TrafficPolicy;
+
+/// For one answer of the API server. A write that was not answered may have been made: what is read next tells.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why a write was not made, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    /// Somebody else leads by now.
+    #[error("this instance leads no more")]
+    Deposed,
+    /// Somebody else wrote first: another look helps.
+    #[error("somebody else wrote first: {0}")]
+    Conflict(String),
+    /// What the API server or the network says.
+    #[error("{0}")]
+    Kube(#[source] Box<kube::Error>),
+    /// Nothing.
+    #[error("no answer within {ANSWER:?}")]
+    Silent,
+    /// The release's own fault: only another release helps.
+    #[error("{0}")]
+    Release(String),
+}
+
+/// What writes go through.
+#[derive(Clone)]
+pub(super) struct Writer {
+    pub(super) client: Client,
+    pub(super) leadership: Leadership,
+    pub(super) cluster: String,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Makes a write that was planned from this bundle.
+    pub(super) async fn write(&self, bundle: &Bundle, release: &Release, write: &Write) -> Result<(), ApplyError> {
+        if !self.leadership.holds() {
+            return Err(ApplyError::Deposed);
+        }
+        match write {
+            Write::Status(status) => self.status(release, status).await,
+            Write::Create { revision, replicas } => self.create(bundle, release, revision, *replicas).await,
+            Write::Scale { revision, to, .. } => self.scale(bundle, revision, *to).await,
+            Write::Shares(shares) => self.shares(bundle, release, shares).await,
+            Write::Delete { revision } => self.delete(bundle, revision).await,
+        }
+    }
+
+    /// Tells of the App what is to be told.
+    pub(super) async fn app_status(&self, app: &App, status: AppStatus) -> Result<(), ApplyError> {
+        if !self.leadership.holds() {
+            return Err(ApplyError::Deposed);
+        }
+        let api: Api<App> = self.api(app);
+        let patch = json!({"metadata": {"resourceVersion": app.resource_version()}, "status": status});
+        let params = PatchParams::default();
+        answered(api.patch_status(&app.name_any(), &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    async fn status(&self, release: &Release, status: &ReleaseStatus) -> Result<(), ApplyError> {
+        let api: Api<Release> = self.api(release);
+        let mut release = release.clone();
+        release.status = Some(status.clone());
+        release.metadata.managed_fields = None;
+        answered(api.replace_status(&release.name_any(), &PostParams::default(), &release)).await.map(drop)
+    }
+
+    async fn create(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        revision: &str,
+        replicas: u32,
+    ) -> Result<(), ApplyError> {
+        let app = &bundle.app;
+        let service = children::service(app, release, revision).map_err(ApplyError::Release)?;
+        let deployment = children::deployment(app, release, revision, replicas).map_err(ApplyError::Release)?;
+        let services: Api<Service> = self.api(app);
+        let applied = Patch::Apply(typed(&service, "v1", "Service")?);
+        answered(services.patch(&service.name_any(), &PatchParams::apply(MANAGER).force(), &applied)).await?;
+        let deployments: Api<Deployment> = self.api(app);
+        // Created and not applied: one that is there by now has a count that was not seen.
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        answered(deployments.create(&params, &deployment)).await.map(drop)
+    }
+
+    async fn scale(&self, bundle: &Bundle, revision: &str, to: u32) -> Result<(), ApplyError> {
+        let deployment = of_revision(bundle, revision)?;
+        let api: Api<Deployment> = self.api(deployment);
+        let patch = json!({"metadata": {"resourceVersion": deployment.resource_version()}, "spec": {"replicas": to}});
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        answered(api.patch(&deployment.name_any(), &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    async fn shares(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        shares: &std::collections::BTreeMap<String, u32>,
+    ) -> Result<(), ApplyError> {
+        let api: Api<TrafficPolicy> = self.api(&bundle.app);
+        let mut policy = children::policy(&bundle.app, release, &self.cluster, shares);
+        let Some(before) = &bundle.policy else {
+            let policy = serde_json::from_value(policy).map_err(|error| ApplyError::Release(error.to_string()))?;
+            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+            return answered(api.create(&params, &policy)).await.map(drop);
+        };
+        if let Some(metadata) = policy.get_mut("metadata") {
+            metadata["resourceVersion"] = json!(before.resource_version());
+        }
+        let params = PatchParams::apply(MANAGER).force();
+        answered(api.patch(&before.name_any(), &params, &Patch::Apply(policy))).await.map(drop)
+    }
+
+    async fn delete(&self, bundle: &Bundle, revision: &str) -> Result<(), ApplyError> {
+        let deployment = of_revision(bundle, revision)?;
+        let name = deployment.name_any();
+        let api: Api<Deployment> = self.api(deployment);
+        let as_seen = Preconditions { resource_version: deployment.resource_version(), uid: deployment.uid() };
+        let params = DeleteParams { preconditions: Some(as_seen), ..DeleteParams::background() };
+        answered(api.delete(&name, &params)).await.map(drop)?;
+        let services: Api<Service> = self.api(&bundle.app);
+        match answered(services.delete(&name, &DeleteParams::default())).await {
+            Err(ApplyError::Kube(error)) if matches!(&*error, kube::Error::Api(status) if status.is_not_found()) => {
+                Ok(())
+            }
+            deleted => deleted.map(drop),
+        }
+    }
+
+    fn api<K>(&self, beside: &impl ResourceExt) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &beside.namespace().unwrap_or_default())
+    }
+}
+
+fn of_revision<'a>(bundle: &'a Bundle, revision: &str) -> Result<&'a Deployment, ApplyError> {
+    let found = bundle.deployments.iter().find(|it| it.labels().get(REVISION_LABEL).is_some_and(|it| it == revision));
+    found.ok_or_else(|| ApplyError::Conflict(format!("revision {revision} has no Deployment any more")))
+}
+
+fn typed<K: serde::Serialize>(object: &K, version: &str, kind: &str) -> Result<serde_json::Value, ApplyError> {
+    let mut value = serde_json::to_value(object).map_err(|error| ApplyError::Release(error.to_string()))?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), version.into());
+        fields.insert("kind".to_owned(), kind.into());
+    }
+    Ok(value)
+}
+
+/// An answer within its time.
+pub(super) async fn answered<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
+    match timeout(ANSWER, answer).await {
+        Err(_) => Err(ApplyError::Silent),
+        Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_already_exists() => {
+            Err(ApplyError::Conflict(status.message.clone()))
+        }
+        Ok(answer) => answer.map_err(|error| ApplyError::Kube(Box::new(error))),
+    }
+}

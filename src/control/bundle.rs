@@ -1,0 +1,205 @@
+//! Everything of one App at one time, from caches or asked for anew, and what the planner sees of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::children::{REVISION_LABEL, traffic_of};
+use super::plan::{Goal, Observed, Revision};
+use super::resource::app::{App, AppStatus};
+use super::resource::approval::{Approval, RolloutBlock, Verdict};
+use super::resource::moment::Moment;
+use super::resource::release::{Release, ReleaseStatus};
+use super::resource::revision::{has_image, revision_of};
+use super::trouble::trouble;
+use crate::kubernetes::policy::TrafficPolicy;
+
+/// The objects.
+#[derive(Clone, Debug)]
+pub(super) struct Bundle {
+    pub(super) app: App,
+    /// The newest last: by when they were created, then by name.
+    pub(super) releases: Vec<Release>,
+    pub(super) deployments: Vec<Deployment>,
+    pub(super) policy: Option<TrafficPolicy>,
+    pub(super) pods: Vec<Pod>,
+    pub(super) approvals: Vec<Approval>,
+    pub(super) blocks: Vec<RolloutBlock>,
+}
+
+// === impl Bundle ===
+
+impl Bundle {
+    /// The release that holds: the newest.
+    pub(super) fn newest(&self) -> Option<&Release> {
+        self.releases.last()
+    }
+
+    /// The revision of a release: of what its pods are made from when it begins.
+    pub(super) fn revision(release: &Release) -> String {
+        let begun = release.status.as_ref().and_then(|status| status.revision.clone());
+        begun.unwrap_or_else(|| revision_of(&release.spec.template))
+    }
+
+    pub(super) fn goal(&self, release: &Release, acknowledge_timeout: Duration) -> Goal {
+        let spec = &release.spec;
+        Goal {
+            app: format!("{}/{}", self.app.namespace().unwrap_or_default(), self.app.name_any()),
+            release: release.name_any(),
+            revision: Self::revision(release),
+            strategy: spec.strategy.clone(),
+            rollback: spec.rollback,
+            control: spec.control.clone(),
+            on_failure: spec.on_failure,
+            progress_deadline: Duration::from_secs(spec.progress_deadline_seconds.into()),
+            acknowledge_timeout,
+            history_limit: usize::try_from(self.app.spec.revision_history_limit).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// What the planner sees, but for what hubs and gates say.
+    pub(super) fn observe(&self, release: &Release, cluster: &str, now: Moment) -> Observed {
+        let later = self.releases.iter().rev().find(|it| order(it) > order(release));
+        Observed {
+            now: Some(now),
+            desired: self.app.spec.replicas,
+            revisions: self.revisions(),
+            traffic: self.policy.as_ref().map(|policy| traffic_of(policy, cluster)),
+            missing: Vec::new(),
+            unpublished: None,
+            gate: None,
+            word: self.word(release, now),
+            blocked: self.blocked(release, now),
+            superseded_by: later.map(ResourceExt::name_any),
+        }
+    }
+
+    fn revisions(&self) -> BTreeMap<String, Revision> {
+        let one = |deployment: &Deployment| {
+            let revision = deployment.labels().get(REVISION_LABEL)?.clone();
+            let count = |count: Option<i32>| u32::try_from(count.unwrap_or_default()).unwrap_or_default();
+            let replicas = count(deployment.spec.as_ref()?.replicas);
+            let status = deployment.status.as_ref();
+            let ready = count(status.and_then(|it| it.available_replicas)).min(replicas);
+            let of = |pod: &&Pod| pod.labels().get(REVISION_LABEL) == Some(&revision);
+            let created = deployment.creation_timestamp().map(|at| Moment::from(at.0));
+            let trouble = if ready < replicas { trouble(self.pods.iter().filter(of)) } else { None };
+            Some((revision, Revision { replicas, ready, created, trouble }))
+        };
+        self.deployments.iter().filter(|it| it.metadata.deletion_timestamp.is_none()).filter_map(one).collect()
+    }
+
+    /// The live word: a rejection holds whatever else was said.
+    fn word(&self, release: &Release, now: Moment) -> Option<(Verdict, String)> {
+        let name = release.name_any();
+        let live = self
+            .approvals
+            .iter()
+            .map(|it| &it.spec)
+            .filter(|it| it.release == name && it.image == release.spec.image && now < it.expires_at);
+        let rejected_first = live.min_by_key(|it| it.verdict == Verdict::Approved);
+        rejected_first.map(|it| (it.verdict, it.by.clone()))
+    }
+
+    fn blocked(&self, release: &Release, now: Moment) -> Option<String> {
+        if !has_image(&release.spec.template, &release.spec.image) {
+            return Some(format!("no container of its spec.template has its image {}", release.spec.image));
+        }
+        let begun = release.status.as_ref().and_then(|status| status.revision.as_ref());
+        if begun.is_some_and(|begun| *begun != revision_of(&release.spec.template)) {
+            return Some("its spec.template was changed after it had begun: create another Release".to_owned());
+        }
+        let app = self.app.name_any();
+        let block = self.blocks.iter().find(|it| it.spec.holds(&app, now))?;
+        Some(format!("RolloutBlock {} holds until {}: {}", block.name_any(), block.spec.until, block.spec.reason))
+    }
+
+    /// What is to be told of the App.
+    pub(super) fn app_status(&self, cluster: &str, release: Option<&ReleaseStatus>) -> AppStatus {
+        let revisions = self.revisions();
+        let serving = self.policy.as_ref().map(|policy| traffic_of(policy, cluster).shares).unwrap_or_default();
+        let serving: Vec<String> = serving.iter().map(|(side, share)| format!("{side}:{share}")).collect();
+        let phase = release.map(|status| status.phase).unwrap_or_default();
+        AppStatus {
+            replicas: revisions.values().map(|it| it.replicas).sum(),
+            ready_replicas: revisions.values().map(|it| it.ready).sum(),
+            selector: format!("{}={}", super::children::APP_LABEL, self.app.name_any()),
+            serving: serving.join(","),
+            release: self.newest().map(|it| format!("{} {phase:?}", it.name_any())).unwrap_or_default(),
+        }
+    }
+}
+
+/// Which of two releases is the newer.
+pub(super) fn order(release: &Release) -> (Option<Moment>, String) {
+    (release.creation_timestamp().map(|at| Moment::from(at.0)), release.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control::children::tests::app_and_release;
+
+    fn bundle() -> Bundle {
+        let (app, release) = app_and_release();
+        let none = Vec::new();
+        Bundle {
+            app,
+            releases: vec![release],
+            deployments: none,
+            policy: None,
+            pods: Vec::new(),
+            approvals: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    fn now() -> Moment {
+        Moment::from_millis(1_700_000_000_000)
+    }
+
+    fn of<T: serde::de::DeserializeOwned>(spec: &Value) -> T {
+        serde_json::from_value(json!({"metadata": {"name": "it", "namespace": "shop"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn only_a_live_word_about_this_very_image_counts_and_a_rejection_beats_an_approval() {
+        let mut bundle = bundle();
+        let release = bundle.releases[0].clone();
+        let word = |image: &str, verdict: &str, until: &str| {
+            of(&json!({"release": "web-1", "image": image, "verdict": verdict, "by": "ann", "expiresAt": until}))
+        };
+        bundle.approvals =
+            vec![word("web:2", "Approved", "2030-01-01T00:00:00Z"), word("web:1", "Approved", "2020-01-01T00:00:00Z")];
+        assert_eq!(bundle.word(&release, now()), None);
+        bundle.approvals.push(word("web:1", "Approved", "2030-01-01T00:00:00Z"));
+        assert_eq!(bundle.word(&release, now()), Some((Verdict::Approved, "ann".to_owned())));
+        bundle.approvals.push(word("web:1", "Rejected", "2030-01-01T00:00:00Z"));
+        assert_eq!(bundle.word(&release, now()).map(|it| it.0), Some(Verdict::Rejected));
+    }
+
+    #[test]
+    fn a_template_that_changed_under_way_is_not_taken_for_what_was_gated() {
+        let mut bundle = bundle();
+        let mut release = bundle.releases[0].clone();
+        assert_eq!(bundle.blocked(&release, now()), None);
+        release.status =
+            Some(ReleaseStatus { revision: Some(revision_of(&release.spec.template)), ..ReleaseStatus::default() });
+        assert_eq!(bundle.blocked(&release, now()), None);
+        release.spec.template["metadata"] = json!({"annotations": {"x": "y"}});
+        assert!(bundle.blocked(&release, now()).unwrap().contains("changed"));
+        release.spec.image = "web:9".to_owned();
+        assert!(bundle.blocked(&release, now()).unwrap().contains("web:9"));
+        release = bundle.releases[0].clone();
+        bundle.blocks =
+            vec![of(&json!({"from": "2023-01-01T00:00:00Z", "until": "2024-01-01T00:00:00Z", "reason": "the sale"}))];
+        assert!(bundle.blocked(&release, now()).unwrap().contains("the sale"));
+        bundle.blocks[0].spec.apps = vec!["other".to_owned()];
+        assert_eq!(bundle.blocked(&release, now()), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! The objects that the controller makes of an App, with names that follow from what they are for: made twice, they are the
+//! same.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use super::plan::Traffic;
+use super::resource::app::App;
+use super::resource::release::Release;
+use crate::kubernetes::policy::TrafficPolicy;
+
+/// The label that names an object's App.
+pub const APP_LABEL: &str = "tidegate.dev/app";
+/// The label that names a pod's revision.
+pub const REVISION_LABEL: &str = "tidegate.dev/revision";
+/// Who the API server notes as having written.
+pub(super) const MANAGER: &str = "tidegate-control";
+
+/// The name of a revision's Deployment and Service.
+pub(super) fn name_of(app: &str, revision: &str) -> String {
+    format!("{app}-{revision}")
+}
+
+/// The pool of a revision's Service, or the foreign pool itself.
+pub(super) fn pool_of(cluster: &str, namespace: &str, app: &str, side: &str, port: &str) -> String {
+    if side.contains('/') { side.to_owned() } else { format!("{cluster}/{namespace}/{}/{port}", name_of(app, side)) }
+}
+
+/// The joined pool of an App's TrafficPolicy.
+pub(super) fn joined_pool(namespace: &str, app: &str, port: &str) -> String {
+    format!("app/{namespace}/{app}/{port}")
+}
+
+/// What a TrafficPolicy says, by revision or foreign pool.
+pub(super) fn traffic_of(policy: &TrafficPolicy, cluster: &str) -> Traffic {
+    let (namespace, app) = (policy.namespace().unwrap_or_default(), policy.name_any());
+    let port = policy.spec.port.to_string();
+    let (start, end) = (format!("{cluster}/{namespace}/{app}-"), format!("/{port}"));
+    let side = |pool: &str| {
+        let revision = pool.strip_prefix(&start).and_then(|rest| rest.strip_suffix(&end));
+        revision.filter(|it| !it.contains('/')).unwrap_or(pool).to_owned()
+    };
+    let mut shares = BTreeMap::new();
+    for member in policy.spec.members.iter().filter(|it| it.matches.is_none() && it.share > 0) {
+        *shares.entry(side(&member.pool)).or_insert(0) += member.share;
+    }
+    Traffic { generation: policy.metadata.generation.unwrap_or_default(), shares }
+}
+
+/// The TrafficPolicy that says this, as it is applied.
+pub(super) fn policy(app: &App, release: &Release, cluster: &str, shares: &BTreeMap<String, u32>) -> Value {
+    let (namespace, name, port) = (app.namespace().unwrap_or_default(), app.name_any(), &release.spec.port);
+    let member = |(side, share): (&String, &u32)| json!({"pool": pool_of(cluster, &namespace, &name, side, port), "share": share});
+    json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "TrafficPolicy",
+        "metadata": {"name": name, "namespace": namespace, "labels": {APP_LABEL: name}, "ownerReferences": owner(app)},
+        "spec": {"port": port, "members": shares.iter().map(member).collect::<Vec<_>>()},
+    })
+}
+
+/// A revision's Deployment.
+///
+/// # Errors
+/// The release's template is not of a form that pods can be made from.
+pub(super) fn deployment(app: &App, release: &Release, revision: &str, replicas: u32) -> Result<Deployment, String> {
+    let (namespace, name) = (app.namespace().unwrap_or_default(), app.name_any());
+    let labels = json!({APP_LABEL: name, REVISION_LABEL: revision});
+    let mut template = release.spec.template.clone();
+    let object = template.as_object_mut().ok_or("spec.template is no object")?;
+    let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+    let metadata = metadata.as_object_mut().ok_or("spec.template.metadata is no object")?;
+    let own = metadata.entry("labels").or_insert_with(|| json!({}));
+    let own = own.as_object_mut().ok_or("spec.template.metadata.labels is no object")?;
+    own.extend(labels.as_object().cloned().unwrap_or_default());
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": name_of(&name, revision), "namespace": namespace, "labels": labels, "ownerReferences": owner(app),
+        },
+        "spec": {
+            "replicas": replicas, "minReadySeconds": release.spec.min_ready_seconds,
+            // Its template never changes, so that it never rolls; and no earlier one is to be kept.
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": labels}, "template": template,
+        },
+    }))
+    .map_err(|error| format!("spec.template makes no pods: {error}"))
+}
+
+/// A revision's Service, by which its pool is known: EndpointSlices carry no revision.
+pub(super) fn service(app: &App, release: &Release, revision: &str) -> Result<Service, String> {
+    let (namespace, name, port) = (app.namespace().unwrap_or_default(), app.name_any(), &release.spec.port);
+    let number = container_port(&release.spec.template, port)
+        .ok_or_else(|| format!("spec.template has no container port named {port:?}"))?;
+    let labels = json!({APP_LABEL: name, REVISION_LABEL: revision});
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": name_of(&name, revision), "namespace": namespace, "labels": labels, "ownerReferences": owner(app),
+        },
+        "spec": {"selector": labels, "ports": [{"name": port, "port": number, "targetPort": port}]},
+    }))
+    .map_err(|error| error.to_string())
+}
+
+fn container_port(template: &Value, name: &str) -> Option<u16> {
+    let containers = template.pointer("/spec/containers")?.as_array()?;
+    let ports = containers.iter().filter_map(|it| it.get("ports")?.as_array()).flatten();
+    let found = ports.into_iter().find(|port| port.get("name").and_then(Value::as_str) == Some(name))?;
+    found.get("containerPort")?.as_u64().and_then(|number| u16::try_from(number).ok())
+}
+
+/// Who deletes the App deletes all that was made of it.
+fn owner(app: &App) -> Value {
+    json!([{
+        "apiVersion": App::api_version(&()), "kind": App::kind(&()), "name": app.name_any(),
+        "uid": app.metadata.uid, "controller": true, "blockOwnerDeletion": true,
+    }])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::control) fn app_and_release() -> (App, Release) {
+        let template = json!({"spec": {"containers": [
+            {"name": "web", "image": "web:1", "ports": [{"name": "http", "containerPort": 8080}]},
+        ]}});
+        let strategy = json!({"blueGreen": {}});
+        let app = json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
+            "spec": {"template": template, "port": "http", "strategy": strategy},
+        });
+        let release = json!({
+            "metadata": {"name": "web-1", "namespace": "shop"},
+            "spec": {"app": "web", "image": "web:1", "template": template, "port": "http", "strategy": strategy},
+        });
+        (serde_json::from_value(app).unwrap(), serde_json::from_value(release).unwrap())
+    }
+
+    #[test]
+    fn what_a_policy_says_reads_back_as_the_shares_it_was_made_from() {
+        let (app, release) = app_and_release();
+        let shares = BTreeMap::from([("0a1b2c3d4e".to_owned(), 700), ("vm/web".to_owned(), 300)]);
+        let mut made: TrafficPolicy = serde_json::from_value(policy(&app, &release, "east", &shares)).unwrap();
+        made.metadata.generation = Some(7);
+        assert_eq!(
+            made.spec.members.iter().map(|it| &*it.pool).collect::<Vec<_>>(),
+            ["east/shop/web-0a1b2c3d4e/http", "vm/web"]
+        );
+        assert_eq!(traffic_of(&made, "east"), Traffic { generation: 7, shares });
+    }
+
+    #[test]
+    fn a_pool_of_another_app_whose_name_begins_the_same_is_foreign() {
+        let (app, release) = app_and_release();
+        let shares =
+            BTreeMap::from([("east/shop/web-x/y/http".to_owned(), 1), ("west/shop/web-0a/http".to_owned(), 1)]);
+        let made: TrafficPolicy = serde_json::from_value(policy(&app, &release, "east", &shares)).unwrap();
+        assert_eq!(traffic_of(&made, "east").shares, shares);
+    }
+
+    #[test]
+    fn a_revision_has_a_deployment_and_a_service_of_its_own_pods() {
+        let (app, release) = app_and_release();
+        let made = deployment(&app, &release, "0a", 3).unwrap();
+        let spec = made.spec.unwrap();
+        let labels = spec.template.metadata.unwrap().labels.unwrap();
+        assert_eq!(Some(&labels), spec.selector.match_labels.as_ref());
+        assert_eq!((made.metadata.name.as_deref(), spec.replicas), (Some("web-0a"), Some(3)));
+        let port = service(&app, &release, "0a").unwrap().spec.unwrap().ports.unwrap().remove(0);
+        assert_eq!((port.name.as_deref(), port.port), (Some("http"), 8080));
+    }
+
+    #[test]
+    fn a_template_without_the_port_makes_no_service_and_says_so() {
+        let (app, mut release) = app_and_release();
+        release.spec.port = "grpc".to_owned();
+        assert!(service(&app, &release, "0a").unwrap_err().contains("\"grpc\""));
+        release.spec.template = json!([]);
+        assert!(deployment(&app, &release, "0a", 1).unwrap_err().contains("no object"));
+    }
+}

@@ -1,0 +1,302 @@
+//! The loop of the one that leads: each App that something changed about is looked at; each whose release is under way, once a
+//! second as well, for what nobody tells of (time, acknowledgements).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use kube::ResourceExt;
+
+use super::apply::{ApplyError, Writer};
+use super::bundle::Bundle;
+use super::children::{joined_pool, pool_of};
+use super::config::ControlConfig;
+use super::gate::{self, Question};
+use super::hubs::Hubs;
+use super::metrics::ControlMetrics;
+use super::observe::{self, Caches};
+use super::plan::{GateSeen, Observed, Outcome, Write, asked_since, plan};
+use super::resource::moment::Moment;
+use super::resource::release::{Phase, Release, ReleaseStatus};
+use super::store::{Dirty, Key};
+use crate::base::backoff::{Backoff, random};
+use crate::base::drain::Drain;
+use crate::kubernetes::lease::Leadership;
+
+/// Apps looked at at once.
+const AT_ONCE: usize = 16;
+/// Between two looks at a release that is under way.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Changes that come close together are one look.
+const GATHER: Duration = Duration::from_millis(20);
+/// After a look that failed: doubled from one to the other.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+pub(super) struct Controller {
+    pub(super) config: ControlConfig,
+    pub(super) caches: Caches,
+    pub(super) dirty: Arc<Dirty>,
+    pub(super) writer: Writer,
+    pub(super) hubs: Hubs,
+    pub(super) metrics: ControlMetrics,
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing is to be done until something changes.
+    Rest,
+    /// The release is under way, or what was read is old.
+    Again,
+    /// It was not there, or not answered.
+    Failed,
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// Leads whenever it may, until `drain` ends it.
+    pub(super) async fn run(self, mut leadership: Leadership, drain: Drain) {
+        let guard = drain.guard("control");
+        loop {
+            tokio::select! {
+                () = leadership.gained() => {}
+                () = drain.requested() => break,
+            }
+            self.metrics.leads(true);
+            tokio::select! {
+                () = self.lead() => {}
+                () = leadership.lost() => {}
+                () = drain.requested() => break,
+            }
+            self.metrics.leads(false);
+        }
+        self.metrics.leads(false);
+        drop(guard);
+    }
+
+    async fn lead(&self) {
+        // What the one before left under way.
+        self.dirty.mark_all();
+        let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+        let mut failures: BTreeMap<Key, Backoff> = BTreeMap::new();
+        loop {
+            let now = Instant::now();
+            let next = due.values().min().copied().unwrap_or(now + Duration::from_secs(3_600));
+            tokio::select! {
+                () = self.dirty.marked() => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+            let (marked, all) = self.dirty.take();
+            let mut keys: BTreeSet<Key> = marked.into_iter().collect();
+            if all {
+                keys.extend(self.caches.apps.keys());
+            }
+            let now = Instant::now();
+            keys.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
+            let looks = stream::iter(keys).map(|key| async move { (self.look(&key).await, key) });
+            let mut looks = looks.buffer_unordered(AT_ONCE);
+            while let Some((next, key)) = looks.next().await {
+                let wait = match next {
+                    Next::Rest => None,
+                    Next::Again => Some(PERIOD),
+                    Next::Failed => {
+                        let backoff = failures.entry(key.clone()).or_insert_with(|| Backoff::new(PAUSE.0, PAUSE.1));
+                        Some(backoff.next(random()))
+                    }
+                };
+                if next != Next::Failed {
+                    failures.remove(&key);
+                }
+                match wait {
+                    Some(wait) => drop(due.insert(key, Instant::now() + wait)),
+                    None => drop(due.remove(&key)),
+                }
+            }
+        }
+    }
+
+    async fn look(&self, key: &Key) -> Next {
+        self.metrics.reconciled();
+        match self.reconcile(key).await {
+            Ok(next) => next,
+            Err(ApplyError::Conflict(why)) => {
+                self.metrics.conflict();
+                tracing::debug!(app = ?key, why, "somebody else wrote first; looking again");
+                Next::Again
+            }
+            Err(ApplyError::Deposed) => Next::Again,
+            Err(error) => {
+                self.metrics.failed();
+                tracing::warn!(namespace = key.0, app = key.1, %error, "a release could not go on; trying again");
+                Next::Failed
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Next, ApplyError> {
+        let Some(known) = self.caches.bundle(key) else { return Ok(Next::Rest) };
+        if !self.asks_for_writes(&known).await {
+            return Ok(if is_under_way(&known) { Next::Again } else { Next::Rest });
+        }
+        // The caches may be behind our own writes: what is done follows from what is so now.
+        let Some(bundle) = observe::ask(&self.writer.client, &known).await? else { return Ok(Next::Rest) };
+        for release in self.under_plan(&bundle) {
+            let outcome = self.plan(&bundle, release).await;
+            for write in &outcome.writes {
+                self.make(&bundle, release, write).await?;
+            }
+        }
+        let status = bundle.newest().and_then(|release| release.status.clone());
+        let told = bundle.app_status(&self.config.cluster, status.as_ref());
+        if bundle.app.status.as_ref() != Some(&told) {
+            self.writer.app_status(&bundle.app, told).await?;
+            self.metrics.wrote_app();
+        }
+        // What was written comes back as a change; where that is lost, this look finds it.
+        Ok(Next::Again)
+    }
+
+    async fn asks_for_writes(&self, known: &Bundle) -> bool {
+        let status = known.newest().and_then(|release| release.status.clone());
+        if known.app.status != Some(known.app_status(&self.config.cluster, status.as_ref())) {
+            return true;
+        }
+        for release in self.under_plan(known) {
+            if !self.plan(known, release).await.writes.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Those that are planned for: older ones only until they know that they were superseded, and the newest.
+    fn under_plan<'a>(&self, bundle: &'a Bundle) -> impl Iterator<Item = &'a Release> {
+        let newest = bundle.releases.len().saturating_sub(1);
+        let open = |release: &Release| release.status.as_ref().is_none_or(|status| !status.phase.is_final());
+        bundle.releases.iter().enumerate().filter(move |(at, it)| *at == newest || open(it)).map(|(_, it)| it)
+    }
+
+    /// The planner, with what hubs and gates say where it matters.
+    async fn plan(&self, bundle: &Bundle, release: &Release) -> Outcome {
+        let status = release.status.clone().unwrap_or_default();
+        let goal = bundle.goal(release, self.config.acknowledge_timeout);
+        let mut seen = bundle.observe(release, &self.config.cluster, Moment::now());
+        if seen.superseded_by.is_none() {
+            seen.missing = self.missing(bundle, release, &status, &seen).await;
+        }
+        let mut outcome = plan(&seen, &goal, &status);
+        if outcome.ask_gate {
+            seen.gate = Some(self.ask_gate(bundle, release, &status, &seen, &goal.revision).await);
+            outcome = plan(&seen, &goal, &status);
+        }
+        let switch = outcome.writes.iter().find_map(|write| match write {
+            Write::Shares(shares) => Some(shares),
+            _ => None,
+        });
+        if let Some(shares) = switch {
+            seen.unpublished = self.unpublished(bundle, release, &seen, shares).await;
+            if seen.unpublished.is_some() {
+                outcome = plan(&seen, &goal, &status);
+            }
+        }
+        outcome
+    }
+
+    async fn ask_gate(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        status: &ReleaseStatus,
+        seen: &Observed,
+        revision: &str,
+    ) -> GateSeen {
+        let question = Question {
+            pool: self.pool(bundle, release, revision),
+            revision,
+            ready: seen.revisions.get(revision).map(|it| it.ready).unwrap_or_default(),
+            pods: &bundle.pods,
+            ignored: &release.spec.control.ignore_gateways,
+            http: release.spec.gate.http.as_ref(),
+            waited: asked_since(status).map(|since| seen.at().since(since)).unwrap_or_default(),
+        };
+        gate::ask(&question, &self.hubs).await
+    }
+
+    /// Why hubs do not know yet, of some side that is to have traffic, the pods that it has: to them a switch would be one to
+    /// less, or to nothing.
+    async fn unpublished(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        seen: &Observed,
+        shares: &BTreeMap<String, u32>,
+    ) -> Option<String> {
+        for side in shares.keys() {
+            let Some(revision) = seen.revisions.get(side) else { continue };
+            let pool = self.pool(bundle, release, side);
+            let why = self.hubs.unpublished(&pool, revision.ready, &release.spec.control.ignore_gateways).await;
+            if why.is_some() {
+                return why;
+            }
+        }
+        None
+    }
+
+    fn pool(&self, bundle: &Bundle, release: &Release, side: &str) -> String {
+        let (namespace, app) = (bundle.app.namespace().unwrap_or_default(), bundle.app.name_any());
+        pool_of(&self.config.cluster, &namespace, &app, side, &release.spec.port)
+    }
+
+    /// Who has not acknowledged the traffic as it is; asked only while that is not known already.
+    async fn missing(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        status: &ReleaseStatus,
+        seen: &Observed,
+    ) -> Vec<String> {
+        let Some(traffic) = &seen.traffic else { return Vec::new() };
+        if status.traffic.as_ref().is_some_and(|it| it.generation == traffic.generation) {
+            return Vec::new();
+        }
+        let (namespace, app) = (bundle.app.namespace().unwrap_or_default(), bundle.app.name_any());
+        let pool = joined_pool(&namespace, &app, &release.spec.port);
+        self.hubs.missing(&pool, traffic.generation, &release.spec.control.ignore_gateways, seen.at()).await
+    }
+
+    async fn make(&self, bundle: &Bundle, release: &Release, write: &Write) -> Result<(), ApplyError> {
+        self.writer.write(bundle, release, write).await?;
+        self.metrics.wrote(write);
+        let (namespace, app, name) = (bundle.app.namespace(), bundle.app.name_any(), release.name_any());
+        match write {
+            Write::Status(status) => {
+                let before = release.status.clone().unwrap_or_default();
+                if before.phase != status.phase {
+                    tracing::info!(namespace, app, release = name, phase = ?status.phase, "{}", status.message);
+                    self.ended(release, status);
+                }
+            }
+            write => tracing::info!(namespace, app, release = name, ?write, "written"),
+        }
+        Ok(())
+    }
+
+    fn ended(&self, release: &Release, status: &ReleaseStatus) {
+        let (Some(began), Some(ended)) = (status.started_at, status.finished_at) else { return };
+        let result = match status.phase {
+            Phase::Healthy => "healthy",
+            Phase::Degraded => "aborted",
+            Phase::Superseded => "superseded",
+            _ => return,
+        };
+        self.metrics.ended(&release.spec.strategy, result, ended.since(began));
+    }
+}
+
+fn is_under_way(bundle: &Bundle) -> bool {
+    let newest = bundle.newest().map(|release| release.status.clone().unwrap_or_default());
+    newest.is_some_and(|status| !status.phase.is_final())
+}

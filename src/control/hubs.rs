@@ -1,0 +1,263 @@
+//! What hubs and data planes publish, and what gateways have acknowledged to them.
+//!
+//! A switch is acknowledged once every hub publishes it, and every gateway that must has said so to one of them: those of the
+//! configuration, and every other that asked for the pool within the last minute. A hub that cannot be asked is missing
+//! itself: an answer that did not come is neither yes nor no.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::config::HubConfig;
+use super::resource::moment::Moment;
+use crate::net::fetch::{FetchError, Fetched, Fetcher};
+
+/// A gateway that asked for a pool so lately serves it.
+const LATELY: Duration = Duration::from_secs(60);
+/// For one answer of a hub.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// All hubs of the configuration.
+#[derive(Debug)]
+pub(super) struct Hubs {
+    configs: Vec<HubConfig>,
+    required: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GatewaysBody {
+    gateways: Vec<GatewayBody>,
+}
+
+/// A gateway as a hub tells of it.
+#[derive(Clone, Debug, Deserialize)]
+struct GatewayBody {
+    name: String,
+    #[serde(default)]
+    pools: BTreeMap<String, PoolBody>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct PoolBody {
+    #[serde(default)]
+    applied: Option<Value>,
+    #[serde(default)]
+    asked_at: Option<Moment>,
+    #[serde(default)]
+    current: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct PublishedPool {
+    #[serde(default)]
+    traffic_generation: Option<i64>,
+    #[serde(default)]
+    endpoints: Vec<PublishedEndpoint>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PublishedEndpoint {
+    #[serde(default)]
+    state: String,
+}
+
+/// What one hub says about a pool.
+struct Word {
+    hub: String,
+    /// Absent: it does not publish the pool.
+    generation: Option<i64>,
+    gateways: Vec<GatewayBody>,
+}
+
+// === impl Hubs ===
+
+impl Hubs {
+    pub(super) fn new(configs: Vec<HubConfig>, required: Vec<String>) -> Self {
+        Self { configs, required }
+    }
+
+    /// Who has not acknowledged this generation of a pool.
+    pub(super) async fn missing(&self, pool: &str, generation: i64, ignored: &[String], now: Moment) -> Vec<String> {
+        let asked = self
+            .configs
+            .iter()
+            .map(|config| async move { ask_switch(config, pool).await.map_err(|why| (config, why)) });
+        let (mut words, mut missing) = (Vec::new(), Vec::new());
+        for answer in futures_util::future::join_all(asked).await {
+            match answer {
+                Ok(word) => words.push(word),
+                Err((config, why)) => missing.push(format!("hub {} ({why})", config.url)),
+            }
+        }
+        missing.extend(behind(&words, pool, generation, &self.required, now));
+        // As it is named in messages, less why.
+        missing.retain(|name| !ignored.iter().any(|it| name == it || name.strip_prefix(&format!("{it} (")).is_some()));
+        missing
+    }
+
+    /// Why hubs do not know so many ready endpoints of a pool yet; `None` once all do.
+    pub(super) async fn unpublished(&self, pool: &str, ready: u32, ignored: &[String]) -> Option<String> {
+        for config in self.configs.iter().filter(|config| !ignored.contains(&format!("hub {}", config.url))) {
+            match published(config, pool).await {
+                Err(why) => return Some(format!("hub {} ({why})", config.url)),
+                Ok(published) => {
+                    let known = published.endpoints.iter().filter(|it| it.state == "ready").count();
+                    if known < usize::try_from(ready).unwrap_or(usize::MAX) {
+                        return Some(format!("hub {} knows {known} of {ready} ready endpoints of {pool}", config.url));
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Names of hubs and gateways that do not serve this generation.
+fn behind(words: &[Word], pool: &str, generation: i64, required: &[String], now: Moment) -> Vec<String> {
+    let mut missing = Vec::new();
+    for word in words.iter().filter(|word| word.generation.is_none_or(|it| it < generation)) {
+        let has =
+            word.generation.map_or("does not publish the pool".to_owned(), |it| format!("publishes generation {it}"));
+        missing.push(format!("hub {} ({has})", word.hub));
+    }
+    // A gateway may have told one hub and ask another: the best word counts.
+    let mut gateways: BTreeMap<&str, (bool, Option<&str>)> =
+        required.iter().map(|name| (&**name, (false, None))).collect();
+    for word in words {
+        for gateway in &word.gateways {
+            let state = gateway.pools.get(pool).cloned().unwrap_or_default();
+            let asks = state.asked_at.is_some_and(|at| now.since(at) <= LATELY);
+            if !asks && !gateways.contains_key(&*gateway.name) {
+                continue;
+            }
+            let serves = match &state.applied {
+                Some(Value::Number(applied)) => applied.as_i64().is_some_and(|applied| applied >= generation),
+                // By its content: what it applied is what this hub publishes now, with a generation of its own.
+                Some(Value::String(_)) => state.current && word.generation.is_some_and(|it| it >= generation),
+                _ => false,
+            };
+            let (known, error) = gateways.entry(&gateway.name).or_default();
+            *known |= serves;
+            *error = gateway.error.as_deref().or(*error);
+        }
+    }
+    let behind = gateways.into_iter().filter(|(_, (serves, _))| !serves);
+    missing.extend(behind.map(|(name, (_, error))| match error {
+        Some(error) => format!("{name} ({error})"),
+        None => name.to_owned(),
+    }));
+    missing
+}
+
+async fn ask_switch(config: &HubConfig, pool: &str) -> Result<Word, String> {
+    let generation = published(config, pool).await?.traffic_generation;
+    let body: GatewaysBody = read(&get(config, "/v1/gateways").await?)?;
+    Ok(Word { hub: config.url.clone(), generation, gateways: body.gateways })
+}
+
+async fn published(config: &HubConfig, pool: &str) -> Result<PublishedPool, String> {
+    let answer = get(config, &format!("/v1/pools/{pool}")).await?;
+    if answer.status == 404 {
+        return Ok(PublishedPool::default());
+    }
+    let state = answer.headers.get("tidegate-state").and_then(|it| it.to_str().ok()).unwrap_or_default();
+    // What it knew last is not what is.
+    if state == "stale" {
+        return Err("what it knows is stale".to_owned());
+    }
+    read(&answer)
+}
+
+async fn get(config: &HubConfig, path: &str) -> Result<Fetched, String> {
+    let asked = |error: FetchError| error.to_string();
+    // Made anew each time: its files may have changed.
+    let fetcher = Fetcher::new(&config.url, &config.credentials).map_err(asked)?;
+    fetcher.get(path, &[], ANSWER).await.map_err(asked)
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: &Fetched) -> Result<T, String> {
+    if !answer.status.is_success() {
+        return Err(format!("answers {}", answer.status));
+    }
+    serde_json::from_slice(&answer.body).map_err(|error| format!("answers what is not understood: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const POOL: &str = "app/shop/web/http";
+
+    fn now() -> Moment {
+        Moment::from_millis(1_700_000_000_000)
+    }
+
+    fn word(generation: Option<i64>, gateways: Value) -> Word {
+        Word { hub: "http://hub".to_owned(), generation, gateways: serde_json::from_value(gateways).unwrap() }
+    }
+
+    fn gateway(name: &str, applied: Value, seconds_ago: u64) -> Value {
+        let asked_at = Moment::from_millis(1_700_000_000_000 - i64::try_from(seconds_ago).unwrap() * 1_000);
+        json!({"name": name, "pools": {POOL: {"applied": applied, "asked_at": asked_at, "current": true}}})
+    }
+
+    fn missing(words: &[Word], required: &[&str]) -> Vec<String> {
+        let required: Vec<String> = required.iter().map(|it| (*it).to_owned()).collect();
+        behind(words, POOL, 7, &required, now())
+    }
+
+    #[test]
+    fn who_asked_within_the_last_minute_must_serve_the_generation() {
+        let all = json!([
+            gateway("a", json!(7), 1),
+            gateway("b", json!(6), 59),
+            gateway("c", json!(6), 61),
+            gateway("d", Value::Null, 1)
+        ]);
+        assert_eq!(missing(&[word(Some(7), all)], &[]), ["b", "d"]);
+    }
+
+    #[test]
+    fn a_gateway_that_is_required_is_missing_even_if_nobody_heard_of_it() {
+        assert_eq!(missing(&[word(Some(7), json!([]))], &["edge-1"]), ["edge-1"]);
+        let silent = json!([gateway("edge-1", json!(6), 3_600)]);
+        assert_eq!(missing(&[word(Some(7), silent)], &["edge-1"]), ["edge-1"]);
+        assert!(missing(&[word(Some(7), json!([gateway("edge-1", json!(8), 3_600)]))], &["edge-1"]).is_empty());
+    }
+
+    #[test]
+    fn an_etag_counts_only_where_the_hub_publishes_the_generation() {
+        let by_tag = || json!([gateway("a", json!("\"tag\""), 1)]);
+        assert!(missing(&[word(Some(7), by_tag())], &[]).is_empty());
+        assert_eq!(missing(&[word(Some(6), by_tag())], &[]), ["hub http://hub (publishes generation 6)", "a"]);
+    }
+
+    #[test]
+    fn a_gateway_may_tell_one_hub_and_ask_another() {
+        let told = word(Some(7), json!([gateway("a", json!(7), 500)]));
+        let asked = word(Some(7), json!([gateway("a", json!(5), 1)]));
+        assert_eq!(missing(&[asked, told], &["a"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_hub_that_does_not_publish_the_pool_is_missing() {
+        assert_eq!(missing(&[word(None, json!([]))], &[]), ["hub http://hub (does not publish the pool)"]);
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_cannot_be_asked_is_missing_until_somebody_ignores_it() {
+        let hub =
+            HubConfig { url: "http://127.0.0.1:1".to_owned(), credentials: crate::net::fetch::Credentials::default() };
+        let hubs = Hubs::new(vec![hub], Vec::new());
+        let missing = hubs.missing(POOL, 7, &[], now()).await;
+        assert!(missing.len() == 1 && missing[0].starts_with("hub http://127.0.0.1:1 ("), "{missing:?}");
+        let ignored = ["hub http://127.0.0.1:1".to_owned()];
+        assert!(hubs.missing(POOL, 7, &ignored, now()).await.is_empty());
+    }
+}

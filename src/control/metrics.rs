@@ -1,0 +1,78 @@
+//! The control component's metrics, registered once.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use super::plan::Write;
+use super::resource::strategy::Strategy;
+
+/// Handles.
+#[derive(Debug)]
+pub(super) struct ControlMetrics {
+    leads: Gauge,
+    reconciles: Counter,
+    errors: Counter,
+    conflicts: Counter,
+}
+
+// === impl ControlMetrics ===
+
+impl ControlMetrics {
+    pub(super) fn register() -> Self {
+        describe_gauge!("tidegate_control_leader", "1 while this instance leads");
+        describe_counter!("tidegate_control_reconciles_total", "Looks at an App");
+        describe_counter!("tidegate_control_writes_total", "Writes to the API server, by kind");
+        describe_counter!("tidegate_control_errors_total", "Looks that failed; they are repeated");
+        describe_counter!("tidegate_control_conflicts_total", "Writes refused because somebody else had written first");
+        describe_histogram!(
+            "tidegate_control_release_duration_seconds",
+            "From a release's beginning to its end, by strategy and result"
+        );
+        Self {
+            leads: gauge!("tidegate_control_leader"),
+            reconciles: counter!("tidegate_control_reconciles_total"),
+            errors: counter!("tidegate_control_errors_total"),
+            conflicts: counter!("tidegate_control_conflicts_total"),
+        }
+    }
+
+    pub(super) fn leads(&self, leads: bool) {
+        self.leads.set(if leads { 1.0 } else { 0.0 });
+    }
+
+    pub(super) fn reconciled(&self) {
+        self.reconciles.increment(1);
+    }
+
+    pub(super) fn failed(&self) {
+        self.errors.increment(1);
+    }
+
+    pub(super) fn conflict(&self) {
+        self.conflicts.increment(1);
+    }
+
+    pub(super) fn wrote(&self, write: &Write) {
+        let kind = match write {
+            Write::Status(_) => "status",
+            Write::Create { .. } => "create",
+            Write::Scale { .. } => "scale",
+            Write::Shares(_) => "traffic",
+            Write::Delete { .. } => "delete",
+        };
+        counter!("tidegate_control_writes_total", "kind" => kind).increment(1);
+    }
+
+    pub(super) fn wrote_app(&self) {
+        counter!("tidegate_control_writes_total", "kind" => "app").increment(1);
+    }
+
+    pub(super) fn ended(&self, strategy: &Strategy, result: &'static str, took: Duration) {
+        histogram!(
+            "tidegate_control_release_duration_seconds",
+            "strategy" => strategy.name(), "result" => result
+        )
+        .record(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,66 @@
+//! Deploys: releases of applications are carried out step by step, and every switch of traffic is one generation of a
+//! TrafficPolicy that data planes publish and gateways acknowledge.
+//!
+//! ```text
+//! App, Release, Deployments, TrafficPolicy, hubs ─ observe ─▶ plan (pure) ─ apply ─▶ writes ─▶ … until there are none
+//! ```
+//!
+//! The controller looks at its caches; where they ask for a write, it reads everything again, uncached, plans again, and
+//! writes what that says, as long as it leads ([`crate::kubernetes::lease`]). Every write carries the version that was
+//! read, so that of two none is lost.
+
+mod apply;
+mod bundle;
+pub mod children;
+pub mod config;
+mod controller;
+mod gate;
+mod hubs;
+mod metrics;
+mod observe;
+pub mod plan;
+pub mod resource;
+mod store;
+mod trouble;
+
+use std::sync::Arc;
+
+use self::apply::Writer;
+use self::config::ControlConfig;
+use self::controller::Controller;
+use self::hubs::Hubs;
+use self::metrics::ControlMetrics;
+use self::observe::Caches;
+use self::store::Dirty;
+use crate::base::drain::Drain;
+use crate::base::readiness::Readiness;
+use crate::kubernetes::lease::{self, LeaseConfig};
+use crate::kubernetes::{self, WatchError};
+
+/// Starts the control component; it ends with `drain`.
+///
+/// # Errors
+/// The kubeconfig, or what a pod has in place of one, does not serve.
+pub async fn start(config: ControlConfig, readiness: &Readiness, drain: &Drain) -> Result<(), WatchError> {
+    let client = kubernetes::connect(config.kubeconfig.as_deref()).await?;
+    let (namespace, name) = config.lease.clone();
+    let leadership = lease::stand(client.clone(), LeaseConfig { namespace, name, identity: identity() }, drain);
+    let dirty = Arc::new(Dirty::default());
+    let controller = Controller {
+        caches: Caches::follow(&config, &dirty, readiness, drain),
+        writer: Writer { client, leadership: leadership.clone(), cluster: config.cluster.clone() },
+        hubs: Hubs::new(config.hubs.clone(), config.required_gateways.clone()),
+        metrics: ControlMetrics::register(),
+        dirty,
+        config,
+    };
+    tokio::spawn(controller.run(leadership, drain.clone()));
+    Ok(())
+}
+
+/// A name of this life of this process.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let life = crate::base::backoff::random().to_bits();
+    format!("{}_{}_{life:x}", host.trim(), std::process::id())
+}

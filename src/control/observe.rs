@@ -1,0 +1,132 @@
+//! Bundles: from the caches, and asked for anew before anything is written.
+
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::apply::{ApplyError, answered};
+use super::bundle::{Bundle, order};
+use super::children::APP_LABEL;
+use super::config::ControlConfig;
+use super::resource::app::App;
+use super::resource::approval::{Approval, RolloutBlock};
+use super::resource::release::Release;
+use super::store::{Dirty, Key, Store, key_of};
+use crate::base::drain::Drain;
+use crate::base::readiness::Readiness;
+use crate::kubernetes::Wanted;
+use crate::kubernetes::policy::TrafficPolicy;
+
+/// Caches of everything that a bundle has.
+pub(super) struct Caches {
+    pub(super) apps: Arc<Store<App>>,
+    releases: Arc<Store<Release>>,
+    deployments: Arc<Store<Deployment>>,
+    policies: Arc<Store<TrafficPolicy>>,
+    pods: Arc<Store<Pod>>,
+    approvals: Arc<Store<Approval>>,
+    blocks: Arc<Store<RolloutBlock>>,
+}
+
+fn by_label<K: Resource>(object: &K) -> Option<Key> {
+    let app = object.meta().labels.as_ref()?.get(APP_LABEL)?.clone();
+    Some((object.meta().namespace.clone().unwrap_or_default(), app))
+}
+
+// === impl Caches ===
+
+impl Caches {
+    /// Follows everything until `drain` ends it; the plane is ready once all is known.
+    pub(super) fn follow(config: &ControlConfig, dirty: &Arc<Dirty>, readiness: &Readiness, drain: &Drain) -> Self {
+        let gate = |what| readiness.gate("control", what);
+        let all = || Wanted { kubeconfig: config.kubeconfig.clone(), ..Wanted::default() };
+        let ours = || Wanted { labels: Some(APP_LABEL.to_owned()), ..all() };
+        let dirty = || dirty.clone();
+        let of_release = |it: &Release| Some((it.namespace().unwrap_or_default(), it.spec.app.clone()));
+        Self {
+            apps: Store::follow(all(), |it| Some(key_of(it)), dirty(), gate("the first list of Apps"), drain),
+            releases: Store::follow(all(), of_release, dirty(), gate("the first list of Releases"), drain),
+            deployments: Store::follow(ours(), by_label, dirty(), gate("the first list of Deployments"), drain),
+            policies: Store::follow(
+                all(),
+                |it| Some(key_of(it)),
+                dirty(),
+                gate("the first list of TrafficPolicies"),
+                drain,
+            ),
+            pods: Store::follow(ours(), by_label, dirty(), gate("the first list of pods"), drain),
+            approvals: Store::follow(all(), |_| None, dirty(), gate("the first list of Approvals"), drain),
+            blocks: Store::follow(all(), |_| None, dirty(), gate("the first list of RolloutBlocks"), drain),
+        }
+    }
+
+    /// What is known of an App; `None` where there is none.
+    pub(super) fn bundle(&self, key: &Key) -> Option<Bundle> {
+        let (namespace, name) = key;
+        let labelled = |labels: Option<&std::collections::BTreeMap<String, String>>| {
+            labels.and_then(|it| it.get(APP_LABEL)).is_some_and(|it| it == name)
+        };
+        let mut releases = owned(self.releases.of(namespace, |it| it.spec.app == *name));
+        releases.sort_by_cached_key(order);
+        Some(Bundle {
+            app: (*self.apps.get(key)?).clone(),
+            releases,
+            deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
+            policy: self.policies.get(key).map(|it| (*it).clone()),
+            pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
+            approvals: owned(self.approvals.of(namespace, |_| true)),
+            blocks: owned(self.blocks.of(namespace, |_| true)),
+        })
+    }
+}
+
+fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
+    objects.into_iter().map(|it| (*it).clone()).collect()
+}
+
+/// The same, asked of the API server now. Releases that have ended are as they are known.
+///
+/// # Errors
+/// Something could not be read: then nothing is known of it, neither that it is there nor that it is not.
+pub(super) async fn ask(client: &Client, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
+    let (namespace, name) = key_of(&known.app);
+    let Some(app) = get::<App>(client, &namespace, &name).await? else { return Ok(None) };
+    let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
+    let mut releases = Vec::new();
+    for (at, release) in known.releases.iter().enumerate() {
+        let ended = release.status.as_ref().is_some_and(|status| status.phase.is_final());
+        if ended && at + 1 < known.releases.len() {
+            releases.push(release.clone());
+        } else {
+            releases.extend(get::<Release>(client, &namespace, &release.name_any()).await?);
+        }
+    }
+    Ok(Some(Bundle {
+        app,
+        releases,
+        deployments: list(client, &namespace, &ours).await?,
+        policy: get(client, &namespace, &name).await?,
+        pods: list(client, &namespace, &ours).await?,
+        approvals: list(client, &namespace, &ListParams::default()).await?,
+        blocks: list(client, &namespace, &ListParams::default()).await?,
+    }))
+}
+
+async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    answered(Api::<K>::namespaced(client.clone(), namespace).get_opt(name)).await
+}
+
+async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    Ok(answered(Api::<K>::namespaced(client.clone(), namespace).list(params)).await?.items)
+}

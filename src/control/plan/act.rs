@@ -1,0 +1,142 @@
+//! The writes that lead from what is seen to what is wanted, as far as guards let them: more pods first, then traffic, and
+//! fewer pods only when traffic is as it is to be and everybody has it.
+
+use std::collections::BTreeMap;
+
+use super::advance::{is_stopped, switch_is_acknowledged};
+use super::wanted::{Wanted, is_ours, wanted};
+use super::{Goal, Observed, Write, steps};
+use crate::control::resource::release::{Action, ReleaseStatus};
+
+/// The writes of a status that is persisted as it is. A release that has not begun, or never did, leaves what serves as it
+/// is, and its count follows what is asked for.
+pub(super) fn act(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Vec<Write> {
+    if !status.plan.is_empty() {
+        return lead(seen, goal, status);
+    }
+    let serving = seen.shares();
+    if serving.is_empty() {
+        return Vec::new();
+    }
+    let kept = ReleaseStatus { before: serving.clone(), held_shares: serving, ..status.clone() };
+    lead(seen, &Goal { revision: String::new(), ..goal.clone() }, &kept)
+}
+
+fn lead(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Vec<Write> {
+    let wanted = wanted(seen, goal, status, is_stopped(seen, goal, status));
+    let mut writes = more(seen, goal, &wanted);
+    if wanted.shares != seen.shares() {
+        if may_switch(seen, goal, status, &wanted.shares) {
+            writes.push(Write::Shares(wanted.shares));
+        }
+        return writes;
+    }
+    writes.extend(fewer(seen, goal, status, &wanted));
+    if writes.is_empty() && status.phase.is_final() {
+        writes.extend(forgotten(seen, goal, &wanted));
+    }
+    writes
+}
+
+/// Every count that is wanted, by revision.
+fn counts<'a>(goal: &'a Goal, wanted: &'a Wanted) -> impl Iterator<Item = (&'a String, u32)> {
+    wanted.old.iter().map(|(revision, count)| (revision, *count)).chain([(&goal.revision, wanted.new)])
+}
+
+fn more(seen: &Observed, goal: &Goal, wanted: &Wanted) -> Vec<Write> {
+    let more = counts(goal, wanted).filter_map(|(revision, to)| match seen.revisions.get(revision) {
+        Some(it) if it.replicas < to => Some(Write::Scale { revision: revision.clone(), from: it.replicas, to }),
+        None if to > 0 => Some(Write::Create { revision: revision.clone(), replicas: to }),
+        _ => None,
+    });
+    more.collect()
+}
+
+/// Whether traffic may become this: every side of it has a right to it, and enough pods stand behind it.
+fn may_switch(seen: &Observed, goal: &Goal, status: &ReleaseStatus, to: &BTreeMap<String, u32>) -> bool {
+    let now = seen.shares();
+    if to.is_empty() || seen.unpublished.is_some() {
+        return false;
+    }
+    let entitled = |(side, share): (&String, &u32)| {
+        let passed = *side == goal.revision && status.gate_passed.as_ref() == Some(side);
+        passed || status.before.contains_key(side) || now.get(side).is_some_and(|had| share <= had)
+    };
+    if !to.iter().all(entitled) {
+        return false;
+    }
+    let (had, has) = (seen.in_service(&now), seen.in_service(to));
+    // Whatever is allowed to be missing: not all, unless none is wanted.
+    has >= floor(seen, status, had).max(had.min(seen.desired).min(1))
+}
+
+/// What must be left of the pods in service.
+fn floor(seen: &Observed, status: &ReleaseStatus, in_service: u32) -> u32 {
+    seen.desired.saturating_sub(status.shrink).min(in_service)
+}
+
+fn fewer(seen: &Observed, goal: &Goal, status: &ReleaseStatus, wanted: &Wanted) -> Vec<Write> {
+    if !switch_is_acknowledged(seen, status) {
+        return Vec::new();
+    }
+    let shares = seen.shares();
+    let mut in_service = seen.in_service(&shares);
+    let floor = floor(seen, status, in_service);
+    let drained = drained(seen, goal, status);
+    let mut writes = Vec::new();
+    for (revision, to) in counts(goal, wanted) {
+        let it = seen.revision(revision);
+        let serves = shares.get(revision).is_some_and(|share| *share > 0) && is_ours(revision);
+        let to = if serves {
+            // Pods that are not ready go first, as the controller-manager does it.
+            to.max(it.ready.saturating_sub(in_service.saturating_sub(floor)).min(it.replicas))
+        } else {
+            to
+        };
+        if to >= it.replicas || (!serves && !drained) {
+            continue;
+        }
+        if serves {
+            in_service = in_service.saturating_sub(it.ready.saturating_sub(to));
+        }
+        writes.push(Write::Scale { revision: revision.clone(), from: it.replicas, to });
+    }
+    writes
+}
+
+/// Whether requests that were under way at the last switch had their time.
+fn drained(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> bool {
+    let drain = steps::drain_of(&status.plan, &goal.strategy);
+    match (&seen.traffic, &status.traffic) {
+        (None, _) => true,
+        (Some(_), Some(acknowledged)) => seen.at().since(acknowledged.at) >= drain,
+        (Some(_), None) => false,
+    }
+}
+
+/// Revisions that nobody goes back to any more, the oldest first.
+fn forgotten(seen: &Observed, goal: &Goal, wanted: &Wanted) -> Vec<Write> {
+    let shares = seen.shares();
+    let idle = seen.revisions.iter().filter(|(revision, it)| {
+        let needed = **revision == goal.revision || shares.contains_key(*revision);
+        it.replicas == 0 && !needed && wanted.old.get(*revision).is_none_or(|count| *count == 0)
+    });
+    let mut idle: Vec<_> = idle.map(|(revision, it)| (it.created, revision.clone())).collect();
+    idle.sort();
+    let many = idle.len().saturating_sub(goal.history_limit);
+    idle.into_iter().take(many).map(|(_, revision)| Write::Delete { revision }).collect()
+}
+
+/// Whether a step's own writes are seen done.
+pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &ReleaseStatus, action: Action) -> bool {
+    let wanted = wanted(seen, goal, status, false);
+    let new = seen.revision(&goal.revision);
+    match action {
+        Action::ScaleNew => new.replicas == wanted.new,
+        Action::AwaitAvailable => new.ready >= wanted.new,
+        Action::SetTraffic => seen.shares() == wanted.shares,
+        Action::ScaleOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).replicas <= *count),
+        Action::AwaitOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).ready >= *count),
+        _ => false,
+    }
+}

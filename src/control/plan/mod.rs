@@ -1,0 +1,214 @@
+//! The planner: from what is seen, what is asked for and how far a release is, to the writes that come next. Pure: the time
+//! comes in with what is seen, and nothing here waits, asks or writes.
+//!
+//! ```text
+//! Strategy ─ steps ─▶ [ScaleNew, AwaitAvailable, Gate, SetTraffic, AwaitAck, Drain, ScaleOld …]
+//! (Observed, Goal, ReleaseStatus) ─ advance ─▶ the status as it must be; where it differs in intent, that alone is written
+//!                                 ─ wanted  ─▶ the counts and shares that the steps up to the current one ask for
+//!                                 ─ act     ─▶ the writes that lead there, as far as guards let them
+//! ```
+//!
+//! The world that a status asks for is a fold over its plan, so that an act is repeated until it is seen done, whoever was
+//! killed in between, and a settled release has no writes. What must hold of every write:
+//!
+//! 1. None takes ready pods in service below the floor: the count asked for (less a batch where room comes first), or what
+//!    is ready if that is less.
+//! 2. A revision gets traffic only after its gate was passed by that very revision.
+//! 3. No pod goes before everybody has acknowledged the traffic as it is, and requests had their time.
+//! 4. What a status does not say yet is not done.
+
+mod act;
+mod advance;
+mod message;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::resource::approval::Verdict;
+use super::resource::moment::Moment;
+use super::resource::release::{Control, Phase, ReleaseStatus};
+use super::resource::strategy::{OnFailure, Strategy};
+
+/// All traffic, in the unit of shares.
+pub const WHOLE: u32 = 1_000;
+
+/// What is seen of an App at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// When.
+    pub now: Option<Moment>,
+    /// How many pods the App asks for.
+    pub desired: u32,
+    /// Its revisions that have a Deployment.
+    pub revisions: BTreeMap<String, Revision>,
+    /// Its TrafficPolicy; absent: there is none yet.
+    pub traffic: Option<Traffic>,
+    /// Who has not acknowledged the traffic as it is.
+    pub missing: Vec<String>,
+    /// Why hubs do not know yet what traffic would be switched to.
+    pub unpublished: Option<String>,
+    /// What is known of the gate at the current step.
+    pub gate: Option<GateSeen>,
+    /// The live word about the release's image, and whose it is.
+    pub word: Option<(Verdict, String)>,
+    /// Why nothing may be rolled out now.
+    pub blocked: Option<String>,
+    /// The newer release that took this one's place.
+    pub superseded_by: Option<String>,
+}
+
+/// A revision's Deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// Pods asked for.
+    pub replicas: u32,
+    /// Pods available.
+    pub ready: u32,
+    /// When it was made.
+    pub created: Option<Moment>,
+    /// What is wrong with its pods, in people's words.
+    pub trouble: Option<String>,
+}
+
+/// A TrafficPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// The identity of the last switch.
+    pub generation: i64,
+    /// By revision, or by the id of a pool that is no revision's.
+    pub shares: BTreeMap<String, u32>,
+}
+
+/// What is known of a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GateSeen {
+    /// Every new pod passed.
+    Passed,
+    /// Not yet, because of this.
+    Waiting(String),
+    /// Its time is over.
+    Failed(String),
+}
+
+/// What is asked for: a release with what of its App matters.
+#[derive(Clone, Debug)]
+pub struct Goal {
+    /// `NAMESPACE/APP`, for messages.
+    pub app: String,
+    /// The release's name.
+    pub release: String,
+    /// The revision that it brings.
+    pub revision: String,
+    /// How.
+    pub strategy: Strategy,
+    /// Whether it goes back to an earlier revision.
+    pub rollback: bool,
+    /// What people ask of it.
+    pub control: Control,
+    /// What becomes of it when it fails.
+    pub on_failure: OnFailure,
+    /// Without progress for so long, it has failed.
+    pub progress_deadline: Duration,
+    /// A switch that is not acknowledged for so long pauses it.
+    pub acknowledge_timeout: Duration,
+    /// Revisions without pods that are kept.
+    pub history_limit: usize,
+}
+
+/// Something to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The release's status.
+    Status(Box<ReleaseStatus>),
+    /// A revision's Deployment and Service.
+    Create {
+        /// Which.
+        revision: String,
+        /// Its pods.
+        replicas: u32,
+    },
+    /// A Deployment's count.
+    Scale {
+        /// Which.
+        revision: String,
+        /// As it was seen.
+        from: u32,
+        /// As it is to be.
+        to: u32,
+    },
+    /// The TrafficPolicy's members.
+    Shares(BTreeMap<String, u32>),
+    /// A Deployment without pods, and its Service.
+    Delete {
+        /// Which.
+        revision: String,
+    },
+}
+
+/// What comes next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// In this order, each only after the one before it was done.
+    pub writes: Vec<Write>,
+    /// Whether the gate is to be asked: its answer is part of what is seen next.
+    pub ask_gate: bool,
+}
+
+/// What to write next. Called again with what came of it, it leads to the end of the plan; a settled release has no writes.
+pub fn plan(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Outcome {
+    let next = advance::advance(seen, goal, status);
+    let ask_gate = advance::is_at_gate(&next);
+    if intent(&next) != intent(status) {
+        // Nothing is done that a controller which takes over could not read.
+        return Outcome { writes: vec![Write::Status(Box::new(next))], ask_gate };
+    }
+    let another_holds = next.phase == Phase::Superseded || seen.superseded_by.is_some();
+    let mut writes = if another_holds { Vec::new() } else { act::act(seen, goal, &next) };
+    if next != *status {
+        writes.push(Write::Status(Box::new(next)));
+    }
+    Outcome { writes, ask_gate }
+}
+
+/// Since when the gate is asked at the step under way; `None` before.
+pub fn asked_since(status: &ReleaseStatus) -> Option<Moment> {
+    advance::asked_since(status)
+}
+
+/// What of a status decides what is done; the rest is for people.
+fn intent(status: &ReleaseStatus) -> ReleaseStatus {
+    ReleaseStatus { message: String::new(), available_high_water: 0, last_progress_time: None, ..status.clone() }
+}
+
+/// Whether a side of the traffic is a pool that is no revision's: it is not scaled here.
+fn is_foreign(side: &str) -> bool {
+    side.contains('/')
+}
+
+// === impl Observed ===
+
+impl Observed {
+    /// The time of this look.
+    pub fn at(&self) -> Moment {
+        self.now.unwrap_or_else(|| Moment::from_millis(0))
+    }
+
+    fn revision(&self, name: &str) -> Revision {
+        self.revisions.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The traffic in thousandths.
+    fn shares(&self) -> BTreeMap<String, u32> {
+        self.traffic.as_ref().map(|traffic| wanted::normalized(&traffic.shares)).unwrap_or_default()
+    }
+
+    /// Ready pods of everything that has a share. A pool that is no revision's counts as what is asked for.
+    fn in_service(&self, shares: &BTreeMap<String, u32>) -> u32 {
+        let ready = |side: &String| if is_foreign(side) { self.desired } else { self.revision(side).ready };
+        shares.iter().filter(|(_, share)| **share > 0).map(|(side, _)| ready(side)).fold(0, u32::saturating_add)
+    }
+}

@@ -1,0 +1,6 @@
+//! The planner over a simulated cluster, whose own rules say which writes are illegal.
+
+mod golden;
+mod properties;
+mod scenarios;
+mod sim;

@@ -1,0 +1,355 @@
+//! A cluster, a gateway and a controller that can be killed at any write. Each write is judged when it is made, by what the
+//! gateway really sends where, and not by what the planner thinks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::{GateSeen, Goal, Observed, Outcome, Revision, Traffic, Write, plan};
+use crate::control::resource::approval::Verdict;
+use crate::control::resource::moment::Moment;
+use crate::control::resource::release::{Control, Phase, ReleaseStatus};
+use crate::control::resource::strategy::{
+    Batch, BatchOrder, BlueGreen, Canary, Migrate, OnFailure, Rolling, ShareStep, Strategy,
+};
+
+/// What requests have after a switch, in every strategy of these tests.
+const DRAIN: u32 = 7;
+
+pub(super) struct World {
+    pub(super) now: Moment,
+    pub(super) desired: u32,
+    pub(super) revisions: BTreeMap<String, Revision>,
+    pub(super) traffic: Option<Traffic>,
+    /// What the gateway sends by.
+    pub(super) gateway: Traffic,
+    /// Since when the gateway sends nothing there.
+    quiet: BTreeMap<String, Moment>,
+    pub(super) goal: Goal,
+    pub(super) status: ReleaseStatus,
+    pub(super) gate: GateSeen,
+    pub(super) word: Option<(Verdict, String)>,
+    pub(super) blocked: Option<String>,
+    /// Revisions that may have traffic: those of the beginning, and those whose gate was seen passed.
+    entitled: BTreeSet<String>,
+    pub(super) writes: usize,
+}
+
+/// Where a controller is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kill {
+    /// The write was not made.
+    Before(usize),
+    /// It was made, and nobody knows.
+    After(usize),
+}
+
+pub(super) fn strategies() -> Vec<(&'static str, Strategy)> {
+    let none = Strategy::default;
+    let batch = |batches, order| Batch { batches, order, pause_seconds: None, drain_seconds: DRAIN };
+    let steps =
+        || vec![ShareStep { share: 10, pause_seconds: Some(5) }, ShareStep { share: 50, pause_seconds: Some(0) }];
+    vec![
+        (
+            "blueGreen",
+            Strategy { blue_green: Some(BlueGreen { approval: false, scale_down_delay_seconds: DRAIN }), ..none() },
+        ),
+        ("surge", Strategy { batch: Some(batch(3, BatchOrder::SurgeFirst)), ..none() }),
+        ("shrink", Strategy { batch: Some(batch(3, BatchOrder::ShrinkFirst)), ..none() }),
+        ("canary", Strategy { canary: Some(Canary { steps: steps(), scale_down_delay_seconds: DRAIN }), ..none() }),
+        ("rolling", Strategy { rolling: Some(Rolling { max_surge: 2, drain_seconds: DRAIN }), ..none() }),
+        ("migrate", Strategy { migrate: Some(Migrate { from: "vm/old".to_owned(), steps: steps() }), ..none() }),
+    ]
+}
+
+pub(super) fn goal(strategy: Strategy) -> Goal {
+    Goal {
+        app: "shop/web".to_owned(),
+        release: "web-2".to_owned(),
+        revision: "new".to_owned(),
+        strategy,
+        rollback: false,
+        control: Control::default(),
+        on_failure: OnFailure::Pause,
+        progress_deadline: Duration::from_secs(600),
+        acknowledge_timeout: Duration::from_secs(60),
+        history_limit: 1,
+    }
+}
+
+impl World {
+    /// An App of so many pods whose revision `old` serves (or VMs do), and a release of `new`.
+    pub(super) fn new(strategy: Strategy, desired: u32) -> Self {
+        let now = Moment::from_millis(1_700_000_000_000);
+        let migrates = strategy.migrate.is_some();
+        let side = if migrates { "vm/old" } else { "old" };
+        let traffic = Traffic { generation: 3, shares: BTreeMap::from([(side.to_owned(), 1_000)]) };
+        let old = Revision { replicas: desired, ready: desired, created: Some(now), trouble: None };
+        Self {
+            now,
+            desired,
+            revisions: if migrates { BTreeMap::new() } else { BTreeMap::from([("old".to_owned(), old)]) },
+            gateway: traffic.clone(),
+            traffic: Some(traffic),
+            quiet: BTreeMap::new(),
+            goal: goal(strategy),
+            status: ReleaseStatus::default(),
+            gate: GateSeen::Passed,
+            word: None,
+            blocked: None,
+            entitled: BTreeSet::from([side.to_owned()]),
+            writes: 0,
+        }
+    }
+
+    pub(super) fn seen(&self) -> Observed {
+        let behind = self.traffic.as_ref().is_some_and(|it| it.generation != self.gateway.generation);
+        Observed {
+            now: Some(self.now),
+            desired: self.desired,
+            revisions: self.revisions.clone(),
+            traffic: self.traffic.clone(),
+            missing: if behind { vec!["edge-1".to_owned()] } else { Vec::new() },
+            unpublished: None,
+            gate: None,
+            word: self.word.clone(),
+            blocked: self.blocked.clone(),
+            superseded_by: None,
+        }
+    }
+
+    /// One look of the controller. Says how many writes it made.
+    pub(super) fn reconcile(&mut self, kill: Option<Kill>) -> Result<usize, String> {
+        let mut seen = self.seen();
+        let mut outcome: Outcome = plan(&seen, &self.goal, &self.status);
+        if outcome.ask_gate {
+            if self.gate == GateSeen::Passed {
+                self.entitled.insert(self.goal.revision.clone());
+            }
+            seen.gate = Some(self.gate.clone());
+            outcome = plan(&seen, &self.goal, &self.status);
+        }
+        let mut made = 0;
+        for write in outcome.writes {
+            if kill == Some(Kill::Before(self.writes)) {
+                self.writes += 1;
+                return Ok(made + 1);
+            }
+            self.judge(&write)?;
+            self.apply(write);
+            made += 1;
+            self.writes += 1;
+            if kill == Some(Kill::After(self.writes - 1)) {
+                return Ok(made);
+            }
+        }
+        Ok(made)
+    }
+
+    fn in_service(&self, shares: &BTreeMap<String, u32>) -> u32 {
+        let ready = |side: &String| if side.contains('/') { self.desired } else { self.ready(side) };
+        shares.iter().filter(|(_, share)| **share > 0).map(|(side, _)| ready(side)).sum()
+    }
+
+    pub(super) fn ready(&self, revision: &str) -> u32 {
+        self.revisions.get(revision).map_or(0, |it| it.ready)
+    }
+
+    pub(super) fn replicas(&self, revision: &str) -> u32 {
+        self.revisions.get(revision).map_or(0, |it| it.replicas)
+    }
+
+    pub(super) fn shares(&self) -> BTreeMap<String, u32> {
+        self.traffic.as_ref().map(|it| it.shares.clone()).unwrap_or_default()
+    }
+
+    fn slack(&self) -> u32 {
+        match &self.goal.strategy.batch {
+            Some(batch) if batch.order == BatchOrder::ShrinkFirst && !self.goal.control.abort => {
+                self.desired.div_ceil(batch.batches)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether a write is legal as the world is.
+    fn judge(&self, write: &Write) -> Result<(), String> {
+        let shares = self.shares();
+        let had = self.in_service(&shares);
+        let floor = self.desired.saturating_sub(self.slack()).min(had);
+        let new = &self.goal.revision;
+        let back = matches!(self.status.phase, Phase::Aborting | Phase::Degraded) && !self.status.plan.is_empty();
+        let back = back && !self.status.before.contains_key(new);
+        match write {
+            Write::Status(_) => Ok(()),
+            Write::Scale { revision, to, .. } if *to < self.replicas(revision) => {
+                let gone = self.ready(revision).saturating_sub(*to);
+                let serves = shares.get(revision).is_some_and(|share| *share > 0);
+                let has = if serves { had - gone } else { had };
+                if has < floor {
+                    return Err(format!("1: {write:?} leaves {has} in service of {had}, floor {floor}"));
+                }
+                let sends = self.gateway.shares.get(revision).is_some_and(|share| *share > 0);
+                if gone > 0 && !serves && sends {
+                    return Err(format!("3: {write:?} while the gateway sends there"));
+                }
+                if gone > 0
+                    && serves
+                    && self.traffic.as_ref().is_some_and(|it| it.generation != self.gateway.generation)
+                {
+                    return Err(format!("3: {write:?} while the gateway has another generation"));
+                }
+                let quiet = self.quiet.get(revision).map(|since| self.now.since(*since));
+                if gone > 0 && !serves && quiet.is_some_and(|quiet| quiet < Duration::from_secs(DRAIN.into())) {
+                    return Err(format!("3: {write:?} {quiet:?} after the last request was sent there"));
+                }
+                Ok(())
+            }
+            Write::Create { revision, .. } | Write::Scale { revision, .. } if revision == new && back => {
+                Err(format!("10: {write:?} although it goes back"))
+            }
+            Write::Create { revision, .. } if self.status.revision.as_ref() != Some(revision) => {
+                Err(format!("intent: {write:?} before the plan was persisted"))
+            }
+            Write::Create { .. } | Write::Scale { .. } => Ok(()),
+            Write::Shares(to) => {
+                if let Some(side) = to.keys().find(|side| !self.entitled.contains(*side)) {
+                    return Err(format!("2: {write:?} although {side} passed no gate"));
+                }
+                let (has, least) =
+                    (self.in_service(to), if self.goal.control.freeze { had.min(1).min(self.desired) } else { floor });
+                if has < least {
+                    Err(format!("1: {write:?} leaves {has} in service of {had}, floor {least}"))
+                } else {
+                    Ok(())
+                }
+            }
+            Write::Delete { revision } => {
+                if self.replicas(revision) > 0 || shares.contains_key(revision) {
+                    return Err(format!("{write:?} of one that is in use"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Status(status) => self.status = *status,
+            Write::Create { revision, replicas } => {
+                let it = Revision { replicas, ready: 0, created: Some(self.now), trouble: None };
+                self.revisions.insert(revision, it);
+            }
+            Write::Scale { revision, to, .. } => {
+                let it = self.revisions.get_mut(&revision).expect("a revision that is there");
+                it.replicas = to;
+                it.ready = it.ready.min(to);
+            }
+            Write::Shares(shares) => {
+                let generation = self.traffic.as_ref().map_or(1, |it| it.generation + 1);
+                self.traffic = Some(Traffic { generation, shares });
+            }
+            Write::Delete { revision } => drop(self.revisions.remove(&revision)),
+        }
+    }
+
+    pub(super) fn tick(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+    }
+
+    /// Up to so many pods of each revision become available.
+    pub(super) fn pods_come(&mut self, most: u32) {
+        for it in self.revisions.values_mut() {
+            it.ready = it.replicas.min(it.ready.saturating_add(most));
+        }
+    }
+
+    /// So many pods of a revision are no longer available.
+    pub(super) fn pods_fail(&mut self, revision: &str, count: u32) {
+        if let Some(it) = self.revisions.get_mut(revision) {
+            it.ready = it.ready.saturating_sub(count);
+        }
+    }
+
+    /// The gateway takes over what is published.
+    pub(super) fn gateway_pulls(&mut self) {
+        let Some(traffic) = self.traffic.clone() else { return };
+        for side in self.gateway.shares.keys().filter(|side| !traffic.shares.contains_key(*side)) {
+            self.quiet.insert(side.clone(), self.now);
+        }
+        self.quiet.retain(|side, _| !traffic.shares.contains_key(side));
+        self.gateway = traffic;
+    }
+
+    /// A newer release takes over: the one under way is told, and ends.
+    pub(super) fn supersede(&mut self, revision: &str) -> Result<(), String> {
+        let seen = Observed { superseded_by: Some("web-3".to_owned()), ..self.seen() };
+        let outcome = plan(&seen, &self.goal, &self.status);
+        for write in outcome.writes {
+            match write {
+                Write::Status(status) => self.status = *status,
+                other => return Err(format!("{other:?} of a release that another took over from")),
+            }
+        }
+        if !self.status.phase.is_final() {
+            return Err(format!("{:?} after another took over", self.status.phase));
+        }
+        self.goal = Goal { revision: revision.to_owned(), control: Control::default(), ..self.goal.clone() };
+        self.status = ReleaseStatus::default();
+        Ok(())
+    }
+
+    /// All goes well from here on, and people let it go on: until it has ended and nothing more is written.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        self.goal.control.paused = false;
+        self.goal.control.target_step = None;
+        self.goal.control.promote_full = true;
+        self.goal.control.retries += 1;
+        self.word = self.word.take().filter(|(verdict, _)| *verdict == Verdict::Rejected);
+        (self.blocked, self.gate) = (None, GateSeen::Passed);
+        let mut idle = 0;
+        for _ in 0..2_000 {
+            self.tick(1);
+            self.pods_come(u32::MAX);
+            self.gateway_pulls();
+            let writes = self.reconcile(None)?;
+            idle = if writes == 0 { idle + 1 } else { 0 };
+            // Where nothing else ran before, it cannot go back, and says so; that is an end as well.
+            let refused = ["nothing else ran", "rejected by"];
+            let reason = self.status.failure.as_ref().map(|it| it.reason.as_str()).unwrap_or_default();
+            let is_refused = refused.iter().any(|it| reason.starts_with(it));
+            if (self.status.phase.is_final() || is_refused) && idle > 40 {
+                return Ok(());
+            }
+            if !self.status.phase.is_final() && self.status.message.is_empty() {
+                return Err("11: it waits and does not say why".to_owned());
+            }
+        }
+        Err(format!("11: it does not end: {:?} {}", self.status.phase, self.status.message))
+    }
+
+    /// What must be true of a world at rest.
+    pub(super) fn check_settled(&self) -> Result<(), String> {
+        let new = &self.goal.revision;
+        let shares = self.shares();
+        let total: u32 = self.revisions.iter().filter(|(it, _)| shares.contains_key(*it)).map(|(_, it)| it.ready).sum();
+        let foreign = shares.keys().any(|side| side.contains('/'));
+        match self.status.phase {
+            Phase::Healthy if shares.len() != 1 || !shares.contains_key(new) => Err(format!("healthy with {shares:?}")),
+            Phase::Healthy if self.replicas(new) != self.desired => Err(format!("healthy with {:?}", self.revisions)),
+            Phase::Degraded if !self.status.plan.is_empty() && shares != self.status.before => {
+                Err(format!("4: aborted with {shares:?}, before {:?}", self.status.before))
+            }
+            Phase::Degraded if self.goal.control.abort && !shares.contains_key(new) && self.replicas(new) > 0 => {
+                Err(format!("4: aborted with {:?}", self.revisions))
+            }
+            _ if !foreign && total < self.desired => Err(format!("{total} in service, wanted {}", self.desired)),
+            _ => {
+                let idle = self.revisions.iter().find(|(it, _)| !shares.contains_key(*it) && *it != new);
+                match idle.filter(|(_, it)| it.replicas > 0) {
+                    Some((revision, _)) => Err(format!("{revision} has pods and no traffic")),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}

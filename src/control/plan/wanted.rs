@@ -1,0 +1,137 @@
+//! The world that a status asks for: a fold over the steps of its plan up to the current one.
+
+use std::collections::BTreeMap;
+
+use super::{Goal, Observed, WHOLE, is_foreign};
+use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
+
+/// Counts by revision, and shares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The new revision's pods.
+    pub(super) new: u32,
+    /// Those of every other revision that is there; 0 for one that has no part in this.
+    pub(super) old: BTreeMap<String, u32>,
+    /// By revision or foreign pool; only those above 0.
+    pub(super) shares: BTreeMap<String, u32>,
+}
+
+/// What the plan asks for; `stopped` begins nothing: no new pod comes, no traffic moves, no further old pod goes.
+pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopped: bool) -> Wanted {
+    let at = usize::try_from(status.current_step_index).unwrap_or(usize::MAX);
+    let has = seen.revision(&goal.revision).replicas;
+    let (mut new, mut old, mut shares) = (has, (1, 1), status.held_shares.clone());
+    for (index, step) in status.plan.iter().enumerate().take(at.saturating_add(1)) {
+        match (step.action, step.pods) {
+            (action, _) if stopped && index == at && action != Action::ScaleNew => {}
+            (Action::ScaleNew, Some(pods)) => new = has.min(pods),
+            (Action::ScaleNew, None) => new = part_of(seen.desired, fraction(step)),
+            (Action::ScaleOld, _) => old = fraction(step),
+            (Action::SetTraffic, _) => shares = shares_at(goal, status, fraction(step)),
+            _ => {}
+        }
+    }
+    // A revision that comes back while it still serves keeps the pods that its share needs, on the way there and back.
+    let least = status.before.get(&goal.revision).copied().unwrap_or_default();
+    new = new.max(part_of(seen.desired, (least, WHOLE)));
+    if stopped {
+        // What alone serves follows what is asked for all the same.
+        if can_go_back(goal, status) {
+            new = new.min(has);
+        }
+        if seen.traffic.is_some() {
+            shares = seen.shares();
+        }
+    }
+    let mut counts = old_counts(seen, goal, status, old);
+    // Where the new ones may not grow, the old ones alone follow what is asked for.
+    let enough = seen.desired.saturating_sub(status.shrink);
+    let sum = counts.values().copied().fold(new, u32::saturating_add);
+    if stopped
+        && old.0 > 0
+        && sum < enough
+        && let Some(most) = counts.values_mut().max()
+    {
+        *most += enough - sum;
+    }
+    Wanted { new, old: counts, shares }
+}
+
+/// What an abort goes back to, and whether there is anything.
+pub(super) fn can_go_back(goal: &Goal, status: &ReleaseStatus) -> bool {
+    status.before.iter().any(|(side, share)| *side != goal.revision && *share > 0)
+}
+
+/// Shares as thousandths of their sum.
+pub(super) fn normalized(shares: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    divide(WHOLE, shares)
+}
+
+fn old_counts(seen: &Observed, goal: &Goal, status: &ReleaseStatus, part: (u32, u32)) -> BTreeMap<String, u32> {
+    let others = others(goal, status);
+    // On the way back each has what it had; else they are to be whole without the new one.
+    let back = matches!(status.phase, Phase::Aborting | Phase::Degraded);
+    let before = if back { others } else { divide(WHOLE, &others) };
+    let count = |revision: &String| match before.get(revision) {
+        // Rounded up twice: rather one too many.
+        Some(share) => part_of(part_of(seen.desired, (*share, WHOLE)), part),
+        None => 0,
+    };
+    let revisions = seen.revisions.keys().filter(|it| **it != goal.revision);
+    revisions.map(|revision| (revision.clone(), count(revision))).collect()
+}
+
+/// What had traffic before, but for the new revision.
+fn others(goal: &Goal, status: &ReleaseStatus) -> BTreeMap<String, u32> {
+    let other = status.before.iter().filter(|(side, share)| **side != goal.revision && **share > 0);
+    other.map(|(side, share)| (side.clone(), *share)).collect()
+}
+
+/// The new revision has this part of the traffic, and the others divide the rest as they did before.
+fn shares_at(goal: &Goal, status: &ReleaseStatus, (part, of): (u32, u32)) -> BTreeMap<String, u32> {
+    let others = others(goal, status);
+    if others.is_empty() {
+        return BTreeMap::from([(goal.revision.clone(), WHOLE)]);
+    }
+    if part == 0 {
+        return normalized(&status.before);
+    }
+    let asked = u32::try_from(u64::from(WHOLE) * u64::from(part) / u64::from(of.max(1))).unwrap_or(WHOLE);
+    // A revision that comes back while it still serves has no less than it has.
+    let least = status.before.get(&goal.revision).copied().unwrap_or_default().max(1);
+    let new = asked.clamp(least.min(WHOLE), WHOLE);
+    let mut shares = divide(WHOLE - new, &others);
+    shares.insert(goal.revision.clone(), new);
+    shares.retain(|_, share| *share > 0);
+    shares
+}
+
+fn fraction(step: &Step) -> (u32, u32) {
+    (step.part.unwrap_or(1), step.of.unwrap_or(1).max(1))
+}
+
+/// Rounded up.
+fn part_of(count: u32, (part, of): (u32, u32)) -> u32 {
+    let exact = (u64::from(count) * u64::from(part)).div_ceil(u64::from(of));
+    u32::try_from(exact).unwrap_or(u32::MAX)
+}
+
+/// Divides `total` in proportion, to the last unit: what does not divide goes to the first.
+fn divide(total: u32, parts: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let sum: u64 = parts.values().map(|part| u64::from(*part)).sum();
+    if sum == 0 {
+        return BTreeMap::new();
+    }
+    let exact = |part: u32| u32::try_from(u64::from(total) * u64::from(part) / sum).unwrap_or(total);
+    let mut divided: BTreeMap<String, u32> = parts.iter().map(|(side, part)| (side.clone(), exact(*part))).collect();
+    let left = total.saturating_sub(divided.values().sum());
+    if let Some(first) = divided.values_mut().next() {
+        *first += left;
+    }
+    divided
+}
+
+/// Whether a count is one of our own Deployments' pods.
+pub(super) fn is_ours(side: &str) -> bool {
+    !is_foreign(side)
+}

@@ -1,0 +1,114 @@
+//! An application.
+
+#![expect(unreachable_pub, reason = "the derive of KubeSchema writes a type a second time, inside a function")]
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::strategy::{Gate, OnFailure, Strategy};
+
+/// What an application is and how its releases come about. Changing it starts nothing: a Release does, and takes what
+/// stands here at that time with it. Only `replicas` holds at once.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "tidegate.dev",
+    version = "v1alpha1",
+    kind = "App",
+    namespaced,
+    status = "AppStatus",
+    derive = "PartialEq",
+    doc = "An application: its count, its pods, and how its releases come about.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Serving", type_ = "string", json_path = ".status.serving"),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.release"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    // The names of its Deployments and Services are this, a dash and the revision.
+    validation = Rule::new("self.metadata.name.size() <= 50").message("the name may have up to 50 characters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AppSpec {
+    /// Who is asked about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
+    pub owners: Vec<String>,
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub team: Option<String>,
+    /// Where to read on, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// How many pods serve. An autoscaler writes it through the scale subresource; Tidegate never does.
+    #[serde(default = "one")]
+    #[schemars(range(max = 10_000))]
+    pub replicas: u32,
+    /// The pods: a PodTemplateSpec, whose image a Release replaces.
+    #[schemars(schema_with = "super::any_object")]
+    pub template: Value,
+    /// The container port, by its name, whose traffic is switched: pool `app/NAMESPACE/NAME/PORT`.
+    #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub port: String,
+    /// How a release comes to have all traffic.
+    pub strategy: Strategy,
+    /// What must hold of new pods before they get traffic.
+    #[serde(default)]
+    pub gate: Gate,
+    /// How long a pod is ready before it counts.
+    #[serde(default)]
+    #[schemars(range(max = 3_600))]
+    pub min_ready_seconds: u32,
+    /// A release that has no more available pods than ever before for so long has failed.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub progress_deadline_seconds: u32,
+    /// What becomes of a release whose pods or gate fail.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Revisions without pods that are kept beside the one that serves.
+    #[serde(default = "three")]
+    #[schemars(range(max = 100))]
+    pub revision_history_limit: u32,
+}
+
+/// What is seen of an application.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppStatus {
+    /// Pods of all revisions.
+    #[serde(default)]
+    pub replicas: u32,
+    /// Those of them that are available.
+    #[serde(default)]
+    pub ready_replicas: u32,
+    /// The selector of its pods, for autoscalers.
+    #[serde(default)]
+    pub selector: String,
+    /// The revisions that have traffic, each with its share.
+    #[serde(default)]
+    pub serving: String,
+    /// The newest release and its phase.
+    #[serde(default)]
+    pub release: String,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn three() -> u32 {
+    3
+}
+
+fn ten_minutes() -> u32 {
+    600
+}

@@ -1,0 +1,27 @@
+//! The custom resources of group `tidegate.dev`, from which their definitions are generated (`tidegate crd`).
+//!
+//! | kind | who writes it | what it is |
+//! |---|---|---|
+//! | [`App`](app::App) | people | an application: count, pods, strategy |
+//! | [`Release`](release::Release) | people and machines create, the controller reports | one deploy; also its history |
+//! | [`Approval`](approval::Approval) | people | a word for or against a release's digest |
+//! | [`RolloutBlock`](approval::RolloutBlock) | people | a window in which nothing is rolled out |
+//! | [`TrafficPolicy`](crate::kubernetes::policy::TrafficPolicy) | the controller | a pool that deploys switch |
+
+pub mod app;
+pub mod approval;
+pub mod definitions;
+pub mod moment;
+pub mod release;
+pub mod revision;
+pub mod strategy;
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// The API group's version.
+pub const GROUP_VERSION: &str = "tidegate.dev/v1alpha1";
+
+/// An object whose fields are another resource's: the API server checks them when that is made.
+pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

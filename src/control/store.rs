@@ -1,0 +1,145 @@
+//! What the API server tells of one kind, kept: a cache that says which App a change is about.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+use crate::base::drain::Drain;
+use crate::base::readiness::Gate;
+use crate::kubernetes::{self, Heard, Wanted};
+
+/// `(namespace, name)`.
+pub(super) type Key = (String, String);
+
+/// Apps that something changed about, each once.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    apps: Mutex<Marked>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Marked {
+    keys: std::collections::BTreeSet<Key>,
+    /// More than is told one by one: all Apps of a namespace, or of all where there is none.
+    all: bool,
+}
+
+/// Objects of one kind.
+#[derive(Debug)]
+pub(super) struct Store<K> {
+    objects: RwLock<BTreeMap<Key, Arc<K>>>,
+}
+
+/// Which App an object is about; `None`: any.
+pub(super) type AppOf<K> = fn(&K) -> Option<Key>;
+
+// === impl Dirty ===
+
+impl Dirty {
+    pub(super) fn mark(&self, key: Key) {
+        self.lock().keys.insert(key);
+        self.notify.notify_one();
+    }
+
+    pub(super) fn mark_all(&self) {
+        self.lock().all = true;
+        self.notify.notify_one();
+    }
+
+    /// Those marked since the last call, and whether all are.
+    pub(super) fn take(&self) -> (Vec<Key>, bool) {
+        let marked = std::mem::take(&mut *self.lock());
+        (marked.keys.into_iter().collect(), marked.all)
+    }
+
+    /// Waits until one is marked.
+    pub(super) async fn marked(&self) {
+        self.notify.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Marked> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Store ===
+
+impl<K> Store<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    /// Follows all objects of the kind (with these labels) until `drain` ends it; `gate` goes when they are known.
+    pub(super) fn follow(wanted: Wanted, app_of: AppOf<K>, dirty: Arc<Dirty>, gate: Gate, drain: &Drain) -> Arc<Self> {
+        let store = Arc::new(Self { objects: RwLock::default() });
+        let (into, drain, mut gate) = (store.clone(), drain.clone(), Some(gate));
+        tokio::spawn(async move {
+            kubernetes::follow(&wanted, &drain, |heard| {
+                let listed = matches!(heard, Heard::Listed(_));
+                into.take(heard, app_of, &dirty);
+                if listed {
+                    drop(gate.take());
+                }
+            })
+            .await;
+        });
+        store
+    }
+
+    fn take(&self, heard: Heard<K>, app_of: AppOf<K>, dirty: &Dirty) {
+        let mark = |object: &K| match app_of(object) {
+            Some(key) => dirty.mark(key),
+            None => dirty.mark_all(),
+        };
+        match heard {
+            Heard::Listed(objects) => {
+                let objects = objects.into_iter().map(|it| (key_of(&it), Arc::new(it))).collect();
+                *self.objects.write().unwrap_or_else(PoisonError::into_inner) = objects;
+                dirty.mark_all();
+            }
+            Heard::Changed(object) => {
+                mark(&object);
+                let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+                objects.insert(key_of(&object), Arc::new(object));
+            }
+            Heard::Deleted(object) => {
+                mark(&object);
+                self.objects.write().unwrap_or_else(PoisonError::into_inner).remove(&key_of(&object));
+            }
+            Heard::Confirmed => {}
+            // What is known may be old: every write is preceded by a look of its own.
+            Heard::Lost(error) => tracing::warn!(kind = %K::kind(&()), %error, "not followed; trying again"),
+        }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Those of a namespace that fulfil a condition.
+    pub(super) fn of(&self, namespace: &str, condition: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        let first = (namespace.to_owned(), String::new());
+        let of = objects.range(first..).take_while(|((of, _), _)| of == namespace);
+        of.filter(|(_, it)| condition(it)).map(|(_, it)| it.clone()).collect()
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+}
+
+pub(super) fn key_of<K: Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}

@@ -1,0 +1,130 @@
+//! Deploys from end to end.
+
+use serde_json::{Value, json};
+
+use crate::bed::{poll, wait_until};
+use crate::support::{Gateway, SOON, Stage, path, ready, template};
+
+/// The pods of a body's ready endpoints, by the revision in their names.
+fn of_revision<'a>(pods: &'a [String], namespace: &str, app: &str, revision: &str) -> Vec<&'a String> {
+    let start = format!("{namespace}/{app}-{revision}-");
+    pods.iter().filter(|pod| pod.starts_with(&start)).collect()
+}
+
+fn revision(status: &Value) -> String {
+    status["revision"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_blue_green_deploy_switches_only_what_its_gateways_have_acknowledged() {
+    let stage = Stage::new();
+    let control = stage.control();
+    stage.create_app("web", 3, &json!({"blueGreen": {"scaleDownDelaySeconds": 1}}), &template());
+    stage.release("web", "web-1", "web:1", &json!({}));
+    let first = revision(&stage.wait_phase("web-1", "Healthy"));
+    let gateway = Gateway::start(&stage, "edge-1", "web");
+    wait_until(SOON, "the gateway serves", || gateway.got().last().is_some_and(|it| ready(it).len() == 3));
+
+    // A gateway that asks and does not say that it serves holds the deploy up, and keeps the old pods.
+    gateway.acknowledges(false);
+    stage.release("web", "web-2", "web:2", &json!({}));
+    let waiting = stage.wait("web-2", "waiting for edge-1", |status| {
+        status["message"].as_str().is_some_and(|it| it.contains("is not acknowledged by edge-1"))
+    });
+    let second = revision(&waiting);
+    let counts = stage.counts();
+    assert_eq!((counts[&format!("web-{first}")], counts[&format!("web-{second}")]), (3, 3));
+    gateway.acknowledges(true);
+    stage.wait_phase("web-2", "Healthy");
+    let counts = stage.counts();
+    assert_eq!((counts[&format!("web-{first}")], counts[&format!("web-{second}")]), (0, 3));
+    let pool = format!("east/{}/web-{second}/http", stage.namespace);
+    assert_eq!(stage.shares("web").keys().collect::<Vec<_>>(), [&pool]);
+    assert_eq!(control.metric("tidegate_control_release_duration_seconds_count"), Some(2.0));
+
+    // At every moment all pods asked for were in service, and never those of two revisions at once.
+    for body in gateway.got() {
+        let pods = ready(&body);
+        let (old, new) =
+            (of_revision(&pods, &stage.namespace, "web", &first), of_revision(&pods, &stage.namespace, "web", &second));
+        assert!(pods.len() >= 3 && (old.is_empty() || new.is_empty()), "{body:#}");
+    }
+    let app = stage.cluster.client().get(&path(&stage.namespace, "apps", "web"));
+    assert_eq!(app["status"]["release"], "web-2 Healthy", "{app:#}");
+
+    // Settled is silent: looked at again and again, nothing is written.
+    let (looks, writes) = ("tidegate_control_reconciles_total", "tidegate_control_writes_total");
+    let written = poll(SOON, || {
+        let (before, from) = (control.metric(writes)?, control.metric(looks)?);
+        for round in 0..5 {
+            let note = json!({"metadata": {"annotations": {"round": round.to_string()}}});
+            stage.cluster.client().patch(&path(&stage.namespace, "apps", "web"), &note);
+            poll(SOON, || (control.metric(looks)? > from + f64::from(round)).then_some(()))?;
+        }
+        Some(control.metric(writes)? - before)
+    });
+    assert_eq!(written, Some(0.0));
+    // Its count is followed without a release.
+    stage.cluster.client().patch(&path(&stage.namespace, "apps", "web/scale"), &json!({"spec": {"replicas": 5}}));
+    wait_until(SOON, "five pods", || stage.counts()[&format!("web-{second}")] == 5);
+}
+
+#[test]
+fn a_rolling_deploy_never_has_fewer_pods_in_service_and_goes_back_from_its_middle() {
+    let stage = Stage::new();
+    let control = stage.control();
+    stage.create_app("web", 4, &json!({"rolling": {"maxSurge": 1, "drainSeconds": 0}}), &template());
+    stage.release("web", "web-1", "web:1", &json!({}));
+    let first = revision(&stage.wait_phase("web-1", "Healthy"));
+    let gateway = Gateway::start(&stage, "edge-1", "web");
+    wait_until(SOON, "the gateway serves", || gateway.got().last().is_some_and(|it| ready(it).len() == 4));
+    stage.release("web", "web-2", "web:2", &json!({}));
+    let second = revision(&stage.wait("web-2", "begun", |status| status["revision"].is_string()));
+    // In its middle: both revisions have traffic, and old pods have gone.
+    wait_until(SOON, "two old pods", || stage.counts()[&format!("web-{first}")] <= 2);
+    stage.control_of("web-2", &json!({"abort": true}));
+    let ended = stage.wait_phase("web-2", "Degraded");
+    assert!(ended["message"].as_str().unwrap().starts_with("aborted"), "{ended:#}");
+    let counts = stage.counts();
+    assert_eq!((counts[&format!("web-{first}")], counts[&format!("web-{second}")]), (4, 0), "{}", control.log());
+    assert_eq!(stage.shares("web").keys().collect::<Vec<_>>(), [&format!("east/{}/web-{first}/http", stage.namespace)]);
+    for body in gateway.got() {
+        assert!(ready(&body).len() >= 4, "{body:#}");
+    }
+    // And whole.
+    stage.release("web", "web-3", "web:3", &json!({}));
+    stage.wait_phase("web-3", "Healthy");
+    for body in gateway.got() {
+        assert!(ready(&body).len() >= 4, "{body:#}");
+    }
+}
+
+#[test]
+fn pods_that_do_not_start_never_get_traffic_and_their_trouble_is_told() {
+    let stage = Stage::new();
+    let _control = stage.control();
+    stage.create_app("web", 2, &json!({"blueGreen": {"scaleDownDelaySeconds": 0}}), &template());
+    stage.release("web", "web-1", "web:1", &json!({}));
+    stage.wait_phase("web-1", "Healthy");
+    let mut broken = template();
+    broken["metadata"] = json!({"annotations": {"bed/state": "ImagePullBackOff"}});
+    broken["spec"]["containers"][0]["image"] = json!("web:2");
+    stage.release(
+        "web",
+        "web-2",
+        "web:2",
+        &json!({"template": broken, "progressDeadlineSeconds": 2, "onFailure": "Abort"}),
+    );
+    let ended = stage.wait_phase("web-2", "Degraded");
+    let message = ended["message"].as_str().unwrap();
+    assert!(message.contains("the image of container web cannot be pulled"), "{message}");
+    assert_eq!(stage.shares("web").len(), 1);
+    // A third takes over from a second that hangs.
+    broken["spec"]["containers"][0]["image"] = json!("web:3");
+    stage.release("web", "web-3", "web:3", &json!({"template": broken}));
+    stage.wait("web-3", "under way", |status| status["currentStepIndex"].as_u64() >= Some(1));
+    stage.release("web", "web-4", "web:4", &json!({}));
+    stage.wait_phase("web-3", "Superseded");
+    stage.wait_phase("web-4", "Healthy");
+    wait_until(SOON, "pods of one revision", || stage.counts().values().filter(|count| **count > 0).count() == 1);
+}

@@ -1,0 +1,302 @@
+//! What a deploy needs: the resources, a data plane, a control component, a gateway, and an application.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bed::process::Process;
+use crate::bed::tidegate::parse_metrics;
+use crate::bed::{Tidegate, WorkDir, free_port, http, poll};
+use crate::kube::Cluster;
+
+/// Generous: other suites may have the processors.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The cluster of this suite with the resources' definitions, as they are in the repository.
+pub(crate) fn cluster() -> &'static Cluster {
+    static INSTALLED: Once = Once::new();
+    let cluster = Cluster::shared(0);
+    INSTALLED.call_once(|| {
+        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes"));
+        let mut names = Vec::new();
+        for file in ["apps", "releases", "approvals", "rolloutblocks", "trafficpolicies"] {
+            for object in documents(&folder.join(format!("crds/{file}.yaml"))) {
+                names.push(cluster.client().create(&object)["metadata"]["name"].as_str().unwrap().to_owned());
+            }
+        }
+        for object in documents(&folder.join("approval-policy.yaml")) {
+            let collection = match object["kind"].as_str().unwrap() {
+                "ValidatingAdmissionPolicy" => "validatingadmissionpolicies",
+                _ => "validatingadmissionpolicybindings",
+            };
+            cluster.client().post(&format!("/apis/admissionregistration.k8s.io/v1/{collection}"), &object);
+        }
+        for name in names {
+            let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+            let established = || {
+                let conditions = cluster.client().get(&path)["status"]["conditions"].as_array().cloned()?;
+                let holds =
+                    |kind: &str, status: &str| conditions.iter().any(|it| it["type"] == kind && it["status"] == status);
+                assert!(!holds("NonStructuralSchema", "True"), "{name}: {conditions:?}");
+                holds("Established", "True").then_some(())
+            };
+            poll(SOON, established).unwrap_or_else(|| panic!("{name} is not served"));
+        }
+    });
+    cluster
+}
+
+fn documents(path: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+/// The path of an object of Tidegate's, or of a collection without a name.
+pub(crate) fn path(namespace: &str, plural: &str, name: &str) -> String {
+    let path = format!("/apis/tidegate.dev/v1alpha1/namespaces/{namespace}/{plural}");
+    if name.is_empty() { path } else { format!("{path}/{name}") }
+}
+
+/// Everything of one test, in a namespace of its own.
+pub(crate) struct Stage {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) namespace: String,
+    pub(crate) plane: Tidegate,
+    pub(crate) pools: SocketAddr,
+    files: WorkDir,
+}
+
+/// A running control component.
+pub(crate) struct Control {
+    process: Process,
+    admin: SocketAddr,
+}
+
+/// A gateway that pulls one pool, acknowledges what it gets, and remembers all of it.
+pub(crate) struct Gateway {
+    got: Arc<Mutex<Vec<Value>>>,
+    serves: Arc<AtomicBool>,
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let cluster = cluster();
+        let (admin, pools) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let namespace = cluster.namespace("deploy");
+        let kubeconfig = cluster.kubeconfig();
+        let mut plane = Tidegate::spawn(&format!(
+            "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"{pools}\"\n[[discovery.source]]\n\
+             kind = \"kubernetes\"\ncluster = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n"
+        ));
+        plane.wait_listening();
+        poll(SOON, || (plane.get("/readyz/discovery").status == 200).then_some(())).expect("a synced data plane");
+        Self { cluster, namespace, plane, pools, files: WorkDir::new("control") }
+    }
+
+    /// A control component over the cluster itself.
+    pub(crate) fn control(&self) -> Control {
+        self.control_over(&self.cluster.kubeconfig(), "")
+    }
+
+    /// A control component with this kubeconfig and these further keys. Its Lease is the namespace's own.
+    pub(crate) fn control_over(&self, kubeconfig: &std::path::Path, keys: &str) -> Control {
+        let (namespace, pools, admin) = (&self.namespace, self.pools, free_port());
+        let text = format!(
+            "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[control]\nlease = {{ namespace = \"{namespace}\", name = \"control\" }}\n\
+             {keys}\n[[control.cluster]]\nname = \"east\"\nkubeconfig = {kubeconfig:?}\n[[control.hub]]\nurl = \"http://{pools}\"\n"
+        );
+        let file = self.files.write(&format!("control-{admin}.toml"), text);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(["control", "--config"]).arg(file);
+        let process = Process::start(&command, self.files.path(), &format!("control-{admin}"));
+        Control { process, admin: SocketAddr::from(([127, 0, 0, 1], admin)) }
+    }
+
+    pub(crate) fn create_app(&self, name: &str, replicas: u32, strategy: &Value, template: &Value) {
+        self.cluster.client().create(&json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "App",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"replicas": replicas, "template": template, "port": "http", "strategy": strategy},
+        }));
+    }
+
+    /// A release of this image of an App, with further fields of its spec.
+    pub(crate) fn release(&self, app: &str, name: &str, image: &str, more: &Value) {
+        let spec = self.cluster.client().get(&path(&self.namespace, "apps", app))["spec"].clone();
+        let mut template = spec["template"].clone();
+        template["spec"]["containers"][0]["image"] = json!(image);
+        let mut release = json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "Release",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"app": app, "image": image, "template": template, "port": "http", "strategy": spec["strategy"]},
+        });
+        for (key, value) in more.as_object().unwrap() {
+            release["spec"][key] = value.clone();
+        }
+        self.cluster.client().create(&release);
+    }
+
+    pub(crate) fn control_of(&self, release: &str, control: &Value) {
+        self.cluster
+            .client()
+            .patch(&path(&self.namespace, "releases", release), &json!({"spec": {"control": control}}));
+    }
+
+    pub(crate) fn status(&self, release: &str) -> Value {
+        self.cluster.client().get(&path(&self.namespace, "releases", release))["status"].clone()
+    }
+
+    /// Waits until a release's status is as wanted.
+    pub(crate) fn wait(&self, release: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let found = poll(SOON, || {
+            last = self.status(release);
+            wanted(&last).then(|| last.clone())
+        });
+        found.unwrap_or_else(|| panic!("{release}: not {what}, but {last:#}\n{}", self.plane.log()))
+    }
+
+    pub(crate) fn wait_phase(&self, release: &str, phase: &str) -> Value {
+        self.wait(release, phase, |status| status["phase"] == phase)
+    }
+
+    /// Each revision's wanted count, by its Deployment's name.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let all = self.cluster.client().get(&format!("/apis/apps/v1/namespaces/{}/deployments", self.namespace));
+        let count = |it: &Value| {
+            (it["metadata"]["name"].as_str().unwrap().to_owned(), it["spec"]["replicas"].as_u64().unwrap())
+        };
+        all["items"].as_array().unwrap().iter().map(count).collect()
+    }
+
+    /// Shares by pool.
+    pub(crate) fn shares(&self, app: &str) -> BTreeMap<String, u64> {
+        let policy = self.cluster.client().get(&path(&self.namespace, "trafficpolicies", app));
+        let share = |it: &Value| (it["pool"].as_str().unwrap().to_owned(), it["share"].as_u64().unwrap());
+        policy["spec"]["members"].as_array().unwrap().iter().map(share).collect()
+    }
+
+    /// Deletes the Lease, so that the next instance need not wait for it to run out.
+    pub(crate) fn free_lease(&self) {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/control", self.namespace);
+        self.cluster.client().delete(&path);
+    }
+}
+
+impl Control {
+    pub(crate) fn kill(&mut self) {
+        self.process.kill9();
+    }
+
+    pub(crate) fn signal(&mut self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn wait_end(&mut self) -> std::process::ExitStatus {
+        self.process.wait(SOON)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The sum of a metric's series; `None` while it does not answer.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let text = http::get(self.admin, "/metrics").ok()?.text();
+        let series = parse_metrics(&text);
+        Some(
+            series
+                .iter()
+                .filter(|(it, _)| *it == name || it.starts_with(&format!("{name}{{")))
+                .map(|(_, value)| value)
+                .sum(),
+        )
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        http::get(self.admin, "/readyz/control").is_ok_and(|answer| answer.status == 200)
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.metric("tidegate_control_leader") == Some(1.0)
+    }
+}
+
+impl Gateway {
+    /// Pulls the pool of an App's port at a data plane, again and again, from within the test's network.
+    pub(crate) fn start(stage: &Stage, name: &str, app: &str) -> Self {
+        let pool = format!("app/{}/{app}/http", stage.namespace);
+        let got: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let (serves, end) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let (pools, name) = (stage.pools, name.to_owned());
+        let thread = std::thread::spawn({
+            let (got, serves, end) = (Arc::clone(&got), Arc::clone(&serves), Arc::clone(&end));
+            move || {
+                // The thread that starts it is in the network of pods already, and so is this one.
+                let mut tag = String::new();
+                while !end.load(Ordering::SeqCst) {
+                    pull(pools, &name, &pool, &mut tag, &got, serves.load(Ordering::SeqCst));
+                }
+            }
+        });
+        Self { got, serves, end, thread: Some(thread) }
+    }
+
+    /// Whether it acknowledges what it gets; it asks all the same.
+    pub(crate) fn acknowledges(&self, serves: bool) {
+        self.serves.store(serves, Ordering::SeqCst);
+    }
+
+    /// Every body so far.
+    pub(crate) fn got(&self) -> Vec<Value> {
+        self.got.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex<Vec<Value>>, serves: bool) {
+    // Short waits: it asks within the minute that counts, and ends soon.
+    let headers = format!("tidegate-gateway: {name}\r\nif-none-match: {tag}\r\n");
+    let Ok(answer) = http::get_with(pools, &format!("/v1/pools/{pool}?wait=1s"), &headers) else { return };
+    if answer.status == 200 {
+        answer.header("etag").unwrap_or_default().clone_into(tag);
+        got.lock().unwrap().push(serde_json::from_slice(&answer.body).unwrap());
+    }
+    let generation = got.lock().unwrap().last().map(|it| it["traffic_generation"].clone());
+    if let Some(generation) = generation.filter(|_| serves) {
+        let ack = json!({"gateway": name, "applied": {pool: generation}}).to_string();
+        let _ = http::request(pools, "POST", "/v1/ack", "", &ack);
+    }
+}
+
+/// The addresses of a body's endpoints that are ready, with whose they are.
+pub(crate) fn ready(body: &Value) -> Vec<String> {
+    let endpoints = body["endpoints"].as_array().unwrap();
+    let ready = endpoints.iter().filter(|it| it["state"] == "ready" && it["weight"] != 0);
+    ready.map(|it| it["target"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// A template whose pods become ready at once.
+pub(crate) fn template() -> Value {
+    json!({"spec": {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "web", "image": "web:0", "ports": [{"name": "http", "containerPort": 8080}]}],
+    }})
+}
