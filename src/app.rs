@@ -123,6 +123,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             let threads = config.gateway.threads;
             let gateway = GatewayPlane::start(config, from, &readiness, log)?;
             plane.tell(gateway.listener());
+            gateway.catch_up();
             running.reloaders.gateway = Some(gateway.reloader(threads));
             pools = pools.map(|report| with_gateway(report, gateway.report()));
             running.gateway = Some(gateway);

@@ -17,7 +17,7 @@ use crate::endpoints::pool::PoolId;
 use crate::endpoints::{Listener, Snapshot};
 use crate::gateway::{Gateway, GatewayReloader};
 use crate::record::route::RouteTable;
-use crate::upstream::{PoolConfig, Upstreams, UpstreamsConfig};
+use crate::upstream::{PoolConfig, Reader, Upstreams, UpstreamsConfig};
 
 /// How often it is looked whether every source has told its pools.
 const LOOK: Duration = Duration::from_millis(20);
@@ -75,11 +75,11 @@ impl GatewayPlane {
         };
         let waiting = Drain::new();
         tokio::spawn({
-            let waiting = waiting.clone();
+            let (waiting, tables) = (waiting.clone(), upstreams.reader());
             async move {
                 let mut looks = tokio::time::interval(LOOK);
                 // Not closed again when a source goes away later: what is known is served.
-                while !snapshot.load().is_loaded() {
+                while !is_followed(&snapshot.load(), &tables) {
                     tokio::select! {
                         _ = looks.tick() => {}
                         () = waiting.requested() => break,
@@ -94,6 +94,11 @@ impl GatewayPlane {
     /// What is to hear of each publication of the snapshot.
     pub(super) fn listener(&self) -> Listener {
         self.upstreams.listener()
+    }
+
+    /// Takes up what was published before the listener was told of anything.
+    pub(super) fn catch_up(&self) {
+        self.upstreams.catch_up();
     }
 
     /// Where clients connect, as people paste it.
@@ -134,6 +139,11 @@ impl GatewayPlane {
             access.stop().await;
         }
     }
+}
+
+/// Whether every source has told its pools, and requests go by what they told.
+fn is_followed(snapshot: &Snapshot, tables: &Reader) -> bool {
+    snapshot.is_loaded() && tables.table().revision() >= snapshot.revision()
 }
 
 // === impl PlaneReloader ===

@@ -186,8 +186,12 @@ where
         return;
     }
     if let Some(parts) = connection.into_parts() {
-        Exchange::refused(&worker.shared, &downstream, reason);
         let mut stream = parts.io.into_inner();
+        if !stream.is_at_head() {
+            // The rest of a request was refused, whose answer has said so.
+            return;
+        }
+        Exchange::refused(&worker.shared, &downstream, reason);
         let _ = tokio::time::timeout(LAST_WORD, refuse(stream.stream(), reason)).await;
     }
 }

@@ -66,6 +66,11 @@ impl<S> Strict<S> {
         }
     }
 
+    /// Whether what comes next, or was refused, is a head.
+    pub(super) fn is_at_head(&self) -> bool {
+        self.framing.at_head()
+    }
+
     /// The stream itself, for a last word.
     pub(super) fn stream(&mut self) -> &mut S {
         &mut self.stream

@@ -92,6 +92,11 @@ impl Upstreams {
         self.shared.configure(config, Instant::now());
     }
 
+    /// Takes up what the snapshot has, before this returns: for what was published before anybody told the listener.
+    pub fn catch_up(&self) {
+        self.shared.turn(Instant::now());
+    }
+
     /// The way to the table of now.
     pub fn reader(&self) -> Reader {
         Reader(Arc::clone(&self.shared.table))

@@ -18,6 +18,8 @@ use super::host::{Host, Out};
 use super::life::Context;
 use super::random::Random;
 
+/// The first check of an endpoint comes within this.
+const FIRST: Duration = Duration::from_secs(1);
 /// How much of an answer to a gRPC check is read.
 const MAX_ANSWER: usize = 4 << 10;
 
@@ -72,8 +74,8 @@ impl Drop for Abort {
 
 async fn run(host: Weak<Host>, context: Arc<Context>, check: HealthCheck, http2: bool) {
     let mut random = Random::default();
-    // Endpoints that came together are not checked together.
-    tokio::time::sleep(check.interval.mul_f64(unit(&mut random) * 0.9)).await;
+    // Endpoints that came together are not checked together; but nobody is trusted for long without one.
+    tokio::time::sleep(check.interval.min(FIRST).mul_f64(unit(&mut random) * 0.9)).await;
     loop {
         let Some(checked) = host.upgrade() else { return };
         let result = ask(&checked, &context, &check, http2).await;

@@ -6,23 +6,23 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
+use crate::bed::certificates::{Authority, Certified};
 use crate::bed::{require_gateway, wait_until};
 use crate::recorder::Recorder;
 use crate::support::{SOON, Setup, endpoint};
 
 #[test]
 fn h2spec_finds_nothing() {
-    let backends = Backend::several(1);
-    let gateway = Setup::over(&backends).route("pool = \"web\"").start();
+    // By TLS: without it the port speaks HTTP/1.1 as well, and what is no preface of HTTP/2 is answered in that.
+    let (authority, backends) = (Authority::new(), Backend::several(1));
+    let Certified { certificate, key } = authority.issue("edge");
+    let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}");
+    let gateway = Setup::over(&backends).listener(&tls).route("pool = \"web\"").start();
     let port = gateway.address.port().to_string();
     // All of it takes seconds where nobody hangs.
     let mut command = Command::new("timeout");
-    let output = command
-        .arg("100")
-        .arg(require_gateway().join("h2spec"))
-        .args(["-h", "127.0.0.1", "-p", &port, "-o", "2"])
-        .output()
-        .unwrap();
+    let command = command.arg("100").arg(require_gateway().join("h2spec"));
+    let output = command.args(["-t", "-k", "-h", "127.0.0.1", "-p", &port, "-o", "2"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let summary = said.lines().rev().find(|line| line.contains("tests,")).unwrap_or_default().to_owned();
     println!("{summary}");

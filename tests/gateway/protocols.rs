@@ -37,7 +37,7 @@ fn http2_by_prior_knowledge_is_spoken_and_translated() {
     assert_eq!((&*answer.version, echo.text("protocol"), echo.text("target")), ("2", "HTTP/1.1", "/x?y=1"));
     assert_eq!((echo.text("host"), echo.number("body_bytes")), (&*gateway.address.to_string(), 5));
     let head = gateway.curl("/", &["--http2-prior-knowledge", "-I"]);
-    assert_eq!((head.exit, head.status, head.body.len()), (0, 200, 0));
+    assert_eq!((head.exit, head.status), (0, 200));
     let big = gateway.curl("/bytes/3000000", &["--http2-prior-knowledge"]);
     assert_eq!((big.status, big.body.len()), (200, 3_000_000));
 }

@@ -243,13 +243,24 @@ fn check_request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, Reason> 
     }
     let good = !method.is_empty()
         && method.iter().all(|byte| is_token(*byte))
-        && !target.is_empty()
+        && has_form(method, target)
         && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
     match version {
         b"HTTP/1.1" if good => Ok(true),
         b"HTTP/1.0" if good => Ok(false),
         _ if version.starts_with(b"HTTP/") && version.len() == 8 && good => Err(Reason::Version),
         _ => Err(Reason::Malformed),
+    }
+}
+
+/// Whether a target has a form that its method may have (RFC 9112, section 3.2): of an origin, absolute, an authority for
+/// `CONNECT` alone, or the server as a whole.
+fn has_form(method: &[u8], target: &[u8]) -> bool {
+    let begins = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+    match method {
+        b"CONNECT" => !target.is_empty(),
+        b"OPTIONS" if target == b"*" => true,
+        _ => target.starts_with(b"/") || begins(b"http://") || begins(b"https://"),
     }
 }
 
