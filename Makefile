@@ -72,7 +72,7 @@ bench-gateway: ## measure the gateway beside nginx, HAProxy and Envoy
 	tests/bed/install.sh gateway gateways
 	cargo bench --bench gateway -- --part all
 
-gateway-loss: ## a minute each: swapped pools, killed back ends, replaced gateways, under 200 connections of mixed traffic
+gateway-loss: ## a minute each: swapped pools, back ends that end and are killed, under 200 connections of mixed traffic
 	tests/bed/install.sh kube gateway
 	TIDEGATE_LOSS_SECONDS=60 cargo test --test gateway loss:: -- --nocapture --test-threads 1
 
