@@ -10,7 +10,8 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 
-.PHONY: help dev build test matrix bench bench-discovery bench-relay faults outage lint fmt fuzz
+.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
+	scale-proxies faults outage lint fmt fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +26,11 @@ build: ## build the optimised binary, target/release/tidegate
 
 test: ## install what the tests need (once), then run them all
 	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
-	tests/bed/install.sh log kube gateways
-	@echo "make test: a minute of random bytes for the decoder and of damage for the spool, then every suite"
+	tests/bed/install.sh log kube gateways gateway
+	@echo "make test: random bytes for what reads Redis and HTTP, and damage for the spool, then every suite"
 	tests/fuzz/run.sh decoder 30
 	tests/fuzz/run.sh spool 30
+	tests/fuzz/run.sh http 30
 	cargo test $(TEST_FLAGS) --lib --bins --tests
 
 faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
@@ -50,12 +52,33 @@ bench: ## measure the log plane beside redis-server
 	tests/bed/install.sh
 	cargo bench --bench log
 
+scale-proxies: ## 3 000 pools with 60 000 endpoints in nginx with Lua and in Envoy: memory, the time of one change, reloads
+	tests/bed/install.sh kube gateways
+	TIDEGATE_SCALE_POOLS=3000 cargo test --test proxies scale:: -- --nocapture --test-threads 1
+
 bench-discovery: ## measure the traffic plane, from a change at the API server to waiting clients
 	cargo bench --bench discovery -- --part all
+
+scale-haproxy: ## 3 000 pools of 20 endpoints in one HAProxy: memory, the time of one change
+	tests/bed/install.sh gateways
+	TIDEGATE_SCALE=1 cargo test --test agents scale:: -- --nocapture
 
 bench-relay: ## measure two hubs with 5 000 simulated nodes
 	tests/bed/install.sh kube
 	cargo bench --bench relay
+
+bench-gateway: ## measure the gateway beside nginx, HAProxy and Envoy
+	@echo "make bench-gateway: tests/bed/install.sh installs what is measured against"
+	tests/bed/install.sh gateway gateways
+	cargo bench --bench gateway -- --part all
+
+gateway-loss: ## a minute each: swapped pools, killed back ends, replaced gateways, under 200 connections of mixed traffic
+	tests/bed/install.sh kube gateway
+	TIDEGATE_LOSS_SECONDS=60 cargo test --test gateway loss:: -- --nocapture --test-threads 1
+
+gateway-tables: ## outliers, breakers, rate limits, slow start, panic, splits and hashes as measured through the gateway
+	tests/bed/install.sh gateway
+	cargo test --test gateway measured:: -- --nocapture --test-threads 1
 
 lint: ## check the format, and clippy without warnings
 	cargo fmt --check
@@ -64,6 +87,7 @@ lint: ## check the format, and clippy without warnings
 fmt: ## format the code
 	cargo fmt
 
-fuzz: ## feed the decoder random bytes, and damage spools, for FUZZ_SECONDS (60) each
+fuzz: ## feed random bytes to what reads Redis and HTTP, and damage spools, for FUZZ_SECONDS (60) each
 	tests/fuzz/run.sh decoder $(FUZZ_SECONDS)
 	tests/fuzz/run.sh spool $(FUZZ_SECONDS)
+	tests/fuzz/run.sh http $(FUZZ_SECONDS)

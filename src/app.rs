@@ -1,7 +1,10 @@
 //! Where the stages are joined, in the order in which data flows.
 
+mod access_log;
+pub mod agents;
 mod cluster;
 mod control;
+mod gateway;
 mod log_plane;
 mod log_state;
 mod reload;
@@ -15,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 pub use control::run as run_control;
+use gateway::{GatewayPlane, Pools};
 use log_plane::LogPlane;
 use reload::{Reload, Reloaders, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -26,6 +30,7 @@ use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::{self, Config};
 use crate::intake::config::ListenAddress;
+use crate::record::route::RouteTable;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the admin server may take to end, after everything else has.
@@ -42,6 +47,7 @@ pub struct Running {
     reloaders: Reloaders,
     configuration: Status,
     traffic: Option<TrafficPlane>,
+    gateway: Option<GatewayPlane>,
     admin: Drain,
     admin_address: Option<SocketAddr>,
     redis_addresses: Vec<ListenAddress>,
@@ -53,6 +59,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let loaded = config::load(path)?;
     raise_descriptor_limit();
     // The log plane has threads of its own; the traffic plane's watches and waiting gateways are served by these.
+    // The gateway has threads of its own as well.
     let threads = if loaded.config.discovery.is_some() { 2 } else { 1 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
@@ -80,11 +87,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         reloaders: Reloaders::default(),
         configuration: Status::default(),
         traffic: None,
+        gateway: None,
         admin: admin.clone(),
         admin_address: None,
         redis_addresses: Vec::new(),
     };
+    let access_routes = match (&config.gateway, &config.log) {
+        (Some(_), Some(log)) => Some(RouteTable::compile(log.routes.clone())?),
+        _ => None,
+    };
     let (mut dump, mut tails): (Option<DebugDump>, Option<Tails>) = (None, None);
+    let gateway = config.gateway;
     if let Some(config) = config.log {
         let plane = LogPlane::start(config, &readiness, running.configuration.clone(), &admin)?;
         running.reloaders.log = Some(plane.reloader());
@@ -100,10 +113,21 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     let mut pools: Option<DebugDump> = None;
     if let Some(config) = config.discovery {
+        let (joins, zone) = (config.endpoints.joins.clone(), config.endpoints.place.zone.clone());
         let (plane, report) = TrafficPlane::start(config, &readiness, running.configuration.clone()).await?;
         running.reloaders.discovery = Some(plane.reloader());
-        running.traffic = Some(plane);
         pools = Some(report);
+        if let Some(config) = gateway {
+            let from = Pools { snapshot: plane.snapshot(), joins, zone };
+            let log = running.log.as_ref().map(LogPlane::sinks).zip(access_routes.as_ref());
+            let threads = config.gateway.threads;
+            let gateway = GatewayPlane::start(config, from, &readiness, log)?;
+            plane.tell(gateway.listener());
+            running.reloaders.gateway = Some(gateway.reloader(threads));
+            pools = pools.map(|report| with_gateway(report, gateway.report()));
+            running.gateway = Some(gateway);
+        }
+        running.traffic = Some(plane);
     }
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
@@ -113,6 +137,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));
     Ok(running)
+}
+
+/// The traffic plane's report with the gateway's view of it.
+fn with_gateway(report: DebugDump, gateway: impl Fn() -> serde_json::Value + Send + Sync + 'static) -> DebugDump {
+    Arc::new(move || {
+        let mut report = report();
+        if let Some(fields) = report.as_object_mut() {
+            fields.insert("gateway".to_owned(), gateway());
+        }
+        report
+    })
 }
 
 /// As many descriptors as the system allows: the usual soft limit of 1024 is below what one node's applications open.
@@ -165,6 +200,11 @@ impl Running {
         self.traffic.as_ref().map(TrafficPlane::address)
     }
 
+    /// Where clients of the gateway connect; empty without one.
+    pub fn gateway_urls(&self) -> Vec<String> {
+        self.gateway.as_ref().map(GatewayPlane::urls).unwrap_or_default()
+    }
+
     /// One line an address, as people paste them.
     pub fn address_lines(&self) -> Vec<String> {
         let redis = self.redis_addresses.iter().map(|address| match address {
@@ -174,11 +214,16 @@ impl Running {
         });
         let admin = self.admin_address.map(|address| format!("admin  http://{address}"));
         let pools = self.traffic.as_ref().map(|plane| format!("pools  {}", plane.url()));
-        redis.chain(pools).chain(admin).collect()
+        let gateway = self.gateway_urls().into_iter().map(|url| format!("gateway  {url}"));
+        redis.chain(pools).chain(gateway).chain(admin).collect()
     }
 
     /// Ends everything gracefully: connections first, within their configured time; the admin server answers meanwhile.
     pub async fn stop(self) -> anyhow::Result<()> {
+        // Its clients need its pools, and its log the log plane.
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
         let traffic = async {
             if let Some(traffic) = self.traffic {
                 traffic.stop().await;

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod agents;
 mod dead_letters;
 pub mod spool;
 
@@ -101,6 +102,9 @@ pub enum Command {
         after_help = "Examples:\n  tidegate pools\n  tidegate pools east/shop/checkout/http --watch --server http://127.0.0.1:8500"
     )]
     Pools(PoolsArguments),
+    /// What runs beside a gateway
+    #[command(flatten)]
+    Agents(agents::AgentCommand),
     /// Explain what is wrong with something
     #[command(subcommand)]
     Lint(LintCommand),
@@ -161,6 +165,9 @@ pub struct DevArguments {
     /// Port from which pools are pulled on 127.0.0.1; 0 is any free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub pools_port: u16,
+    /// Port of the HTTP gateway on 127.0.0.1; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub gateway_port: u16,
 }
 
 /// What `tail` is told.
@@ -223,7 +230,12 @@ impl From<Format> for LogFormat {
 
 impl From<DevArguments> for DevOptions {
     fn from(arguments: DevArguments) -> Self {
-        Self { redis_port: arguments.redis_port, admin_port: arguments.admin_port, pools_port: arguments.pools_port }
+        Self {
+            redis_port: arguments.redis_port,
+            admin_port: arguments.admin_port,
+            pools_port: arguments.pools_port,
+            gateway_port: arguments.gateway_port,
+        }
     }
 }
 

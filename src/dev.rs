@@ -28,6 +28,8 @@ pub struct DevOptions {
     pub admin_port: u16,
     /// Port from which pools are pulled.
     pub pools_port: u16,
+    /// Port of the gateway.
+    pub gateway_port: u16,
 }
 
 /// Why it does not run.
@@ -108,12 +110,21 @@ fn configuration(options: &DevOptions, brokers: &str, backends: &[SocketAddr]) -
          listen = \"127.0.0.1:{}\"\n\
          [[discovery.pool]]\n\
          id = \"demo\"\n\
-         endpoints = [{}]\n",
+         endpoints = [{}]\n\
+         [gateway]\n\
+         threads = 1\n\
+         shutdown_timeout_seconds = 1\n\
+         access_log = {{ key = \"gateway-access\" }}\n\
+         [[gateway.listener]]\n\
+         listen = \"127.0.0.1:{}\"\n\
+         [[gateway.route]]\n\
+         pool = \"demo\"\n",
         options.admin_port,
         options.redis_port,
         brokers.join(", "),
         options.pools_port,
-        backends.join(", ")
+        backends.join(", "),
+        options.gateway_port
     );
     Ok(config::parse("dev", &text)?.config)
 }
@@ -128,7 +139,8 @@ fn show_records(brokers: &str) -> Result<RunningView, DevError> {
 fn print_addresses(running: &Running, brokers: &str) -> io::Result<()> {
     let mut lines = running.address_lines();
     lines.insert(running.redis_addresses().len(), format!("kafka  {brokers}"));
-    lines.extend(paste_lines(running.redis_addresses(), running.pools_address(), running.admin_address()));
+    let gateway = running.gateway_urls();
+    lines.extend(paste_lines(running.redis_addresses(), running.pools_address(), &gateway, running.admin_address()));
     lines.push("ready".to_owned());
     let mut output = io::stdout().lock();
     writeln!(output, "{}", lines.join("\n"))?;
@@ -136,7 +148,12 @@ fn print_addresses(running: &Running, brokers: &str) -> io::Result<()> {
 }
 
 /// A line to paste for each plane.
-fn paste_lines(redis: &[ListenAddress], pools: Option<SocketAddr>, admin: Option<SocketAddr>) -> Vec<String> {
+fn paste_lines(
+    redis: &[ListenAddress],
+    pools: Option<SocketAddr>,
+    gateway: &[String],
+    admin: Option<SocketAddr>,
+) -> Vec<String> {
     let redis = redis.iter().find_map(|address| match address {
         ListenAddress::Tcp(address) => {
             Some(format!("redis-cli -p {} LPUSH app-demo '{{\"msg\":\"hello\"}}'", address.port()))
@@ -145,7 +162,8 @@ fn paste_lines(redis: &[ListenAddress], pools: Option<SocketAddr>, admin: Option
     });
     let admin = admin.map(|address| format!("curl http://{address}/readyz"));
     let pools = pools.map(|address| format!("curl http://{address}/v1/pools/demo"));
-    redis.into_iter().chain(pools).chain(admin).collect()
+    let gateway = gateway.iter().map(|url| format!("curl {url}/"));
+    redis.into_iter().chain(pools).chain(gateway).chain(admin).collect()
 }
 
 #[cfg(test)]
@@ -154,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_line_to_paste_names_the_port_that_listens() {
-        let lines = paste_lines(&[ListenAddress::Tcp("127.0.0.1:4711".parse().unwrap())], None, None);
+        let lines = paste_lines(&[ListenAddress::Tcp("127.0.0.1:4711".parse().unwrap())], None, &[], None);
         assert_eq!(lines, [r#"redis-cli -p 4711 LPUSH app-demo '{"msg":"hello"}'"#]);
     }
 

@@ -67,6 +67,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             Ok(letters::run(&kafka, &options, action)?)
         }
         Command::Spool(command) => command.run(),
+        Command::Agents(command) => command.run(),
         Command::Pools(arguments) => Ok(show::run(&arguments.into())?),
         Command::Lint(LintCommand::Pool { id, config }) => Ok(lint::run(&id, config::load(&config)?.config)?),
     }

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest layer up. A folder imports from the layers before its own, not from its own layer's other folders.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["base"],
     &["telemetry"],
     &["net", "resp", "record", "kubernetes"],
     &["spool", "endpoints", "pods", "peers"],
-    &["delivery", "intake", "discovery", "upstream", "control"],
-    &["gateway", "admin", "tail"],
+    &["delivery", "intake", "discovery", "upstream", "control", "pull"],
+    &["gateway", "admin", "tail", "render"],
+    &["haproxy", "lvs"],
     &["config", "letters", "show"],
     &["app", "lint"],
     &["dev"],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::access_log::{self, Sinks};
 use super::cluster::Membership;
 use super::log_state::LogState;
 use super::reload::Status;
@@ -32,6 +33,8 @@ pub(super) struct LogPlane {
     /// The routes as replay knows them.
     replayed: ReplayRoutes,
     membership: Membership,
+    /// For what other planes log.
+    lent: Sinks,
 }
 
 /// The spool, and the thread that replays it.
@@ -56,12 +59,18 @@ impl LogPlane {
         let health = Arc::new(Health::default());
         let directory = Directory::start(&config.kafka, health.clone())?;
         let mut sinks = KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), budget.clone());
+        let spare = Budget::new(access_log::BUDGET);
+        let mut lent = Sinks {
+            factory: KafkaSinkFactory::new(&config.kafka, limits.record_size, directory.clone(), spare.clone()),
+            budget: spare,
+        };
         let mut durable = None;
         let replayed = ReplayRoutes::new(&routes);
         if let Some(spool) = &config.spool {
             let (opened, replay) = Spool::open(spool)?;
             let shared = FailoverShared::new(opened.clone(), spool.spool_after, Instant::now());
             sinks = sinks.with_spool(shared.clone());
+            lent.factory = lent.factory.with_spool(shared.clone());
             let rate = spool.replay_rate;
             let (routes, size) = (replayed.clone(), limits.record_size);
             let backlog = Backlog::start(&config.kafka, size, directory.clone(), shared, routes, replay, rate)?;
@@ -86,7 +95,7 @@ impl LogPlane {
         tokio::spawn(become_ready(gate, health, durable.as_ref().map(|durable| durable.spool.clone())));
         let backlog = durable.as_ref().map(|durable| durable.backlog.clone());
         let state = Arc::new(LogState::new(&intake, directory, budget, backlog, lag, configuration));
-        Ok(Self { intake, state, durable, replayed, membership })
+        Ok(Self { intake, state, durable, replayed, membership, lent })
     }
 
     /// Where Redis clients connect.
@@ -98,6 +107,11 @@ impl LogPlane {
     pub(super) fn reloader(&self) -> (Reloader, Membership) {
         let replayed = self.replayed.clone();
         (self.intake.reloader().telling(move |routes| replayed.set(routes)), self.membership.clone())
+    }
+
+    /// Ways into Kafka for what other planes log.
+    pub(super) fn sinks(&self) -> Sinks {
+        self.lent.clone()
     }
 
     /// Who follows records live.

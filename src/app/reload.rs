@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 
 use super::cluster::Membership;
+use super::gateway::PlaneReloader;
 use crate::base::drain::Drain;
 use crate::config::{self, Attempt, ConfigError, Files, Loaded};
 use crate::discovery::{DiscoveryReloader, OpenError};
@@ -35,6 +36,8 @@ enum ReloadError {
     NoLog,
     #[error("[discovery] is gone, and a reload ends no plane: put it back, or restart")]
     NoDiscovery,
+    #[error("[gateway] is gone, and a reload ends no plane: put it back, or restart")]
+    NoGateway,
     #[error(transparent)]
     OpenDiscovery(#[from] OpenError),
     #[error(
@@ -72,6 +75,7 @@ pub(super) struct Reload {
 pub(super) struct Reloaders {
     pub(super) log: Option<(Reloader, Membership)>,
     pub(super) discovery: Option<DiscoveryReloader>,
+    pub(super) gateway: Option<PlaneReloader>,
 }
 
 struct ReloadMetrics {
@@ -161,6 +165,10 @@ impl Reload {
                 Some((reloader, &traffic.api))
             }
         };
+        let gateway = match &self.reloaders.gateway {
+            None => None,
+            Some(reloader) => Some((reloader, loaded.config.gateway.as_ref().ok_or(ReloadError::NoGateway)?)),
+        };
         if let (Some((reloader, membership)), Some(started)) = (&mut self.reloaders.log, &self.started.config.log) {
             let log = loaded.config.log.as_ref().ok_or(ReloadError::NoLog)?;
             // The file was checked with its own listeners, which may not be those that are open.
@@ -173,6 +181,9 @@ impl Reload {
         }
         if let Some((reloader, api)) = discovery {
             reloader.reload(api);
+        }
+        if let Some((reloader, config)) = gateway {
+            reloader.reload(config);
         }
         Ok(config::needing_restart(&self.started, loaded))
     }

@@ -1,8 +1,10 @@
 //! The traffic plane, from its sources to the gateways that pull.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::reload::Status;
 use crate::admin::DebugDump;
@@ -10,7 +12,7 @@ use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::TrafficConfig;
 use crate::discovery::{Discovery, DiscoveryReloader};
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Listener, Snapshot};
 
 /// How long waiting gateways have for their last answer, and the registry to write its file.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -22,6 +24,7 @@ pub(super) struct TrafficPlane {
     address: SocketAddr,
     // Its sources end when it is dropped.
     endpoints: Endpoints,
+    heard: Arc<OnceLock<Listener>>,
     reloader: DiscoveryReloader,
     secure: bool,
     drain: Drain,
@@ -40,7 +43,17 @@ impl TrafficPlane {
         let secure = config.api.tls.is_some();
         let discovery = Discovery::bind(config.api).await?;
         let address = discovery.address();
-        let endpoints = Endpoints::start(config.endpoints, discovery.boot(), discovery.listener(), &drain)?;
+        let heard = Arc::new(OnceLock::<Listener>::new());
+        let listener: Listener = {
+            let (own, other) = (discovery.listener(), heard.clone());
+            Arc::new(move |published| {
+                own(published);
+                if let Some(other) = other.get() {
+                    other(published);
+                }
+            })
+        };
+        let endpoints = Endpoints::start(config.endpoints, discovery.boot(), listener, &drain)?;
         let snapshot = endpoints.snapshot();
         let gate = readiness.gate("discovery", "the first pools of every source");
         tokio::spawn({
@@ -66,12 +79,23 @@ impl TrafficPlane {
             }
             report
         };
-        Ok((Self { address, endpoints, reloader, secure, drain }, Arc::new(dump)))
+        Ok((Self { address, endpoints, heard, reloader, secure, drain }, Arc::new(dump)))
     }
 
     /// Where the pull API listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The snapshot's place.
+    pub(super) fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
+        self.endpoints.snapshot()
+    }
+
+    /// Lets another plane hear of every publication from now on; one only.
+    pub(super) fn tell(&self, listener: Listener) {
+        // Called once, where the planes are joined.
+        let _ = self.heard.set(listener);
     }
 
     /// The same as people paste it.

@@ -7,10 +7,21 @@ use toml::{Table, Value};
 use super::Loaded;
 
 /// What a reload brings about, by the beginnings of the keys. `anonymous` and a user's or a route's keys among them.
-const RELOADED: [&str; 10] = [
+const RELOADED: [&str; 21] = [
     "discovery.anonymous",
     "discovery.tls",
     "discovery.tokens_file",
+    "gateway.head_timeout_seconds",
+    "gateway.http2_max_streams",
+    "gateway.idle_timeout_seconds",
+    "gateway.max_connections",
+    "gateway.max_fields",
+    "gateway.max_head_size",
+    "gateway.max_target_size",
+    "gateway.pool",
+    "gateway.route",
+    "gateway.start_traces",
+    "gateway.trusted_proxies",
     "log.anonymous",
     "log.cluster",
     "log.route",
@@ -29,7 +40,7 @@ pub fn needing_restart(started: &Loaded, now: &Loaded) -> Vec<String> {
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differing = keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).map(String::as_str);
     let differing = differing.chain(now.files.changed_since(&started.files));
-    let fixed = differing.filter(|key| !key.is_empty() && !is_reloaded(key));
+    let fixed = differing.filter(|key| !key.is_empty() && !is_reloaded(key) && !is_listeners_tls(key));
     // Whether a listener speaks TLS is settled when it is bound.
     let has = |keys: &BTreeMap<String, Value>, tls: &str| {
         keys.keys().any(|key| key.strip_prefix(tls).is_some_and(|rest| rest.starts_with('.')))
@@ -37,6 +48,11 @@ pub fn needing_restart(started: &Loaded, now: &Loaded) -> Vec<String> {
     let tls = ["log.tls", "discovery.tls"].into_iter().filter(|tls| has(&before, tls) != has(&after, tls));
     let fixed: BTreeSet<String> = fixed.chain(tls).map(str::to_owned).collect();
     fixed.into_iter().collect()
+}
+
+/// A file of a gateway's listener, whose content is read again; the list of listeners itself is one value.
+fn is_listeners_tls(key: &str) -> bool {
+    key.strip_prefix("gateway.listener[").is_some_and(|rest| rest.contains("].tls."))
 }
 
 fn is_reloaded(key: &str) -> bool {

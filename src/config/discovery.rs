@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::discovery_export::read_export;
 use super::section::Section;
 use super::{TrafficConfig, discovery_source, discovery_tokens, tls};
 use crate::discovery::config::{ClientLimits, DiscoveryConfig};
 use crate::endpoints::config::{EndpointsConfig, FixedEndpoint, FixedPool, HoldConfig};
+use crate::endpoints::file::claims;
+use crate::endpoints::hosts::Claim;
 use crate::endpoints::join::{Join, Member};
 use crate::endpoints::kubernetes::Place;
 use crate::endpoints::pool::{DEFAULT_WEIGHT, PoolId};
@@ -25,12 +28,12 @@ pub(super) fn read(mut section: Section<'_>) -> TrafficConfig {
     let place = Place { zone: read_shown(&mut section, "zone"), node: read_shown(&mut section, "node") };
     let hold = read_hold(&mut section);
     let sources = discovery_source::read_all(&mut section);
-    let (fixed, joins) = read_pools(&mut section);
+    let Pools { fixed, joins, hosts } = read_pools(&mut section);
     if sources.is_empty() && fixed.is_empty() {
         section.problem("source", "missing: no pool could come from anywhere; add a [[discovery.source]], or a [[discovery.pool]] with endpoints");
     }
     section.finish();
-    TrafficConfig { endpoints: EndpointsConfig { sources, fixed, joins, place, hold, snapshot_file }, api }
+    TrafficConfig { endpoints: EndpointsConfig { sources, fixed, joins, hosts, place, hold, snapshot_file }, api }
 }
 
 /// A text that is shown as it stands.
@@ -74,13 +77,40 @@ fn read_api(section: &mut Section<'_>) -> DiscoveryConfig {
             format!("{listen} is not on loopback and nobody is asked for a token: set discovery.tokens_file, or tls with a client_ca, or anonymous = \"read\" to let everybody read, or listen on 127.0.0.1"),
         );
     }
+    let envoy_listeners = read_listeners(section);
+    let export = read_export(section);
     let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let max_connections = bounded(section.number("max_connections", 1..=1_000_000, 20_000));
     let waits = bounded(section.number("max_waits_per_client", 1..=1_000_000, 4_096));
     let rate = section.number("max_requests_per_second_per_client", 1..=1_000_000, 2_000);
     let limits = ClientLimits { waits, requests_per_second: u32::try_from(rate).unwrap_or(u32::MAX) };
     let (tls, anonymous_said) = (tls.flatten(), said);
-    DiscoveryConfig { listen, tls, tokens, anonymous_reads, anonymous_said, limits, max_connections }
+    DiscoveryConfig {
+        listen,
+        tls,
+        tokens,
+        anonymous_reads,
+        anonymous_said,
+        limits,
+        max_connections,
+        envoy_listeners,
+        export,
+    }
+}
+
+fn read_listeners(section: &mut Section<'_>) -> Vec<SocketAddr> {
+    let mut listeners: Vec<SocketAddr> = Vec::new();
+    for item in section.texts("envoy_listeners").unwrap_or_default() {
+        match item.text.parse::<SocketAddr>() {
+            Ok(address) if address.port() > 0 && !listeners.contains(&address) => listeners.push(address),
+            _ => section.item_problem(
+                &item,
+                format!("{:?} is no address of its own: write IP:PORT, as \"0.0.0.0:8080\", each once", item.text),
+            ),
+        }
+    }
+    section.show("envoy_listeners", listeners.iter().map(SocketAddr::to_string).collect::<Vec<_>>());
+    listeners
 }
 
 fn read_hold(section: &mut Section<'_>) -> HoldConfig {
@@ -96,8 +126,16 @@ fn read_hold(section: &mut Section<'_>) -> HoldConfig {
     HoldConfig { max_drop_percent: u32::try_from(percent).unwrap_or(100), max_age: Duration::from_secs(seconds) }
 }
 
-fn read_pools(section: &mut Section<'_>) -> (Vec<FixedPool>, Vec<Join>) {
-    let (mut fixed, mut joins) = (Vec::new(), Vec::new());
+/// What `[[discovery.pool]]` says.
+#[derive(Default)]
+struct Pools {
+    fixed: Vec<FixedPool>,
+    joins: Vec<Join>,
+    hosts: Vec<Claim>,
+}
+
+fn read_pools(section: &mut Section<'_>) -> Pools {
+    let Pools { mut fixed, mut joins, mut hosts } = Pools::default();
     let mut ids = BTreeSet::new();
     for mut pool in section.tables("pool") {
         let Some(id) = read_id(&mut pool, "id") else {
@@ -107,6 +145,7 @@ fn read_pools(section: &mut Section<'_>) -> (Vec<FixedPool>, Vec<Join>) {
         if !ids.insert(id.clone()) {
             pool.problem("id", format!("{id} stands here twice: give each pool an id of its own"));
         }
+        hosts.extend(read_hosts(&mut pool, &id));
         match (pool.has("members"), pool.has("endpoints")) {
             (true, false) => joins.push(read_join(&mut pool, id)),
             (false, true) => fixed.push(FixedPool { id, endpoints: read_endpoints(&mut pool) }),
@@ -125,7 +164,16 @@ fn read_pools(section: &mut Section<'_>) -> (Vec<FixedPool>, Vec<Join>) {
             );
         }
     }
-    (fixed, joins)
+    Pools { fixed, joins, hosts }
+}
+
+fn read_hosts(pool: &mut Section<'_>, id: &PoolId) -> Vec<Claim> {
+    let texts = pool.texts("hosts").unwrap_or_default();
+    let texts: Vec<String> = texts.into_iter().map(|item| item.text.to_owned()).collect();
+    if !texts.is_empty() {
+        pool.show("hosts", texts.clone());
+    }
+    claims(id, &texts).map_err(|why| pool.problem("hosts", why)).unwrap_or_default()
 }
 
 fn read_id(section: &mut Section<'_>, key: &'static str) -> Option<PoolId> {

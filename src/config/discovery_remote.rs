@@ -64,7 +64,7 @@ pub(super) fn read_eureka(source: &mut Section<'_>, cluster: Option<Arc<str>>) -
 }
 
 /// One address, or a list of them.
-fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> {
+pub(super) fn read_urls(source: &mut Section<'_>, example: &str) -> Vec<String> {
     let mut urls = Vec::new();
     if source.is_list("url") {
         let items = source.texts("url").unwrap_or_default();
@@ -186,7 +186,7 @@ fn look_at(source: &Section<'_>, key: &'static str, credentials: &Credentials) {
 }
 
 /// As records name it: what Kubernetes calls the node, or the machine's own name.
-fn node_name() -> Arc<str> {
+pub(super) fn node_name() -> Arc<str> {
     let named = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
     named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()).into()
 }

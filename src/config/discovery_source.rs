@@ -68,7 +68,9 @@ fn read_kubernetes(source: &mut Section<'_>, cluster: Option<Arc<str>>) -> Optio
     let endpoints_v1 = source.choice("resource", slices, [("endpoints", true)], &[]);
     let strict_serving = source.flag("strict_serving", false);
     let traffic_policies = source.flag("traffic_policies", true);
-    Some(KubernetesConfig { cluster: cluster?, kubeconfig, namespaces, endpoints_v1, strict_serving, traffic_policies })
+    let hosts = source.flag("hosts", true);
+    let cluster = cluster?;
+    Some(KubernetesConfig { hosts, cluster, kubeconfig, namespaces, endpoints_v1, strict_serving, traffic_policies })
 }
 
 fn read_cluster(source: &mut Section<'_>, others: &mut BTreeSet<Arc<str>>) -> Option<Arc<str>> {

@@ -7,15 +7,22 @@
 //! all problems of a file; whether there were any is asked once, at the end.
 
 mod admin;
+pub mod agents;
 mod changes;
 mod cluster;
 mod control;
 mod discovery;
+mod discovery_export;
 mod discovery_remote;
 mod discovery_source;
 mod discovery_tokens;
 mod enrich;
 mod files;
+mod gateway;
+mod gateway_action;
+mod gateway_pool;
+mod gateway_route;
+mod gateway_tls;
 mod join;
 mod kafka;
 mod log;
@@ -28,6 +35,7 @@ mod spool;
 mod template;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -37,10 +45,13 @@ use crate::control::config::ControlConfig;
 use crate::delivery::config::KafkaConfig;
 use crate::discovery::config::DiscoveryConfig;
 use crate::endpoints::config::EndpointsConfig;
+use crate::endpoints::pool::PoolId;
+use crate::gateway::config::GatewayConfig;
 use crate::intake::config::IntakeConfig;
 use crate::pods::config::PodsConfig;
-use crate::record::config::RouteConfig;
+use crate::record::config::{Accept, RouteConfig};
 use crate::spool::SpoolConfig;
+use crate::upstream::PoolConfig;
 
 pub use changes::needing_restart;
 pub use files::Files;
@@ -57,8 +68,19 @@ pub struct Config {
     pub log: Option<LogConfig>,
     /// `[discovery]`: the traffic plane.
     pub discovery: Option<TrafficConfig>,
+    /// `[gateway]`: the built-in HTTP gateway, over the pools of `discovery`.
+    pub gateway: Option<GatewayPlaneConfig>,
     /// `[control]`: the control component, which has a command of its own.
     pub control: Option<ControlConfig>,
+}
+
+/// The gateway: `[gateway]` and its sub-sections, by stage.
+#[derive(Clone, Debug)]
+pub struct GatewayPlaneConfig {
+    /// Listeners, routes, limits.
+    pub gateway: GatewayConfig,
+    /// Every pool that a route names.
+    pub pools: BTreeMap<PoolId, PoolConfig>,
 }
 
 /// The traffic plane: `[discovery]` and its sub-sections, by stage.
@@ -166,20 +188,51 @@ fn read(report: &Report<'_>, text: &str) -> Config {
     }
     if !errors.is_empty() {
         // What follows a syntax error may be read wrongly: its other problems would mislead.
-        return Config { admin: None, log: None, discovery: None, control: None };
+        return Config { admin: None, log: None, discovery: None, gateway: None, control: None };
     }
     let mut section = Section::root(report, root.get_ref());
-    section.later("gateway");
+    section.refuse("pull", "is of an agent's file: give that to `tidegate render` or `tidegate sync`");
     let admin = section.table("admin").map(admin::read);
     let log = section.table("log").map(log::read);
     let discovery = section.table("discovery").map(discovery::read);
+    let gateway = section.table("gateway").map(gateway::read);
     let has_control = section.has("control");
     let control = section.table("control").and_then(control::read);
-    if admin.is_none() && log.is_none() && discovery.is_none() && !has_control {
-        section.problem("log", "missing: nothing would run; add a [log], [discovery], [control] or [admin] section");
+    let nothing = admin.is_none() && log.is_none() && discovery.is_none() && gateway.is_none() && !has_control;
+    if nothing {
+        let sections = "a [log], [discovery], [gateway], [control] or [admin] section";
+        section.problem("log", format!("missing: nothing would run; add {sections}"));
+    }
+    if let Some(gateway) = &gateway {
+        check_gateway(&section, gateway, log.as_ref(), discovery.is_some());
     }
     section.finish();
-    Config { admin, log, discovery, control }
+    Config { admin, log, discovery, gateway, control }
+}
+
+/// What the gateway needs of the other planes.
+fn check_gateway(root: &Section<'_>, gateway: &GatewayPlaneConfig, log: Option<&LogConfig>, has_pools: bool) {
+    if !has_pools {
+        root.problem(
+            "gateway",
+            "needs pools, and there is no [discovery]: add it, with a [[discovery.source]] or a [[discovery.pool]]",
+        );
+    }
+    let Some(access) = &gateway.gateway.access_log else { return };
+    let takes = |route: &RouteConfig| {
+        let glob = globset::Glob::new(&route.key).map(|glob| glob.compile_matcher());
+        route.accept.contains(&Accept::List) && glob.is_ok_and(|glob| glob.is_match(&access.key))
+    };
+    match log {
+        None => {
+            root.problem("gateway", "has an access_log, and there is no [log] to take it: add it, or remove access_log")
+        }
+        Some(log) if !log.routes.iter().any(takes) => root.problem(
+            "gateway",
+            format!("has an access_log, and no [[log.route]] takes its key {:?} as a list: add one", access.key),
+        ),
+        Some(_) => {}
+    }
 }
 
 fn conclude(report: Report<'_>, config: Config) -> Result<Loaded, ConfigError> {

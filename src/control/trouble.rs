@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_only_takes_its_time_is_no_trouble_and_the_most_frequent_comes_first() {
         let starting = pod(container(json!({"waiting": {"reason": "ContainerCreating"}}), json!({})));
-        assert_eq!(trouble(&[starting.clone()]), None);
+        assert_eq!(trouble(std::slice::from_ref(&starting)), None);
         let pulled = || pod(container(json!({"waiting": {"reason": "ErrImagePull"}}), json!({})));
         let crashed = pod(container(json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({})));
         let found = trouble(&[crashed, pulled(), starting, pulled()]).unwrap();

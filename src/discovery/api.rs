@@ -26,7 +26,7 @@ use super::relay::Views;
 use super::truth::Truth;
 use super::waiters::{Interest, Waiters};
 use super::xds::refusals::Refusals;
-use super::{delta, eureka, lists, pools, xds};
+use super::{delta, eureka, hosts, lists, pools, xds};
 use crate::base::backoff::random;
 use crate::base::drain::Drain;
 use crate::endpoints::Snapshot;
@@ -56,6 +56,8 @@ pub(super) struct Api {
     /// A place for each stream of xDS.
     pub(super) streams: Arc<Semaphore>,
     pub(super) refusals: Refusals,
+    /// The listeners of Envoys, as resources.
+    pub(super) listeners: xds::Listeners,
     pub(super) eureka: eureka::Past,
 }
 
@@ -67,6 +69,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         )
         .route("/v1/pools/{*id}", get(|s, c, path, q, h| pools::get(s, c, path, q, h, Format::Json)))
         .route("/v1/delta", get(delta::get))
+        .route("/v1/hosts", get(hosts::get))
         .route("/v1/render/nginx", get(|s, c, q, h| lists::get(s, c, q, h, ListKind::Rendered(Format::Nginx))))
         .route("/v1/render/nginx/{*id}", get(|s, c, path, q, h| pools::get(s, c, path, q, h, Format::Nginx)))
         .route("/v1/render/haproxy", get(|s, c, q, h| lists::get(s, c, q, h, ListKind::Rendered(Format::Haproxy))))

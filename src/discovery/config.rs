@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::export::ExportConfig;
 use crate::net::tls::{Clients, TlsConfig};
 
 /// The listener's part of the `[discovery]` section.
@@ -21,6 +22,10 @@ pub struct DiscoveryConfig {
     pub limits: ClientLimits,
     /// Connections at once.
     pub max_connections: usize,
+    /// Where Envoys that ask for listeners (LDS) are to listen.
+    pub envoy_listeners: Vec<SocketAddr>,
+    /// What is registered in a Eureka ring.
+    pub export: Option<ExportConfig>,
 }
 
 /// What one client gets. A client is a token at an address, or an address where no token is asked for.

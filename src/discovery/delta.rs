@@ -4,6 +4,8 @@
 //! so that applying every answer in turn always gives what the list would. 410 says that too much happened since, or that
 //! the revision is of another life of the process: begin anew.
 //!
+//! The pools' tags stand beside them in `etags`, in their order, for whoever acknowledges what it applied.
+//!
 //! A relay (`relay=TAG`) is told as well how true the pools are, and waits for that too. One that knows the content by its
 //! tag (`If-None-Match`) waits whatever its revision is of.
 
@@ -78,9 +80,11 @@ fn look(
         }
     };
     let told = || told(&stamp, client, query, since, snapshot, view.as_deref());
+    // Who has what is true now has the hosts as well.
+    let has_truth = |view: &View| since.is_some() && query.relay.as_deref() == Some(view.truth());
     let told = match &view {
         // Thousands of relays ask for the same at once.
-        Some(view) => view.told(since, told),
+        Some(view) => view.told((since, has_truth(view)), told),
         None => told(),
     };
     let same_truth = view.as_ref().is_none_or(|view| query.relay.as_deref() == Some(view.truth()));
@@ -118,12 +122,22 @@ fn told(
     };
     Told {
         is_nothing: changed.is_empty() && removed.is_empty(),
-        body: body(&stamp.index, &changed, &removed, view.map(|view| (view, snapshot))),
+        body: body(
+            &stamp.index,
+            &changed,
+            &removed,
+            view.map(|view| (view, snapshot, query.relay.as_deref().filter(|_| since.is_some()))),
+        ),
     }
 }
 
 /// Made of the pools' shared bodies.
-fn body(index: &Index, changed: &[Arc<Pool>], removed: &[PoolId], relay: Option<(&View, &Snapshot)>) -> Pieces {
+fn body(
+    index: &Index,
+    changed: &[Arc<Pool>],
+    removed: &[PoolId],
+    relay: Option<(&View, &Snapshot, Option<&str>)>,
+) -> Pieces {
     let mut pieces = Vec::with_capacity(2 * changed.len() + 2);
     pieces.push(Bytes::from(format!("{{\"index\":\"{index}\",\"changed\":[")));
     for (at, pool) in changed.iter().enumerate() {
@@ -134,7 +148,14 @@ fn body(index: &Index, changed: &[Arc<Pool>], removed: &[PoolId], relay: Option<
     }
     // Ids have no character that JSON would escape.
     let removed: Vec<_> = removed.iter().map(|id| format!("\"{id}\"")).collect();
-    let relay = relay.map(|(view, snapshot)| format!(",\"relay\":{}", view.part_with_pools(changed, snapshot)));
-    pieces.push(format!("],\"removed\":[{}]{}}}", removed.join(","), relay.unwrap_or_default()).into());
+    let rest = match relay {
+        Some((view, snapshot, known)) => format!(",\"relay\":{}", view.part_with_pools(changed, snapshot, known)),
+        None => {
+            // Tags have quotes, which JSON escapes.
+            let tags: Vec<_> = changed.iter().map(|pool| format!("{:?}", Format::Json.render(pool).etag)).collect();
+            format!(",\"etags\":[{}]", tags.join(","))
+        }
+    };
+    pieces.push(format!("],\"removed\":[{}]{}}}", removed.join(","), rest).into());
     pieces.into_iter().collect()
 }

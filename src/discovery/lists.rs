@@ -1,5 +1,6 @@
 //! Several pools: the list, whole files for gateways, Prometheus' targets.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -42,7 +43,16 @@ struct ListEntry<'a> {
     etag: Arc<str>,
     endpoints: usize,
     state: &'static str,
+    /// The port of its endpoints; none for an empty pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    /// Those of its Service that speak to Tidegate.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<&'a str, &'a str>,
 }
+
+/// How labels begin that a list shows.
+const OWN_LABELS: &str = "tidegate.dev/";
 
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
@@ -181,7 +191,20 @@ impl Asked<'_> {
             let (etag, state) = entry(pool);
             // Writing to a string does not fail.
             let _ = writeln!(content, "{} {etag}", pool.id);
-            entries.push(ListEntry { id: pool.id.as_str(), etag, endpoints: pool.endpoints.len(), state });
+            let own = pool.labels.iter().filter(|(name, _)| name.starts_with(OWN_LABELS));
+            let labels: BTreeMap<&str, &str> = own.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            for (name, value) in &labels {
+                let _ = writeln!(content, " {name}={value}");
+            }
+            let port = pool.endpoints.first().map(|endpoint| endpoint.port);
+            entries.push(ListEntry {
+                id: pool.id.as_str(),
+                etag,
+                endpoints: pool.endpoints.len(),
+                state,
+                port,
+                labels,
+            });
         }
         let index = format!("{}:{}", self.api.boot, snapshot.revision());
         // Numbers and strings only: nothing in it can fail to be written.

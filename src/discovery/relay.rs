@@ -21,9 +21,10 @@ use super::lists::{admitted, unsynced};
 use super::pieces::Pieces;
 use super::query::Filter;
 use super::truth::Truth;
+use crate::endpoints::hosts::Claim;
 use crate::endpoints::hub::wire::{HUBS, HoldPart, PoolPart, RELAY, RelayPart, SourcePart, content_tag, hex, millis};
 use crate::endpoints::pool::{Pool, Rendering};
-use crate::endpoints::{ShardState, Snapshot};
+use crate::endpoints::{ShardState, Snapshot, Watched};
 
 /// Views of one publication; for further filters and scopes they are made for each request.
 const MAX_VIEWS: usize = 32;
@@ -40,12 +41,17 @@ pub(super) struct View {
     filter: Filter,
     scope: Scope,
     part: RelayPart,
+    /// The hosts that may be seen; `None` until all are known.
+    hosts: Option<Arc<[Claim]>>,
     /// The place in the part of each shard; `None` for one that may not be seen.
     places: Vec<Option<usize>>,
     content: OnceLock<Arc<str>>,
-    told: Mutex<Vec<(Option<u64>, Told)>>,
+    told: Mutex<Vec<(Asked, Told)>>,
     list: OnceLock<Rendering>,
 }
+
+/// Since which revision it is told, and whether who asks has the hosts.
+type Asked = (Option<u64>, bool);
 
 /// What is told of a snapshot: everything, or what changed since a revision.
 #[derive(Clone, Debug)]
@@ -106,7 +112,11 @@ pub(super) fn list(api: &Api, client: &Client, filter: &Filter, snapshot: &Snaps
         let body = ListBody {
             index: stamp.index.to_string(),
             pools: pools.iter().map(|pool| ListEntry::of(pool, snapshot)).collect(),
-            relay: RelayPart { tags: pools.iter().map(|pool| tag(pool, snapshot)).collect(), ..view.part.clone() },
+            relay: RelayPart {
+                tags: pools.iter().map(|pool| tag(pool, snapshot)).collect(),
+                hosts: view.hosts.clone(),
+                ..view.part.clone()
+            },
         };
         // Numbers and strings only: nothing in it can fail to be written.
         rendering(serde_json::to_string(&body).unwrap_or_default())
@@ -169,10 +179,15 @@ impl View {
             }
         }
         let mut part = RelayPart { sources, holds: holds(snapshot, scope), ..RelayPart::default() };
-        part.truth = truth(&part);
+        let table = snapshot.hosts();
+        let hosts = table.is_known().then(|| {
+            let seen = table.granted.iter().filter(|claim| scope.may_have_admitted(claim.pool.as_str()));
+            seen.cloned().collect::<Arc<[Claim]>>()
+        });
+        part.truth = truth(&part, hosts.as_ref().map(|_| table.tag.as_str()));
         let (filter, scope) = (filter.clone(), scope.clone());
         let (content, told, list) = (OnceLock::new(), Mutex::default(), OnceLock::new());
-        Self { filter, scope, part, places, content, told, list }
+        Self { filter, scope, part, hosts, places, content, told, list }
     }
 
     /// Whether some source has told its pools: what the others could have is told to be unknown.
@@ -196,22 +211,23 @@ impl View {
         made.clone()
     }
 
-    /// What is told of everything (`None`) or since a revision, made once for all who ask the same.
-    pub(super) fn told(&self, since: Option<u64>, make: impl FnOnce() -> Told) -> Told {
+    /// What is told of everything (`None`) or since a revision, made once for all who ask the same, with the hosts or, to who
+    /// has what is true now, without.
+    pub(super) fn told(&self, asked: (Option<u64>, bool), make: impl FnOnce() -> Told) -> Told {
         // Who asks for the same meanwhile waits for what is being made, which is shorter than making it again.
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = told.iter().find(|(of, _)| *of == since) {
+        if let Some((_, known)) = told.iter().find(|(of, _)| *of == asked) {
             return known.clone();
         }
         let new = make();
         if told.len() < MAX_TOLD {
-            told.push((since, new.clone()));
+            told.push((asked, new.clone()));
         }
         new
     }
 
-    /// What stands beside these pools, as JSON.
-    pub(super) fn part_with_pools(&self, pools: &[Arc<Pool>], snapshot: &Snapshot) -> String {
+    /// What stands beside these pools, as JSON. `known` is the tag of what the relay has: then it has the hosts too.
+    pub(super) fn part_with_pools(&self, pools: &[Arc<Pool>], snapshot: &Snapshot, known: Option<&str>) -> String {
         let place = |at: &usize| self.places.get(*at).copied().flatten();
         let pool = |pool: &Arc<Pool>| PoolPart {
             tag: tag(pool, snapshot),
@@ -219,7 +235,8 @@ impl View {
             labels: pool.labels.clone(),
             sources: pool.shards.iter().filter_map(place).collect(),
         };
-        let part = RelayPart { pools: pools.iter().map(pool).collect(), ..self.part.clone() };
+        let hosts = self.hosts.clone().filter(|_| known != Some(self.truth()));
+        let part = RelayPart { pools: pools.iter().map(pool).collect(), hosts, ..self.part.clone() };
         // Numbers and strings only: nothing in it can fail to be written.
         serde_json::to_string(&part).unwrap_or_default()
     }
@@ -232,7 +249,13 @@ fn source(shard: &ShardState) -> SourcePart {
         prefix: shard.prefix.clone(),
         loaded: status.loaded,
         synced_at: status.synced_at.map(millis),
-        lost: status.lost.iter().map(|(what, (since, why))| (*what, millis(*since), why.clone())).collect(),
+        // Hosts are told when they change, and relays of before do not know of this.
+        lost: status
+            .lost
+            .iter()
+            .filter(|(what, _)| **what != Watched::Hosts)
+            .map(|(what, (since, why))| (*what, millis(*since), why.clone()))
+            .collect(),
     }
 }
 
@@ -251,8 +274,8 @@ fn holds(snapshot: &Snapshot, scope: &Scope) -> BTreeMap<crate::endpoints::pool:
 }
 
 /// Times and reasons are left out: hubs that know the same differ in these.
-fn truth(part: &RelayPart) -> String {
-    let mut text = String::new();
+fn truth(part: &RelayPart, hosts: Option<&str>) -> String {
+    let mut text = format!("{hosts:?}\n");
     for source in &part.sources {
         let lost: Vec<_> = source.lost.iter().map(|(what, _, _)| format!("{what:?}")).collect();
         text.push_str(&format!("{} {:?} {} {}\n", source.name, source.prefix, source.loaded, lost.join(",")));

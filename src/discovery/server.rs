@@ -18,9 +18,9 @@ use super::gateways::Gateways;
 use super::metrics::{ApiMetrics, certificate_expires};
 use super::relay::Views;
 use super::report::report;
-use super::uplink;
 use super::waiters::Waiters;
 use super::xds::{self, refusals::Refusals};
+use super::{export, uplink};
 use crate::base::drain::Drain;
 use crate::endpoints::hub::HubLink;
 use crate::endpoints::{Listener, Snapshot};
@@ -142,10 +142,14 @@ impl Discovery {
             drain: drain.clone(),
             streams: xds::limit(),
             refusals: Refusals::default(),
+            listeners: xds::listeners(&self.config.envoy_listeners),
             eureka: Past::default(),
         });
         let limits =
             Limits { connections: self.config.max_connections, lifetime: LIFETIME, http2_streams: Some(HTTP2_STREAMS) };
+        if let Some(export) = self.config.export {
+            tokio::spawn(export::run(export, api.snapshot.clone(), drain.clone()));
+        }
         for link in self.links {
             tokio::spawn(uplink::run(api.clone(), link));
         }

@@ -13,6 +13,7 @@ use super::config::{ClientLimits, DiscoveryConfig, Scope, Token};
 use super::server::Discovery;
 use crate::base::drain::Drain;
 use crate::endpoints::config::HoldConfig;
+use crate::endpoints::hosts::{Claim, Claimants, HostPath};
 use crate::endpoints::pool::{Endpoint, PoolContent, PoolId};
 use crate::endpoints::{Listener, Registry, Shard, Snapshot, SourceEvent, Update, Watched};
 
@@ -47,6 +48,8 @@ impl Bed {
             anonymous_said: false,
             limits: ClientLimits { waits: 3, requests_per_second: 1_000 },
             max_connections: 100,
+            envoy_listeners: Vec::new(),
+            export: None,
         };
         let discovery = Discovery::bind(config).await.unwrap();
         let shards = ["east", "west"].map(|name| Shard::new(name.into(), Some(name.into())));
@@ -383,4 +386,33 @@ async fn files_for_gateways_are_whole_and_wait_as_well() {
     assert!(soon(waiting).await.body.contains("10.0.0.2:80"));
     bed.tell(0, Update::Add(pool("east/shop_web/http", &[3])));
     assert_eq!(bed.get("/v1/render/nginx").await.status, 409, "two pools of one name are refused");
+}
+
+#[tokio::test]
+async fn hosts_are_a_list_that_waits_with_conflicts_in_it() {
+    let mut bed = Bed::synced().await;
+    let claim = |at: &str, namespace: &str, since| Claim {
+        at: HostPath::parse(at).unwrap(),
+        pool: PoolId::parse(&format!("east/{namespace}/web/http")).unwrap(),
+        namespace: Some(namespace.into()),
+        since,
+    };
+    let empty = bed.get("/v1/hosts").await;
+    assert_eq!((empty.status, empty.json()["hosts"].as_array().map(Vec::len)), (200, Some(0)));
+    let tag = format!("If-None-Match: {}\r\n", empty.header("etag"));
+    let waiting = bed.waiting("/v1/hosts?wait=60s", &tag).await;
+    let claims = vec![claim("a.example/x", "shop", 1), claim("a.example", "late", 2)];
+    bed.registry.apply(0, SourceEvent::Hosts(Claimants::Source, claims), SystemTime::now());
+    bed.publish();
+    let body = soon(waiting).await.json();
+    let host = serde_json::json!([{"host": "a.example", "path_prefix": "/x", "pool": "east/shop/web/http", "namespace": "shop"}]);
+    assert_eq!(body["hosts"], host);
+    assert_eq!(
+        (&body["conflicts"][0]["namespace"], &body["conflicts"][0]["taken_by"]),
+        (&"late".into(), &"shop".into())
+    );
+    let index = body["index"].as_str().unwrap();
+    assert_eq!(bed.get(&format!("/v1/hosts?index={index}&wait=1ms")).await.status, 304);
+    assert_eq!(bed.get("/v1/hosts?namespace=none").await.json()["hosts"].as_array().unwrap().len(), 0);
+    assert_eq!(bed.get("/v1/hosts?label=x").await.status, 400);
 }

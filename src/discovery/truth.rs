@@ -79,7 +79,7 @@ impl<'a> Truth<'a> {
     /// Of one pool.
     pub(super) fn of(pool: &'a Pool, snapshot: &'a Snapshot) -> Self {
         let shards = pool.shards.iter().filter_map(|at| snapshot.shards().get(*at));
-        Self::of_shards(shards.map(|shard| (shard, pool.traffic_generation.is_some())), held_reason(pool))
+        Self::of_shards(shards.map(|shard| (shard, watched(pool))), held_reason(pool))
     }
 
     /// Of several pools at once: the worst of each.
@@ -88,24 +88,23 @@ impl<'a> Truth<'a> {
         let mut held = None;
         for pool in pools {
             held = earlier(held, held_reason(pool));
-            shards.extend(pool.shards.iter().map(|at| (*at, pool.traffic_generation.is_some())));
+            shards.extend(pool.shards.iter().map(|at| (*at, watched(pool))));
         }
-        let shards = shards.iter().filter_map(|(at, policy)| Some((snapshot.shards().get(*at)?, *policy)));
+        let shards = shards.iter().filter_map(|(at, watched)| Some((snapshot.shards().get(*at)?, *watched)));
         Self::of_shards(shards, held)
     }
 
     /// Of everything that the sources know, be it in a pool or not.
     pub(super) fn of_snapshot(snapshot: &'a Snapshot) -> Self {
         let held = snapshot.held().map(|pool| held_reason(pool)).fold(None, earlier);
-        Self::of_shards(snapshot.shards().iter().map(|shard| (shard, true)), held)
+        Self::of_shards(snapshot.shards().iter().map(|shard| (shard, ALL)), held)
     }
 
-    fn of_shards(shards: impl Iterator<Item = (&'a ShardState, bool)>, held: Option<Reason<'a>>) -> Self {
+    fn of_shards(shards: impl Iterator<Item = (&'a ShardState, &'a [Watched])>, held: Option<Reason<'a>>) -> Self {
         let mut truth = Self { state: State::Fresh, synced_at: None, reason: None };
-        for (shard, policy) in shards {
+        for (shard, watched) in shards {
             let status = &shard.status;
-            // Whether a policy is outdated matters only to the pools that policies make.
-            let lost = status.lost.iter().filter(|(what, _)| **what == Watched::Endpoints || policy);
+            let lost = status.lost.iter().filter(|(what, _)| watched.contains(what));
             let lost = lost.map(|(_, (since, why))| Reason::Lost { source: &shard.name, since: *since, why });
             let lost = lost.map(Some).fold(None, earlier);
             if !status.loaded || lost.is_some() {
@@ -119,6 +118,13 @@ impl<'a> Truth<'a> {
         }
         truth
     }
+}
+
+const ALL: &[Watched] = &[Watched::Endpoints, Watched::Policies, Watched::Hosts];
+
+/// What a pool follows from: whether a policy is outdated matters only to the pools that policies make.
+fn watched(pool: &Pool) -> &'static [Watched] {
+    if pool.traffic_generation.is_some() { &[Watched::Endpoints, Watched::Policies] } else { &[Watched::Endpoints] }
 }
 
 fn held_reason(pool: &Pool) -> Option<Reason<'_>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::eureka::EurekaConfig;
+use super::hosts::Claim;
 use super::hub::HubConfig;
 use super::join::Join;
 use super::kubernetes::{KubernetesConfig, Place};
@@ -20,6 +21,8 @@ pub struct EndpointsConfig {
     pub fixed: Vec<FixedPool>,
     /// Pools joined from others.
     pub joins: Vec<Join>,
+    /// Hosts that the configuration names for pools.
+    pub hosts: Vec<Claim>,
     /// Where this instance is.
     pub place: Place,
     /// When vanished endpoints are held.

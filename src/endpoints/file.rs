@@ -4,6 +4,7 @@
 //! [[pool]]
 //! id = "vm/checkout"
 //! endpoints = [{ address = "10.9.0.1", port = 8080, weight = 100, zone = "a" }]
+//! hosts = ["shop.example", "shop.example/api"]
 //! ```
 //!
 //! The file is looked at every [`LOOK`]; by its content, because a mounted ConfigMap is replaced by a link and a network
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::config::FixedEndpoint;
+use super::hosts::{Claim, Claimants, HostPath, MAX_OF_POOL};
 use super::pool::{DEFAULT_WEIGHT, Endpoint, PoolContent, PoolId, sort};
 use super::runtime::Sender;
 use super::update::{SourceEvent, Update, Watched};
@@ -43,6 +45,8 @@ struct Document {
 struct PoolEntry {
     id: String,
     endpoints: Vec<EndpointEntry>,
+    #[serde(default)]
+    hosts: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +61,12 @@ struct EndpointEntry {
 
 fn default_weight() -> u32 {
     DEFAULT_WEIGHT
+}
+
+/// What a file says.
+struct Parsed {
+    pools: BTreeMap<PoolId, PoolContent>,
+    hosts: Vec<Claim>,
 }
 
 /// Follows a file until the registry is gone.
@@ -83,9 +93,10 @@ pub(super) async fn run(path: PathBuf, events: Sender) {
             }
             Ok(text) => match parse(&text) {
                 Ok(parsed) => {
-                    let updates = updates(taken.is_some().then_some(&pools), &parsed);
-                    (pools, taken, well) = (parsed, Some(text), true);
-                    vec![SourceEvent::Pools(updates), SourceEvent::Contact(Watched::Endpoints)]
+                    let updates = updates(taken.is_some().then_some(&pools), &parsed.pools);
+                    (pools, taken, well) = (parsed.pools, Some(text), true);
+                    let hosts = SourceEvent::Hosts(Claimants::Source, parsed.hosts);
+                    vec![hosts, SourceEvent::Pools(updates), SourceEvent::Contact(Watched::Endpoints)]
                 }
                 Err(why) => {
                     well = false;
@@ -120,14 +131,15 @@ fn updates(before: Option<&BTreeMap<PoolId, PoolContent>>, now: &BTreeMap<PoolId
     gone.chain(new).collect()
 }
 
-fn parse(text: &str) -> Result<BTreeMap<PoolId, PoolContent>, String> {
+fn parse(text: &str) -> Result<Parsed, String> {
     if text.trim().is_empty() {
         return Err("is empty: to empty a pool, give it endpoints = []".to_owned());
     }
     let document: Document = toml::from_str(text).map_err(|error| error.to_string().trim().replace('\n', " "))?;
-    let mut pools = BTreeMap::new();
+    let (mut pools, mut hosts) = (BTreeMap::new(), Vec::new());
     for entry in document.pool {
         let id = PoolId::parse(&entry.id).map_err(|error| format!("pool id {:?} {error}", entry.id))?;
+        hosts.extend(claims(&id, &entry.hosts).map_err(|why| format!("pool {id}: hosts: {why}"))?);
         let endpoints = entry.endpoints.into_iter().map(|it| FixedEndpoint {
             address: it.address,
             port: it.port,
@@ -139,7 +151,19 @@ fn parse(text: &str) -> Result<BTreeMap<PoolId, PoolContent>, String> {
             return Err(format!("pool {id} stands there twice"));
         }
     }
-    Ok(pools)
+    Ok(Parsed { pools, hosts })
+}
+
+/// The hosts that whoever operates this instance wrote down for a pool.
+///
+/// # Errors
+/// For people: which of them is no host, or that there are too many.
+pub fn claims(pool: &PoolId, hosts: &[String]) -> Result<Vec<Claim>, String> {
+    if hosts.len() > MAX_OF_POOL {
+        return Err(format!("{} of them, and {MAX_OF_POOL} is the most", hosts.len()));
+    }
+    let claim = |text: &String| Ok(Claim { at: HostPath::parse(text)?, pool: pool.clone(), namespace: None, since: 0 });
+    hosts.iter().map(claim).collect()
 }
 
 /// A pool of endpoints that a person wrote down.
@@ -172,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_file_is_its_pools() {
-        let pools = parse(GOOD).unwrap();
+        let pools = parse(GOOD).unwrap().pools;
         let pool = pools.values().next().unwrap();
         let found: Vec<_> = pool.endpoints.iter().map(|it| (it.address.to_string(), it.weight)).collect();
         assert_eq!(found, [("10.9.0.1".to_owned(), 5), ("10.9.0.2".to_owned(), 100)]);
@@ -189,16 +213,17 @@ mod tests {
             ("[[pool]]\nid = \"a\"\nendpoints = [{ address = \"host\", port = 1 }]", "IP address"),
             ("[[pool]]\nid = \"a\"\nendpoints = [{ address = \"10.0.0.1\", port = 0 }]", "port from 1"),
             ("[[pool]]\nid = \"a\"\nport = 1\nendpoints = []", "unknown field"),
+            ("[[pool]]\nid = \"a\"\nendpoints = []\nhosts = [\"a b\"]", "is no host"),
         ] {
-            let error = parse(bad).unwrap_err();
+            let Err(error) = parse(bad) else { panic!("{bad:?}") };
             assert!(error.contains(why), "{bad:?}: {error}");
         }
     }
 
     #[test]
     fn an_edit_is_told_as_its_difference() {
-        let before = parse(GOOD).unwrap();
-        let edited = parse("[[pool]]\nid = \"vm/b\"\nendpoints = []\n").unwrap();
+        let before = parse(GOOD).unwrap().pools;
+        let edited = parse("[[pool]]\nid = \"vm/b\"\nendpoints = []\n").unwrap().pools;
         assert!(matches!(updates(None, &before).as_slice(), [Update::Reset(pools)] if pools.len() == 1));
         let told = updates(Some(&before), &edited);
         assert!(

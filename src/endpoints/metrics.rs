@@ -15,6 +15,8 @@ pub(super) struct RegistryMetrics {
     publications: Counter,
     changes: Counter,
     collisions: Counter,
+    hosts: Gauge,
+    host_conflicts: Gauge,
 }
 
 // === impl RegistryMetrics ===
@@ -23,6 +25,8 @@ impl RegistryMetrics {
     pub(super) fn register() -> Self {
         describe_gauge!("tidegate_discovery_revision", "Publications with a change of some pool's content");
         describe_gauge!("tidegate_discovery_pools", "Pools now");
+        describe_gauge!("tidegate_discovery_hosts", "Hosts and paths that lead to a pool, now");
+        describe_gauge!("tidegate_discovery_host_conflicts", "Claims of a host that another has, now");
         describe_gauge!("tidegate_discovery_held_endpoints", "Endpoints that their source no longer names, now");
         describe_gauge!("tidegate_discovery_held_since_timestamp_seconds", "When the oldest hold began; 0 for none");
         describe_gauge!("tidegate_discovery_source_synced", "1 while what is served of a source is known to be true");
@@ -41,6 +45,8 @@ impl RegistryMetrics {
             publications: counter!("tidegate_discovery_publications_total"),
             changes: counter!("tidegate_discovery_pool_changes_total"),
             collisions: counter!("tidegate_discovery_collisions_total"),
+            hosts: gauge!("tidegate_discovery_hosts"),
+            host_conflicts: gauge!("tidegate_discovery_host_conflicts"),
         }
     }
 
@@ -56,6 +62,8 @@ impl RegistryMetrics {
     pub(super) fn published(&self, snapshot: &Snapshot, changed: &[PoolId]) {
         self.revision.set(snapshot.revision() as f64);
         self.pools.set(number(snapshot.len()));
+        self.hosts.set(number(snapshot.hosts().granted.len()));
+        self.host_conflicts.set(number(snapshot.hosts().conflicts.len()));
         self.publications.increment(1);
         self.changes.increment(changed.len() as u64);
         for (at, shard) in snapshot.shards().iter().enumerate() {

@@ -122,7 +122,16 @@ mod tests {
             relayed: None,
         };
         let (live, held, joins) = (vec![live], Vec::new(), Vec::new());
-        vec![Kept { name: "east".into(), synced_at: SystemTime::UNIX_EPOCH, live, held, joins, origins: Vec::new() }]
+        vec![Kept {
+            name: "east".into(),
+            synced_at: SystemTime::UNIX_EPOCH,
+            live,
+            held,
+            joins,
+            origins: Vec::new(),
+            hosts: None,
+            host_owners: Default::default(),
+        }]
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::clock::Clocks;
 use super::coalesce::Coalescer;
 use super::config::{EndpointsConfig, SourceConfig};
+use super::hosts::Claimants;
 use super::hub::HubLink;
 use super::registry::{Kept, Published, Registry};
 use super::shard::Shard;
@@ -88,11 +89,13 @@ impl Endpoints {
         let fixed = config.fixed.iter().map(|pool| file::content(pool.id.clone(), &pool.endpoints));
         let fixed = fixed.collect::<Result<Vec<_>, _>>().map_err(EndpointsError::Pool)?;
         let fixed_at = shards.len();
-        if !fixed.is_empty() {
+        let configured = !fixed.is_empty() || !config.hosts.is_empty();
+        if configured {
             shards.push(Shard::new("configuration".into(), None));
         }
         let mut registry = Registry::new(shards, config.joins, config.hold, config.place.zone.clone());
-        if !fixed.is_empty() {
+        if configured {
+            registry.apply(fixed_at, SourceEvent::Hosts(Claimants::Source, config.hosts), now);
             registry.apply(fixed_at, SourceEvent::Pools(vec![Update::Reset(fixed)]), now);
             registry.apply(fixed_at, SourceEvent::Contact(Watched::Endpoints), now);
         }
@@ -163,10 +166,17 @@ fn shard_of(source: &SourceConfig, namespace: Option<&str>) -> Shard {
                 None => source.cluster.clone(),
             };
             let shard = Shard::new(name.clone(), Some(name));
-            if source.traffic_policies { shard.awaiting_policies() } else { shard }
+            let shard = if source.traffic_policies { shard.awaiting_policies() } else { shard };
+            let claimants = [(source.hosts, Claimants::Source), (source.traffic_policies, Claimants::Policies)];
+            let claimants = claimants.into_iter().filter(|(wanted, _)| *wanted).map(|(_, claimant)| claimant);
+            shard.awaiting_hosts(&claimants.collect::<Vec<_>>())
         }
-        SourceConfig::File(path) => Shard::new(path.display().to_string().into(), None),
-        SourceConfig::Hub(source) => Shard::new(source.address.to_string().into(), None),
+        SourceConfig::File(path) => {
+            Shard::new(path.display().to_string().into(), None).awaiting_hosts(&[Claimants::Source])
+        }
+        SourceConfig::Hub(source) => {
+            Shard::new(source.address.to_string().into(), None).awaiting_hosts(&[Claimants::Source])
+        }
         SourceConfig::Eureka(source) => Shard::new(source.cluster.clone(), Some(source.cluster.clone())),
     }
 }
@@ -188,7 +198,16 @@ fn restore(registry: &mut Registry, path: &Path, sources: &[SourceConfig], now: 
             SourceConfig::File(_) | SourceConfig::Hub(_) | SourceConfig::Eureka(_) => false,
         })
     };
+    let follows_hosts = |name: &str| {
+        !sources.iter().any(|source| match source {
+            SourceConfig::Kubernetes(source) => !source.hosts && name.split('/').next() == Some(&source.cluster),
+            SourceConfig::File(_) | SourceConfig::Hub(_) | SourceConfig::Eureka(_) => false,
+        })
+    };
     for mut shard in kept {
+        if !follows_hosts(&shard.name) {
+            shard.hosts = None;
+        }
         if !follows_policies(&shard.name) {
             // Nobody would ever tell that they are gone.
             shard.joins.clear();

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use super::clock::Jump;
 use super::config::HoldConfig;
 use super::guard::{Held, decide};
+use super::hosts::{Claimants, ShardHosts};
 use super::pool::{Endpoint, PoolContent, PoolId, sort};
 use super::update::{Origins, Update, Watched};
 
@@ -33,6 +34,8 @@ pub struct Shard {
     unheard: BTreeSet<Arc<str>>,
     /// The hubs that its pools come through.
     hubs: Vec<Arc<str>>,
+    /// The hosts that it claims for pools.
+    pub(super) hosts: ShardHosts,
 }
 
 /// How fresh a shard is.
@@ -62,6 +65,7 @@ impl Shard {
             origins: Origins::default(),
             unheard: BTreeSet::new(),
             hubs: Vec::new(),
+            hosts: ShardHosts::default(),
         }
     }
 
@@ -69,6 +73,13 @@ impl Shard {
     #[must_use]
     pub fn awaiting_policies(mut self) -> Self {
         self.awaited.insert(Watched::Policies);
+        self
+    }
+
+    /// The same, of a source that tells of hosts as well.
+    #[must_use]
+    pub fn awaiting_hosts(mut self, claimants: &[Claimants]) -> Self {
+        self.hosts = ShardHosts::awaiting(claimants.iter().copied());
         self
     }
 

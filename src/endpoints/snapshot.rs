@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::hosts::HostTable;
 use super::journal::Journal;
 use super::pool::{Pool, PoolId};
 use super::shard::{Status, may_have};
@@ -26,6 +27,7 @@ pub struct Snapshot {
     pub(super) held: OrdSet<PoolId>,
     /// The hubs that pools come through.
     pub(super) hubs: Arc<[Arc<str>]>,
+    pub(super) hosts: Arc<HostTable>,
 }
 
 /// A shard as of a snapshot.
@@ -64,6 +66,11 @@ impl Snapshot {
     /// The lives of the hubs that pools come through, each hub's own before those behind it.
     pub fn hubs(&self) -> &[Arc<str>] {
         &self.hubs
+    }
+
+    /// Which hosts lead to which pools.
+    pub fn hosts(&self) -> &HostTable {
+        &self.hosts
     }
 
     /// A pool by its id.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::hosts::{Claim, Claimants};
 use super::join::Join;
 use super::pool::{Hold, PoolContent, PoolId};
 use super::shard::Status;
@@ -38,6 +39,8 @@ pub enum SourceEvent {
     Pools(Vec<Update>),
     /// Changes of policies.
     Joins(Vec<JoinUpdate>),
+    /// All hosts that these claim for pools.
+    Hosts(Claimants, Vec<Claim>),
     /// What was told is true as of now: a list ended, an event came, a watch began or was confirmed.
     Contact(Watched),
     /// What was told may be outdated from now on, and why.
@@ -76,4 +79,6 @@ pub enum Watched {
     Endpoints,
     /// TrafficPolicies.
     Policies,
+    /// Services, for the hosts that they claim.
+    Hosts,
 }

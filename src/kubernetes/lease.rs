@@ -104,6 +104,14 @@ struct Candidate {
 // === impl Leadership ===
 
 impl Leadership {
+    /// One who leads always: for what nobody competes with.
+    pub fn unopposed() -> Self {
+        let far = Instant::now().checked_add(Duration::from_secs(365 * 24 * 3_600));
+        // The sender may go: the last value stays.
+        let (_, until) = watch::channel(far);
+        Self { until }
+    }
+
     /// Whether this instance leads now, and may begin a write.
     pub fn holds(&self) -> bool {
         self.until.borrow().is_some_and(|until| Instant::now() < until)

@@ -1,6 +1,7 @@
 //! The TrafficPolicy resource: what the control component writes, and every data plane follows.
 
 #![expect(unreachable_pub, reason = "the derive of KubeSchema writes a type a second time, inside a function")]
+#![allow(clippy::duplicated_attributes, reason = "columns to print are attributes of one name")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -35,6 +36,10 @@ pub struct TrafficPolicySpec {
     /// Endpoints of one's own zone first.
     #[serde(default)]
     pub prefer_zone: bool,
+    /// The hosts, with or without a path, that lead to the pool, as `shop.example/api`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub hosts: Vec<String>,
 }
 
 /// A port by name or by number.

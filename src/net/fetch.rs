@@ -141,6 +141,22 @@ impl Fetcher {
         self.send(Method::POST, path, &headers, body.into(), patience).await
     }
 
+    /// `PUT` of nothing to a path, answered within `patience`.
+    ///
+    /// # Errors
+    /// No whole answer within this time. It may have been taken all the same.
+    pub async fn put(&self, path: &str, patience: Duration) -> Result<Fetched, FetchError> {
+        self.send(Method::PUT, path, &[], Body::empty(), patience).await
+    }
+
+    /// `DELETE` of a path, answered within `patience`.
+    ///
+    /// # Errors
+    /// No whole answer within this time. It may have been done all the same.
+    pub async fn delete(&self, path: &str, patience: Duration) -> Result<Fetched, FetchError> {
+        self.send(Method::DELETE, path, &[], Body::empty(), patience).await
+    }
+
     async fn send(
         &self,
         method: Method,

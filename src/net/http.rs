@@ -143,7 +143,7 @@ async fn accept_connection(
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
         let http2 = tokio::select! {
-            begins = begins_http2(&stream), if limits.http2_streams.is_some() => begins,
+            begins = begins_http2(&stream, HEADER_TIMEOUT), if limits.http2_streams.is_some() => begins,
             () = drain.requested(), if limits.http2_streams.is_some() => return,
             else => Ok(false),
         };
@@ -214,8 +214,8 @@ async fn until_end<C: Future>(connection: C, shut_down: fn(Pin<&mut C>), lifetim
 /// Whether a connection begins with the preface of HTTP/2; nothing is taken from it.
 ///
 /// # Errors
-/// The peer went away, or has not sent enough to tell in [`HEADER_TIMEOUT`].
-async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+/// The peer went away, or has not sent enough to tell in this time.
+pub(crate) async fn begins_http2(stream: &TcpStream, patience: Duration) -> io::Result<bool> {
     let look = async {
         let mut bytes = [0; PREFACE.len()];
         loop {
@@ -231,7 +231,7 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(HEADER_TIMEOUT, look).await?
+    tokio::time::timeout(patience, look).await?
 }
 
 #[cfg(test)]
@@ -254,7 +254,7 @@ mod tests {
             let (mut client, server) = pair().await;
             let (first, rest) = sent.split_at(1);
             client.write_all(first).await.unwrap();
-            let (found, ()) = tokio::join!(begins_http2(&server), async {
+            let (found, ()) = tokio::join!(begins_http2(&server, HEADER_TIMEOUT), async {
                 tokio::task::yield_now().await;
                 client.write_all(rest).await.unwrap();
             });
@@ -262,6 +262,6 @@ mod tests {
         }
         let (client, server) = pair().await;
         drop(client);
-        assert!(begins_http2(&server).await.is_err());
+        assert!(begins_http2(&server, HEADER_TIMEOUT).await.is_err());
     }
 }

@@ -167,7 +167,7 @@ fn expiry(certificate: &CertificateDer<'_>) -> i64 {
 }
 
 /// The names in a certificate, its alternative names (DNS, URI, e-mail) in order, then its common name.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     // It was verified, so that it can be read.
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
     let alternatives = parsed.subject_alternative_name().ok().flatten();

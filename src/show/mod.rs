@@ -1,6 +1,7 @@
 //! `tidegate pools`: pools as gateways get them, as a table, and their changes as they come.
 
 mod client;
+pub mod gateways;
 mod table;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use self::client::{Client, Pulled};
+pub use self::gateways::GatewaysOptions;
 use self::table::{changes, list_table, pool_table};
 use crate::base::backoff::{Backoff, random};
 
@@ -58,6 +60,9 @@ pub enum ShowError {
         /// What it says.
         text: String,
     },
+    /// Gateways that do not serve what is published.
+    #[error("{0} gateways lag")]
+    Lagging(usize),
     /// Standard output or the runtime.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -24,7 +24,8 @@ pub(super) fn pool_table(endpoints: &[EndpointBody]) -> String {
     table(["ENDPOINT", "WEIGHT", "STATE", "ZONE", "NODE", "CLUSTER", "TARGET"], endpoints.iter().map(row))
 }
 
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+/// Rows under a head, each column as wide as its widest cell.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or_default()).collect();

@@ -42,16 +42,22 @@ impl Authority {
 
     /// A certificate with this common name, for servers on 127.0.0.1 and for clients alike.
     pub fn issue(&self, name: &str) -> Certified {
-        self.issue_until(name, 2100)
+        self.issue_until(name, &["127.0.0.1"], 2100)
+    }
+
+    /// A certificate with this common name, for servers of these names.
+    pub fn issue_for(&self, name: &str, servers: &[&str]) -> Certified {
+        self.issue_until(name, servers, 2100)
     }
 
     /// As [`Authority::issue`], over since long ago.
     pub fn issue_expired(&self, name: &str) -> Certified {
-        self.issue_until(name, 2021)
+        self.issue_until(name, &["127.0.0.1"], 2021)
     }
 
-    fn issue_until(&self, name: &str, year: i32) -> Certified {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    fn issue_until(&self, name: &str, servers: &[&str], year: i32) -> Certified {
+        let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+        let mut params = CertificateParams::new(servers).expect("names or addresses");
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);

@@ -3,7 +3,8 @@
 #
 #   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
 #                         matrix: these, and what only the whole client matrix needs
-#                         gateways: Envoy
+#                         gateways: Envoy, HAProxy, nginx with and without Lua, keepalived, Prometheus, Eureka, wrk
+#                         gateway: what stands before and behind the built-in gateway: back ends, load, conformance
 #                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
@@ -29,7 +30,11 @@ wanted() { [[ " ${sets[*]} " == *" $1 "* ]]; }
 log_programs=(redis-server:redis-server redis-cli:redis-tools redis-benchmark:redis-tools kcat:kcat openssl:openssl
   java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven node:nodejs npm:npm flock:util-linux
   /usr/bin/python3:python3)
-gateways_programs=(flock:util-linux /usr/bin/python3:python3)
+gateways_programs=(flock:util-linux /usr/bin/python3:python3 haproxy:haproxy nginx:nginx-light keepalived:keepalived ip:iproute2
+  prometheus:prometheus wrk:wrk java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven)
+# nginx and HAProxy are the bench's peers.
+gateway_programs=(curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-light haproxy:haproxy openssl:openssl chromium:chromium
+  flock:util-linux)
 kube_programs=(ip:iproute2 unshare:util-linux nsenter:util-linux flock:util-linux)
 matrix_programs=(php:php-cli ruby:ruby gcc:gcc)
 # What is no program is looked for by its file.
@@ -42,6 +47,7 @@ missing_packages() {
   if wanted log; then programs+=("${log_programs[@]}"); fi
   if wanted kube; then programs+=("${kube_programs[@]}"); fi
   if wanted gateways; then programs+=("${gateways_programs[@]}"); fi
+  if wanted gateway; then programs+=("${gateway_programs[@]}"); fi
   if wanted matrix; then programs+=("${matrix_programs[@]}"); fi
   for entry in "${programs[@]}"; do
     command -v "${entry%%:*}" >/dev/null || echo "${entry#*:}"
@@ -51,6 +57,7 @@ missing_packages() {
       compgen -G "${entry%%:*}" >/dev/null || echo "${entry#*:}"
     done
   fi
+  if wanted gateways && [ ! -e /usr/lib/nginx/modules/ngx_http_lua_module.so ]; then echo libnginx-mod-http-lua; fi
   if wanted gateways && ! compgen -G '/usr/lib/python3*/ensurepip/__init__.py' >/dev/null; then echo python3-venv; fi
   wanted log || return 0
   # Import only from Debian's own interpreter: another python3 in PATH does not see Debian's modules.
@@ -144,6 +151,19 @@ make_envoy() {
   "$(cat "$1/program")" --version
 }
 
+make_eureka() {
+  mvn -B -q -f "$bed/../proxies/eureka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1/lib"
+  javac -encoding UTF-8 -cp "$1/lib/*" -d "$1/classes" "$bed/../proxies/eureka/"{Server,Client}.java
+}
+
+make_gateway() {
+  cd "$bed/../gateway/backend"
+  go build -mod=readonly -trimpath -o "$1/backend" .
+  go build -mod=readonly -trimpath -o "$1/h2spec" github.com/summerwind/h2spec/cmd/h2spec
+  go build -mod=readonly -trimpath -o "$1/grpcurl" github.com/fullstorydev/grpcurl/cmd/grpcurl
+  go build -mod=readonly -trimpath -o "$1/interop" google.golang.org/grpc/interop/client
+}
+
 make_c() { gcc -O1 -Wall -o "$1/calls" "$clients/c/calls.c" -lhiredis; }
 
 make_rust() {
@@ -168,7 +188,7 @@ if [ "${1:-}" = make ]; then
 fi
 
 for set in "${sets[@]}"; do
-  case $set in log | matrix | kube | gateways) ;; *) die "there is no set $set: name log, matrix, kube or gateways" ;; esac
+  case $set in log | matrix | kube | gateways | gateway) ;; *) die "there is no set $set: name log, matrix, kube, gateways or gateway" ;; esac
 done
 debian_packages
 if wanted log; then
@@ -190,4 +210,8 @@ if wanted kube; then
 fi
 if wanted gateways; then
   component envoy /usr/bin/python3 "$bed/envoy.txt"
+  component eureka java "$bed/../proxies/eureka/"{pom.xml,Server.java,Client.java}
+fi
+if wanted gateway; then
+  component gateway go "$bed/../gateway/backend/"{go.mod,go.sum,main.go,serve.go,http.go,mix.go,count.go}
 fi

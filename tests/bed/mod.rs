@@ -84,6 +84,12 @@ pub fn require_gateways() -> &'static Installed {
     complete(INSTALLED.get_or_init(|| install("gateways")))
 }
 
+/// As [`require`], for what stands before and behind the built-in gateway.
+pub fn require_gateway() -> &'static Path {
+    static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
+    complete(INSTALLED.get_or_init(|| install("gateway"))).home("gateway")
+}
+
 fn complete(installed: &Result<Installed, String>) -> &Installed {
     match installed {
         Ok(installed) => installed,

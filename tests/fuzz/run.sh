@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes one target: run.sh [TARGET [SECONDS [libFuzzer options]]]. Fails on a crash, and says where the input is. Targets:
-# decoder, of the RESP protocol; spool, its recovery and replay.
+# decoder, of the RESP protocol; spool, its recovery and replay; http, where a request of HTTP/1.1 ends.
 #
 # Needs a C++ compiler for libFuzzer, and no nightly Rust: the coverage counters that libFuzzer reads are a pass of LLVM's,
 # which stable rustc runs by name. What it learns is kept from run to run, outside the checkout.
@@ -23,8 +23,14 @@ spool)
   kept=$kept/spool
   options=(-max_len=256)
   ;;
+http)
+  program=tidegate-fuzz-http
+  seeds=$here/corpus-http
+  kept=$kept/http
+  options=(-max_len=2048 -dict="$here/http.dict")
+  ;;
 *)
-  echo "fuzz: there is no target $name: choose decoder or spool" >&2
+  echo "fuzz: there is no target $name: choose decoder, spool or http" >&2
   exit 2
   ;;
 esac

@@ -50,8 +50,8 @@ impl Machine for Delta {
                 _ => {}
             }
         }
-        // Clusters alone can be asked for by naming nothing, and only at first.
-        if names.iter().any(|name| name == EVERYTHING) || (is_first && names.is_empty() && kind == Kind::Clusters) {
+        // Clusters and listeners alone can be asked for by naming nothing, and only at first.
+        if names.iter().any(|name| name == EVERYTHING) || (is_first && names.is_empty() && kind.is_whole()) {
             subscription.subscribe_all(view);
         }
         let new: Vec<Name> = names.iter().filter(|it| *it != EVERYTHING).map(|it| it.as_str().into()).collect();

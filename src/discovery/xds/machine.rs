@@ -145,6 +145,10 @@ impl Subscriptions {
 
     /// What the stream waits for.
     pub(super) fn interest(&self) -> Interest {
+        // Hosts are no pools, and seldom change.
+        if self.by_kind.contains_key(&Kind::Routes) {
+            return Interest::EverythingAndTruth;
+        }
         if self.by_kind.values().any(Subscription::is_broad) {
             return Interest::Everything;
         }

@@ -1,4 +1,5 @@
-//! Envoy's xDS: the endpoints of pools (EDS) and clusters for them (CDS), over REST and over gRPC on the port of the pull
+//! Envoy's xDS: the endpoints of pools (EDS) and clusters for them (CDS),
+//! listeners (LDS) and the routes of hosts (RDS), over REST and over gRPC on the port of the pull
 //! API, each gRPC service as the state of the world and as increments, by itself or aggregated (ADS).
 //!
 //! A resource's name is the pool's id, its version the pool's `ETag`, and the node's id the gateway's name: a response
@@ -26,6 +27,7 @@ mod view;
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -46,6 +48,7 @@ use self::machine::{Machine, Types};
 use self::session::{Permits, responses};
 use self::sotw::Sotw;
 use self::view::Kind;
+pub(super) use self::view::Listeners;
 use super::access::Client;
 use super::answer::error;
 use super::api::{Api, Asker};
@@ -62,13 +65,22 @@ pub(super) fn limit() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_STREAMS))
 }
 
+/// Listeners at these addresses, as resources.
+pub(super) fn listeners(addresses: &[SocketAddr]) -> Listeners {
+    Listeners::at(addresses)
+}
+
 pub(super) fn routes() -> Router<Arc<Api>> {
     let eds = Types::Only(Kind::Assignments);
     let cds = Types::Only(Kind::Clusters);
+    let lds = Types::Only(Kind::Listeners);
+    let rds = Types::Only(Kind::Routes);
     Router::new()
         .route("/v3/discovery:endpoints", post(rest::endpoints).layer(rest::limit()))
         .merge(service("endpoint.v3.EndpointDiscoveryService", ["StreamEndpoints", "DeltaEndpoints"], eds))
         .merge(service("cluster.v3.ClusterDiscoveryService", ["StreamClusters", "DeltaClusters"], cds))
+        .merge(service("listener.v3.ListenerDiscoveryService", ["StreamListeners", "DeltaListeners"], lds))
+        .merge(service("route.v3.RouteDiscoveryService", ["StreamRoutes", "DeltaRoutes"], rds))
         .merge(service(
             "discovery.v3.AggregatedDiscoveryService",
             ["StreamAggregatedResources", "DeltaAggregatedResources"],

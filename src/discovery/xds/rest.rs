@@ -63,7 +63,7 @@ pub(super) async fn endpoints(State(api): State<Arc<Api>>, client: Asker, body: 
         return error(StatusCode::BAD_REQUEST, &format!("resource_names: name at most {MAX_NAMES}"));
     }
     let snapshot = api.snapshot.load();
-    let view = View { snapshot: &snapshot, scope: &client.scope };
+    let view = View { snapshot: &snapshot, scope: &client.scope, listeners: &api.listeners };
     let Some(answer) = Answer::of(&request.resource_names, &view) else {
         let stamp = api.stamp(&snapshot, Truth::of_snapshot(&snapshot));
         return stamp.unsynced(&unsynced_of(&snapshot, 0..snapshot.shards().len()));
@@ -119,16 +119,16 @@ impl<'a> Answer<'a> {
             if !view.is_loaded() {
                 return None;
             }
-            pools.extend(view.all().map(|pool| &**pool));
+            pools.extend(view.pools().map(|pool| &**pool));
         } else {
             for name in names {
                 if has.set(name, Some(Version::Absent)).is_some() {
                     // A name given twice is answered once.
                     continue;
                 }
-                match view.find(name) {
+                match view.pool(name) {
                     Found::Pool(pool) => pools.push(pool),
-                    Found::Absent => absent.push(name.as_str()),
+                    Found::Absent | Found::Made(_) => absent.push(name.as_str()),
                     Found::Unknown => return None,
                 }
             }

@@ -110,7 +110,7 @@ impl<M: Machine> Session<M> {
     /// Shows the machine the newest snapshot. Nothing keeps an old one while the stream waits.
     fn look<T>(&mut self, act: impl FnOnce(&mut M, &View<'_>) -> T) -> T {
         let snapshot = self.api.snapshot.load_full();
-        act(&mut self.machine, &View { snapshot: &snapshot, scope: &self.client.scope })
+        act(&mut self.machine, &View { snapshot: &snapshot, scope: &self.client.scope, listeners: &self.api.listeners })
     }
 
     async fn event(&mut self) -> Event<M::Request> {
@@ -203,10 +203,11 @@ impl<M: Machine> Session<M> {
     }
 }
 
-/// What is refused with a response: each pool, or the list of clusters, which no pool's id names.
+/// What is refused with a response: each pool, or the list of something else, which no pool's id names.
 fn refusable(kind: Kind, sent: &[Sent]) -> Vec<Name> {
     match kind {
         Kind::Clusters => vec![EVERYTHING.into()],
+        Kind::Listeners | Kind::Routes => vec![format!("*{}", name(kind)).into()],
         Kind::Assignments => sent.iter().map(|sent| sent.name.clone()).collect(),
     }
 }
@@ -225,6 +226,8 @@ fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Clusters => "cds",
         Kind::Assignments => "eds",
+        Kind::Listeners => "lds",
+        Kind::Routes => "rds",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of the world: each request names all that its client wants.
 //!
-//! A response of clusters has all of them; one of assignments has those that changed. This protocol cannot say that an
-//! assignment does not exist, so a pool that is not there is one without endpoints: Envoy need not wait for a timeout, and
+//! A response of clusters or listeners has all of them; one of assignments or routes has those that changed. This protocol
+//! cannot say that an assignment does not exist, so a pool that is not there is one without endpoints: Envoy need not wait for a timeout, and
 //! does not keep the addresses of a service that was deleted.
 //!
 //! A request with an old nonce is no answer to the response that is on its way, but the names in it are what the client
@@ -43,7 +43,7 @@ impl Machine for Sotw {
         let Some(kind) = self.subscriptions.kind_of(&request.type_url, names)? else { return Ok(Vec::new()) };
         let is_first = !self.subscriptions.by_kind.contains_key(&kind);
         let subscriptions = &mut self.subscriptions.by_kind;
-        let subscription = subscriptions.entry(kind).or_insert_with(|| Subscription::new(kind, kind == Kind::Clusters));
+        let subscription = subscriptions.entry(kind).or_insert_with(|| Subscription::new(kind, kind.is_whole()));
         let why = request.error_detail.map(|detail| detail.message);
         let verdict = subscription.answered(&request.response_nonce, why.is_none());
         let mut notes: Vec<Note> = note_of(kind, verdict, why).into_iter().collect();
@@ -51,8 +51,8 @@ impl Machine for Sotw {
         if !names.is_empty() {
             self.named.insert(kind);
         }
-        // Clusters alone can be asked for by naming nothing.
-        let unnamed = kind == Kind::Clusters && !self.named.contains(&kind);
+        // Clusters and listeners alone can be asked for by naming nothing.
+        let unnamed = kind.is_whole() && !self.named.contains(&kind);
         let everything = unnamed || names.iter().any(|name| name == EVERYTHING);
         match (everything, subscription.is_wildcard()) {
             (true, false) => subscription.subscribe_all(view),
@@ -64,7 +64,7 @@ impl Machine for Sotw {
         let new: Vec<Name> = wanted.difference(subscription.names()).cloned().collect();
         left.iter().for_each(|name| subscription.unsubscribe(name));
         new.iter().for_each(|name| subscription.subscribe(name.clone(), true));
-        if is_first && everything && wanted.is_empty() && kind == Kind::Clusters {
+        if is_first && everything && wanted.is_empty() && kind.is_whole() {
             subscription.resume_state(&request.version_info, view);
         }
         if (is_first || !new.is_empty()) && !subscription.is_answerable(view) {
@@ -91,10 +91,12 @@ impl Machine for Sotw {
 }
 
 fn response(kind: Kind, batch: Batch, nonce: String) -> DiscoveryResponse {
+    // Only an assignment that is not there can be told, as one without endpoints.
+    let absent = |name: &str| (kind == Kind::Assignments).then(|| envoy::absent_assignment(name));
     let resources = batch.items.into_iter();
     DiscoveryResponse {
         version_info: name_of(batch.state),
-        resources: resources.map(|item| item.body.unwrap_or_else(|| envoy::absent_assignment(&item.name))).collect(),
+        resources: resources.filter_map(|item| item.body.or_else(|| absent(&item.name))).collect(),
         type_url: kind.type_url().to_owned(),
         nonce,
     }

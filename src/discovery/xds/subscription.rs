@@ -142,8 +142,8 @@ impl Subscription {
     /// Takes it that the client has everything there is, if that is what its version names.
     pub(super) fn resume_state(&mut self, version: &str, view: &View<'_>) {
         let mut state = State::default();
-        for pool in view.all() {
-            state.set(pool.id.as_str(), Some(Version::Of(self.kind.version(pool))));
+        for (name, found) in view.all(self.kind) {
+            state.set(&name, found.version(self.kind).map(Version::Of));
         }
         if !version.is_empty() && state.name() == version {
             self.has = state;
@@ -197,7 +197,11 @@ impl Subscription {
 
     /// Notes what a newer snapshot may have changed.
     pub(super) fn changed(&mut self, view: &View<'_>) {
-        if !self.is_broad() {
+        if !self.kind.is_of_pools() {
+            if view.snapshot.hosts().revision > self.seen {
+                self.look_at_all(view);
+            }
+        } else if !self.is_broad() {
             self.look.extend(self.names.iter().cloned());
         } else if let Some(changes) = view.snapshot.changes_since(self.seen) {
             // A cluster stays what it is while its pool's content changes.
@@ -216,7 +220,7 @@ impl Subscription {
         self.look.extend(self.names.iter().cloned());
         self.look.extend(self.has.names());
         if self.wildcard {
-            self.look.extend(view.all().map(|pool| Name::from(pool.id.as_str())));
+            self.look.extend(view.all(self.kind).map(|(name, _)| name));
         }
         self.seen = view.snapshot.revision();
     }
@@ -225,7 +229,7 @@ impl Subscription {
     pub(super) fn is_answerable(&self, view: &View<'_>) -> bool {
         match self.wildcard {
             true => view.is_loaded(),
-            false => self.names.is_empty() || self.names.iter().any(|it| !matches!(view.find(it), Found::Unknown)),
+            false => self.names.is_empty() || self.names.iter().any(|it| !view.find(self.kind, it).is_unknown()),
         }
     }
 
@@ -246,8 +250,9 @@ impl Subscription {
         self.must_answer = false;
         let mut sent = Vec::with_capacity(items.len());
         for Item { name, version, .. } in &items {
-            let generation = match view.find(name) {
-                Found::Pool(pool) => pool.traffic_generation,
+            let pool = self.kind.is_of_pools().then(|| view.pool(name));
+            let generation = match pool {
+                Some(Found::Pool(pool)) => pool.traffic_generation,
                 _ => None,
             };
             // What is only part of everything and gone is no longer part of it.
@@ -265,17 +270,16 @@ impl Subscription {
         if self.look.is_empty() && !self.must_answer {
             return None;
         }
-        if self.names.iter().any(|name| matches!(view.find(name), Found::Unknown)) {
+        if self.names.iter().any(|name| view.find(self.kind, name).is_unknown()) {
             // Leaving it out would say that it does not exist.
             return None;
         }
         self.look.clear();
-        let wanted = view.all().filter(|pool| self.wildcard || self.names.contains(pool.id.as_str()));
+        let wanted = view.all(self.kind).filter(|(name, _)| self.wildcard || self.names.contains(name));
         let mut target = State::default();
         let mut items = Vec::new();
-        for pool in wanted {
-            let name = Name::from(pool.id.as_str());
-            let (body, version) = self.kind.resource(pool);
+        for (name, found) in wanted {
+            let Some((body, version)) = found.resource(self.kind) else { continue };
             target.set(&name, Some(Version::Of(version.clone())));
             items.push(Item { name, version: Version::Of(version), body: Some(body), replaces: true });
         }
@@ -299,7 +303,7 @@ impl Subscription {
         let mut bytes = 0;
         let mut pending = BTreeSet::new();
         while let Some(name) = self.look.pop_first() {
-            if matches!(view.find(&name), Found::Unknown) && self.wants(&name) {
+            if self.wants(&name) && view.find(self.kind, &name).is_unknown() {
                 pending.insert(name);
             } else if let Some(item) = self.item(&name, view) {
                 bytes += item.body.as_ref().map_or(0, Bytes::len) + name.len();
@@ -317,20 +321,16 @@ impl Subscription {
         self.wildcard || self.names.contains(name)
     }
 
-    fn version_of(&self, name: &str, view: &View<'_>) -> Option<Version> {
-        match view.find(name) {
-            Found::Pool(pool) => Some(Version::Of(self.kind.version(pool))),
-            Found::Absent => Some(Version::Absent),
-            Found::Unknown => None,
-        }
-    }
-
     /// A name's resource, if the client has another and has not refused this one.
     fn item(&self, name: &Name, view: &View<'_>) -> Option<Item> {
         if !self.wants(name) {
             return None;
         }
-        let version = self.version_of(name, view)?;
+        let found = view.find(self.kind, name);
+        let version = match &found {
+            Found::Unknown => return None,
+            found => found.version(self.kind).map_or(Version::Absent, Version::Of),
+        };
         let has = self.has.get(name);
         if has == Some(&version) || self.refused.get(name) == Some(&version) {
             return None;
@@ -338,10 +338,7 @@ impl Subscription {
         if version == Version::Absent && has.is_none() && !self.names.contains(name) {
             return None;
         }
-        let body = match view.find(name) {
-            Found::Pool(pool) => Some(self.kind.resource(pool).0),
-            Found::Absent | Found::Unknown => None,
-        };
+        let body = found.resource(self.kind).map(|(body, _)| body);
         let replaces = matches!(has, Some(Version::Of(_)));
         Some(Item { name: name.clone(), version, body, replaces })
     }

@@ -101,6 +101,10 @@ impl Ring {
             let before = self.pools.get(&id).map(|pool| pool.endpoints.clone()).unwrap_or_default();
             let mut endpoints: BTreeMap<EndpointKey, Endpoint> = BTreeMap::new();
             for instance in instances.values() {
+                // What a Tidegate registered is no VM: its pods are known from their cluster.
+                if instance.is_exported() {
+                    continue;
+                }
                 let Some(endpoint) = endpoint(instance, &self.config, &mut self.names) else {
                     faults.push(format!("instance {:?} of {app}: has no address or no enabled port", instance.id()));
                     continue;

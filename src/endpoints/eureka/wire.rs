@@ -109,6 +109,11 @@ impl Instance {
         self.metadata.get("zone").or_else(of_centre)?.as_str().filter(|zone| !zone.is_empty())
     }
 
+    /// Whether a Tidegate registered it.
+    pub(super) fn is_exported(&self) -> bool {
+        self.metadata.contains_key("tidegate")
+    }
+
     /// Its weight, where it says one.
     pub(super) fn weight(&self) -> Option<u32> {
         let number = number(self.metadata.get("weight")?)?;

@@ -84,6 +84,7 @@ async fn lookup(service: &ServiceAddress, secure: bool) -> Result<Vec<String>, S
         }
         Lookup::Slices { kubeconfig } => {
             let cluster = KubernetesConfig {
+                hosts: false,
                 cluster: Arc::default(),
                 kubeconfig: kubeconfig.clone(),
                 namespaces: Vec::new(),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::wire::{Delta, List, RelayPart, content_tag};
+use crate::endpoints::hosts::{Claimants, HostPath};
 use crate::endpoints::pool::{PoolContent, PoolId};
 use crate::endpoints::update::{SourceEvent, Update, Watched};
 
@@ -139,7 +140,14 @@ impl Mirror {
         let Some(relay) = relay else { return Vec::new() };
         self.loaded = loaded(relay);
         self.truth.clone_from(&relay.truth);
-        vec![SourceEvent::Origins(relay.origins())]
+        let mut told = vec![SourceEvent::Origins(relay.origins())];
+        if let Some(hosts) = &relay.hosts {
+            // What no gateway could have is left out: a hub may be of another version.
+            let sound = |at: &HostPath| HostPath::parse(&at.to_string()).as_ref() == Ok(at);
+            let sound = hosts.iter().filter(|claim| sound(&claim.at)).cloned();
+            told.push(SourceEvent::Hosts(Claimants::Source, sound.collect()));
+        }
+        told
     }
 }
 

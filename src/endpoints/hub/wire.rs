@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoints::hosts::Claim;
 use crate::endpoints::interner::Interner;
 use crate::endpoints::pool::{Endpoint, EndpointState, Hold, PoolContent, PoolId, Protocol, Relayed, sort};
 use crate::endpoints::shard::Status;
@@ -41,6 +42,9 @@ pub struct RelayPart {
     /// Tags of the pools of a list, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
+    /// All hosts, as the hub granted them; `None` where the relay has them already, or the hub does not know all yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Arc<[Claim]>>,
 }
 
 /// A source of the hub. Times are milliseconds of the Unix epoch.

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod end;
+mod hosts;
 mod object;
 mod policy;
 mod service;
@@ -26,6 +27,7 @@ use self::assemble::{Assembler, Contribution};
 use self::object::{EndpointsObject, Key, Metadata, SliceObject};
 use self::policy::PolicyObject;
 use self::watch::{Follower, Heard, Object};
+use super::hosts::{Claim, Claimants};
 use super::interner::Interner;
 use super::join::Join;
 use super::runtime::Sender;
@@ -35,6 +37,8 @@ pub(crate) use crate::net::fetch::flat;
 /// How a cluster is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesConfig {
+    /// Follow the Services that declare hosts.
+    pub hosts: bool,
     /// The first part of its pools' ids.
     pub cluster: Arc<str>,
     /// How to reach it; `None` from inside it.
@@ -74,7 +78,7 @@ const QUEUE: usize = 256;
 pub(super) async fn run(config: KubernetesConfig, namespace: Option<String>, place: Place, events: Sender) {
     let scope = namespace.as_deref().map(|name| format!("namespaces/{name}/")).unwrap_or_default();
     let config = Arc::new(config);
-    let (endpoints_sender, policies_sender) = (events.clone(), events);
+    let (endpoints_sender, policies_sender, hosts_sender) = (events.clone(), events.clone(), events);
     let endpoints = async {
         if config.endpoints_v1 {
             let path = format!("/api/v1/{scope}endpoints");
@@ -90,7 +94,12 @@ pub(super) async fn run(config: KubernetesConfig, namespace: Option<String>, pla
             follow_policies(&config, path, policies_sender).await;
         }
     };
-    tokio::join!(endpoints, policies);
+    let hosts = async {
+        if config.hosts {
+            hosts::follow(&config, format!("/api/v1/{scope}services"), hosts_sender).await;
+        }
+    };
+    tokio::join!(endpoints, policies, hosts);
 }
 
 async fn follow_endpoints<T: Object<Kept = Contribution>>(
@@ -160,35 +169,47 @@ async fn follow_policies(config: &Arc<KubernetesConfig>, path: String, events: S
     });
     // What each policy makes: one whose port changes makes another pool.
     let mut made: BTreeMap<Key, Join> = BTreeMap::new();
+    let mut hosts: BTreeMap<Key, Vec<Claim>> = BTreeMap::new();
     // The same of a list that has not ended.
     let mut listed: BTreeMap<Key, Join> = BTreeMap::new();
+    let mut listed_hosts: BTreeMap<Key, Vec<Claim>> = BTreeMap::new();
     while let Some(heard) = hearing.recv().await {
         let told = match heard {
             Heard::ListBegins => {
                 listed.clear();
+                listed_hosts.clear();
                 continue;
             }
             Heard::ListHas(policy) => {
+                listed_hosts.insert(policy.metadata.key(), claims(&policy, &hosts));
                 listed.extend(join(&policy, &made).map(|join| (policy.metadata.key(), join)));
                 continue;
             }
             Heard::ListLacks(key) => {
                 listed.remove(&key);
+                listed_hosts.remove(&key);
                 continue;
             }
             Heard::ListEnds => {
                 made = std::mem::take(&mut listed);
-                joins_told(vec![JoinUpdate::Reset(made.values().cloned().collect())])
+                hosts = std::mem::take(&mut listed_hosts);
+                with_hosts(joins_told(vec![JoinUpdate::Reset(made.values().cloned().collect())]), &hosts)
             }
-            Heard::Changed(policy) => joins_told(changed(&policy, &mut made)),
+            Heard::Changed(policy) => {
+                let claimed = claims(&policy, &hosts);
+                let told = joins_told(changed(&policy, &mut made));
+                let before = hosts.insert(policy.metadata.key(), claimed.clone());
+                if before.unwrap_or_default() == claimed { told } else { with_hosts(told, &hosts) }
+            }
             Heard::Deleted(key) => {
-                joins_told(made.remove(&key).map(|join| JoinUpdate::Remove(join.id)).into_iter().collect())
+                let told = joins_told(made.remove(&key).map(|join| JoinUpdate::Remove(join.id)).into_iter().collect());
+                if hosts.remove(&key).unwrap_or_default().is_empty() { told } else { with_hosts(told, &hosts) }
             }
             Heard::Contact => vec![SourceEvent::Contact(Watched::Policies)],
             // Not installed, or not for us, is as good as none; unless there were some a moment ago.
             Heard::Absent(why) if made.is_empty() => {
                 tracing::debug!(why, "no TrafficPolicies are followed");
-                joins_told(vec![JoinUpdate::Reset(Vec::new())])
+                with_hosts(joins_told(vec![JoinUpdate::Reset(Vec::new())]), &hosts)
             }
             Heard::Absent(why) | Heard::Lost(why) => lost(Watched::Policies, why),
         };
@@ -216,13 +237,28 @@ fn changed(policy: &PolicyObject, made: &mut BTreeMap<Key, Join>) -> Vec<JoinUpd
     moved.into_iter().chain([JoinUpdate::Add(join)]).collect()
 }
 
+/// The hosts that lead to what a policy makes.
+fn claims(policy: &PolicyObject, hosts: &BTreeMap<Key, Vec<Claim>>) -> Vec<Claim> {
+    // As with the pool: one that became bad leaves what it said before.
+    let Ok(join) = policy.join() else { return hosts.get(&policy.metadata.key()).cloned().unwrap_or_default() };
+    let (claims, bad) = policy::claims(policy, &join);
+    bad.iter().for_each(|why| warn_of(policy, &format!("spec.hosts: {why}")));
+    claims
+}
+
+/// All hosts of policies go with the pools that they lead to.
+fn with_hosts(mut told: Vec<SourceEvent>, hosts: &BTreeMap<Key, Vec<Claim>>) -> Vec<SourceEvent> {
+    told.push(SourceEvent::Hosts(Claimants::Policies, hosts.values().flatten().cloned().collect()));
+    told
+}
+
 fn joins_told(updates: Vec<JoinUpdate>) -> Vec<SourceEvent> {
     vec![SourceEvent::Joins(updates), SourceEvent::Contact(Watched::Policies)]
 }
 
 fn warn_of(policy: &PolicyObject, why: &str) {
     let Metadata { namespace, name, .. } = &policy.metadata;
-    tracing::warn!(namespace, name, "a TrafficPolicy makes no pool: {why}");
+    tracing::warn!(namespace, name, "a TrafficPolicy is not followed in this: {why}");
 }
 
 /// A client of a cluster, from what its files say now. The error is for people.

@@ -21,11 +21,28 @@ pub(super) struct Metadata {
     pub resource_version: String,
     /// Counts changes of the wish (`spec`).
     pub generation: i64,
+    /// When it was made, in RFC 3339.
+    pub creation_timestamp: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Annotations, of which only bookmarks' are read.
-    #[serde(deserialize_with = "only_bookmarks")]
-    pub annotations: bool,
+    /// Those annotations that mean something here.
+    #[serde(deserialize_with = "or_none")]
+    pub annotations: Annotations,
+}
+
+/// The annotations that are read; all others are passed over.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Annotations {
+    /// Of a bookmark: "true" where a watch's initial events end with it.
+    #[serde(rename = "k8s.io/initial-events-end")]
+    pub initial_events_end: Option<String>,
+    /// Of a Service: the hosts that lead to it.
+    #[serde(rename = "tidegate.dev/hosts")]
+    pub hosts: Option<String>,
+    /// Of a Service: the port that they lead to, by name or number.
+    #[serde(rename = "tidegate.dev/hosts-port")]
+    pub hosts_port: Option<String>,
 }
 
 /// (namespace, name): what an object is told apart by from the others of its kind.
@@ -220,15 +237,9 @@ fn nullable<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer:
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Whether the annotations say that a watch's initial events ended.
-fn only_bookmarks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    #[derive(Deserialize)]
-    struct Annotations {
-        #[serde(rename = "k8s.io/initial-events-end", default)]
-        end: Option<String>,
-    }
-    let annotations = Option::<Annotations>::deserialize(deserializer)?;
-    Ok(annotations.and_then(|it| it.end).is_some_and(|end| end == "true"))
+/// Annotations may be null.
+fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 // === impl Metadata ===
@@ -237,6 +248,17 @@ impl Metadata {
     /// What the object is told apart by.
     pub(super) fn key(&self) -> Key {
         (self.namespace.clone(), self.name.clone())
+    }
+
+    /// When it was made, in seconds of the Unix epoch; 0 where that is not known.
+    pub(super) fn created(&self) -> u64 {
+        let time = self.creation_timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        time.and_then(|time| u64::try_from(time.as_second()).ok()).unwrap_or_default()
+    }
+
+    /// Whether a watch's initial events end with it.
+    pub(super) fn ends_initial_events(&self) -> bool {
+        self.annotations.initial_events_end.as_deref() == Some("true")
     }
 }
 

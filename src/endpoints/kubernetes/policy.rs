@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::object::Metadata;
+use crate::endpoints::hosts::{self, Claim};
 use crate::endpoints::interner::Interner;
 use crate::endpoints::join::{Join, Member};
 use crate::endpoints::pool::PoolId;
@@ -73,6 +74,15 @@ impl PolicyObject {
     }
 }
 
+/// The hosts that a policy claims for its pool; those that are none are told in the second list.
+pub(super) fn claims(policy: &PolicyObject, join: &Join) -> (Vec<Claim>, Vec<String>) {
+    let Ok(spec) = &policy.spec else { return (Vec::new(), Vec::new()) };
+    let (hosts, bad) = hosts::parse(&spec.hosts.join(","));
+    let claim =
+        |at| Claim { at, pool: join.id.clone(), namespace: join.namespace.clone(), since: policy.metadata.created() };
+    (hosts.into_iter().map(claim).collect(), bad)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +109,18 @@ mod tests {
             [("east/shop/a/http", 90), ("east/shop/b/http", 10)],
             "a matched member has no part of the rest"
         );
+    }
+
+    #[test]
+    fn a_policys_hosts_lead_to_its_pool() {
+        let policy = policy(r#"{"port":"http","members":[{"pool":"a"}],"hosts":["shop.example/api","a b c:1"]}"#);
+        let (claims, bad) = claims(&policy, &policy.join().unwrap());
+        let claims: Vec<_> = claims.iter().map(|it| format!("{} {}", it.at, it.pool)).collect();
+        assert_eq!(
+            claims,
+            ["a app/shop/checkout/http", "b app/shop/checkout/http", "shop.example/api app/shop/checkout/http"]
+        );
+        assert_eq!(bad.len(), 1);
     }
 
     #[test]

@@ -34,6 +34,9 @@ use crate::endpoints::interner::Interner;
 const WATCH_SECONDS: u64 = 10;
 /// A watch that is silent for so long, although the server should have ended it, is half open.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 5);
+/// How long a streamed list may take, and between two of its lines: a large cluster's is not ready at once.
+const LIST_SECONDS: u64 = 120;
+const LIST_SILENCE: Duration = Duration::from_secs(30);
 /// A watch that cannot begin from its version may be answered well and say so in its first line, which then comes at once.
 const FIRST_LINE: Duration = Duration::from_millis(500);
 /// For an answer's head, and for one page of a list.
@@ -86,6 +89,8 @@ pub(super) trait Object: DeserializeOwned + Send + 'static {
 pub(super) struct Follower<T: Object> {
     /// Of the collection, as `/apis/GROUP/VERSION/PLURAL`.
     path: String,
+    /// Only objects with this label are wanted; empty for all.
+    label: &'static str,
     heard: mpsc::Sender<Heard<T::Kept>>,
     strings: Interner,
 }
@@ -97,7 +102,17 @@ type Version = Option<String>;
 
 impl<T: Object> Follower<T> {
     pub(super) fn new(path: String, heard: mpsc::Sender<Heard<T::Kept>>) -> Self {
-        Self { path, heard, strings: Interner::default() }
+        Self { path, label: "", heard, strings: Interner::default() }
+    }
+
+    /// Follows only objects with this label: one that loses it is as good as deleted.
+    pub(super) fn labelled(self, label: &'static str) -> Self {
+        Self { label, ..self }
+    }
+
+    /// The rest of a query, after its first parameter.
+    fn selector(&self) -> String {
+        if self.label.is_empty() { String::new() } else { format!("&labelSelector={}", percent_encode(self.label)) }
     }
 
     /// Follows until nobody listens. `connect` makes a client from what is configured, read anew each time, so that
@@ -150,7 +165,6 @@ impl<T: Object> Follower<T> {
         let listed = match version {
             Some(_) => Ok(()),
             None if can_stream => match self.watch(client, version).await {
-                // The streamed list is a watch already, which ended at its time.
                 End::Closed if version.is_some() => Ok(()),
                 End::Closed => Err(End::Failed("the list ended before it was complete".to_owned())),
                 end => Err(end),
@@ -174,7 +188,7 @@ impl<T: Object> Follower<T> {
         self.tell(Heard::ListBegins).await?;
         let mut next = String::new();
         loop {
-            let path = format!("{}?limit={PAGE}{next}", self.path);
+            let path = format!("{}?limit={PAGE}{next}{}", self.path, self.selector());
             let page = tokio::time::timeout(ANSWER, client.request_text(get(&path)?));
             let page = page.await.map_err(|_| End::Failed(format!("no list within {ANSWER:?}")))?;
             let page = page.map_err(|error| End::of(error, Asked::List))?;
@@ -201,11 +215,15 @@ impl<T: Object> Follower<T> {
 
     async fn watch_lines(&mut self, client: &Client, version: &mut Version) -> Result<(), End> {
         let mut listing = version.is_none();
-        let from = match version {
-            Some(version) => format!("&resourceVersion={version}"),
-            None => "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
+        // A streamed list is a watch once it has ended, for as long as any other: its end is ours to make.
+        let mut over: Option<Instant> = None;
+        let (seconds, from) = match version {
+            Some(version) => (WATCH_SECONDS, format!("resourceVersion={version}")),
+            None => (LIST_SECONDS, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned()),
         };
-        let path = format!("{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}{from}", self.path);
+        let selector = self.selector();
+        let asked = format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&{from}{selector}");
+        let path = format!("{}?{asked}", self.path);
         let lines = tokio::time::timeout(ANSWER, client.request_stream(get(&path)?));
         let lines = lines.await.map_err(|_| End::Failed(format!("no answer to a watch within {ANSWER:?}")))?;
         let asked = if listing { Asked::StreamedList } else { Asked::Watch };
@@ -217,15 +235,22 @@ impl<T: Object> Follower<T> {
         }
         let mut line = Vec::new();
         loop {
-            let patience = if begun { SILENCE } else { FIRST_LINE };
+            let patience = match (listing, begun) {
+                (true, _) => LIST_SILENCE,
+                (false, true) => SILENCE,
+                (false, false) => FIRST_LINE,
+            };
+            let left = over.map(|over| over.saturating_duration_since(Instant::now()));
+            let patience = left.map_or(patience, |left| patience.min(left));
             let read = tokio::time::timeout(patience, read_line(lines.as_mut(), &mut line)).await;
             match read {
+                Err(_) if over.is_some() => return Ok(()),
                 Err(_) if !begun => {
                     begun = true;
                     self.tell(Heard::Contact).await?;
                     continue;
                 }
-                Err(_) => return Err(End::Failed(format!("nothing came for {SILENCE:?}: the watch is half open"))),
+                Err(_) => return Err(End::Failed(format!("nothing came for {patience:?}: the watch is half open"))),
                 Ok(Err(error)) => return Err(End::Failed(format!("the watch broke off: {error}"))),
                 Ok(Ok(false)) => return Ok(()),
                 Ok(Ok(true)) => begun = true,
@@ -238,9 +263,12 @@ impl<T: Object> Follower<T> {
                     return Err(End::of_status(status.code, &status.message, asked));
                 }
                 // A bookmark within a list says nothing.
-                WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.annotations => {}
+                WatchLine::Bookmark(bookmark) if listing && !bookmark.metadata.ends_initial_events() => {}
                 WatchLine::Bookmark(bookmark) => {
                     let told = if listing { Heard::ListEnds } else { Heard::Contact };
+                    if listing {
+                        over = Some(Instant::now() + Duration::from_secs(WATCH_SECONDS));
+                    }
                     listing = false;
                     self.tell(told).await?;
                     *version = Some(bookmark.metadata.resource_version);

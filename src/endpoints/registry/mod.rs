@@ -1,5 +1,6 @@
 //! All shards and joins, and the snapshot that follows from them. Pure: clock and events come in, snapshots come out.
 
+mod hosts;
 mod origins;
 mod publish;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Jump;
 use super::config::HoldConfig;
 use super::guard::Held;
+use super::hosts::{Claim, Owners};
 use super::join::Join;
 use super::metrics::RegistryMetrics;
 use super::pool::{Endpoint, EndpointKey, PoolContent, PoolId};
@@ -37,6 +39,9 @@ pub struct Registry {
     /// What may differ from the snapshot.
     dirty: BTreeSet<PoolId>,
     status_dirty: bool,
+    /// The namespace that has each host.
+    host_owners: Owners,
+    hosts_dirty: bool,
     urgent: bool,
     published: Arc<Snapshot>,
     metrics: RegistryMetrics,
@@ -69,6 +74,12 @@ pub struct Kept {
     /// A hub's sources, by name and prefix.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<(Arc<str>, Option<Arc<str>>)>,
+    /// The hosts that it claimed; `None` where it had not told of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<Claim>>,
+    /// Those of all shards with the namespace that had each; the same in every shard.
+    #[serde(default, skip_serializing_if = "Owners::is_empty")]
+    pub host_owners: Owners,
 }
 
 // === impl Registry ===
@@ -89,6 +100,8 @@ impl Registry {
             dependents: HashMap::new(),
             dirty: BTreeSet::new(),
             status_dirty: true,
+            host_owners: Owners::new(),
+            hosts_dirty: true,
             urgent: true,
             published: Arc::new(published),
             metrics: RegistryMetrics::register(),
@@ -116,6 +129,7 @@ impl Registry {
                 }
             }
             SourceEvent::Joins(updates) => updates.into_iter().for_each(|update| self.apply_join(shard, update)),
+            SourceEvent::Hosts(of, claims) => self.apply_hosts(shard, of, claims),
             SourceEvent::Contact(what) => {
                 let Some(source) = self.shards.get_mut(shard) else { return };
                 if source.contact(what, now) {
@@ -172,7 +186,7 @@ impl Registry {
 
     /// Whether there is something to publish.
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || self.status_dirty
+        !self.dirty.is_empty() || self.status_dirty || self.hosts_dirty
     }
 
     /// Whether pools may have changed since the last publication, and not only how fresh they are.
@@ -198,6 +212,7 @@ impl Registry {
             shard.restore(kept.live, kept.held, kept.synced_at, now);
         }
         self.restore_origins(at, kept.origins, kept.synced_at);
+        self.restore_hosts(at, kept.hosts, kept.host_owners);
         self.touch(at, ids);
         for join in kept.joins {
             self.put_join(join, Some(at));
@@ -214,6 +229,8 @@ impl Registry {
                 live: shard.all_live().cloned().collect(),
                 held: shard.all_held().cloned().collect(),
                 joins: of_shard.cloned().collect(),
+                hosts: shard.hosts.is_heard().then(|| shard.hosts.claims().cloned().collect()),
+                host_owners: self.host_owners.clone(),
                 origins: shard.origins().sources.iter().map(|it| (it.name.clone(), it.prefix.clone())).collect(),
             })
         };

@@ -33,10 +33,12 @@ impl Registry {
                 changed.push(id);
             }
         }
-        if !changed.is_empty() {
+        let (hosts_changed, hosts_settled) = self.publish_hosts(&mut next, revision);
+        if !changed.is_empty() || hosts_changed {
             next.revision = revision;
             next.journal.note(revision, &changed, &next.pools);
         }
+        status_changed |= hosts_settled;
         let shards = self.shard_states();
         let differs = |(one, other): (&ShardState, &ShardState)| {
             one.status.loaded != other.status.loaded || one.status.lost != other.status.lost

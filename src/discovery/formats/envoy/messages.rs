@@ -107,6 +107,23 @@ pub(crate) struct Cluster {
     pub(crate) discovery_type: i32,
     #[prost(message, optional, tag = "3")]
     pub(crate) eds_cluster_config: Option<EdsClusterConfig>,
+    #[prost(message, optional, tag = "10")]
+    pub(crate) circuit_breakers: Option<CircuitBreakers>,
+}
+
+/// `envoy.config.cluster.v3.CircuitBreakers`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct CircuitBreakers {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) thresholds: Vec<Thresholds>,
+}
+
+/// `envoy.config.cluster.v3.CircuitBreakers.Thresholds`, of the default priority.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Thresholds {
+    /// Requests that are tried again at one time.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) max_retries: Option<UInt32Value>,
 }
 
 /// `envoy.config.cluster.v3.Cluster.EdsClusterConfig`.

@@ -5,7 +5,9 @@
 //! only the members that serve now. A draining endpoint is `DRAINING`, which takes no new requests and leaves those in
 //! flight. Envoy has no SCTP, so such endpoints are left out.
 
+pub(in crate::discovery) mod hosts;
 pub(in crate::discovery) mod messages;
+mod routes;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +15,8 @@ use hyper::body::Bytes;
 use prost::Message;
 
 use self::messages::{
-    Address, AggregatedConfigSource, Any, Cluster, ClusterLoadAssignment, ConfigSource, EdsClusterConfig, HealthStatus,
-    LbEndpoint, Locality, LocalityLbEndpoints, SocketAddress, UInt32Value,
+    Address, AggregatedConfigSource, Any, CircuitBreakers, Cluster, ClusterLoadAssignment, ConfigSource,
+    EdsClusterConfig, HealthStatus, LbEndpoint, Locality, LocalityLbEndpoints, SocketAddress, Thresholds, UInt32Value,
 };
 use crate::endpoints::pool::{Endpoint, Pool, PoolId, Protocol};
 
@@ -25,6 +27,8 @@ pub(in crate::discovery) const CLUSTER: &str = "type.googleapis.com/envoy.config
 
 /// `Cluster.DiscoveryType.EDS`.
 const EDS: i32 = 3;
+/// Envoy's own limit of 3 lets requests fail that have reached nobody, when an endpoint goes without a word under load.
+const MAX_RETRIES: u32 = 1_024;
 /// `ApiVersion.V3`.
 const V3: i32 = 2;
 
@@ -68,6 +72,9 @@ pub(super) fn cluster(id: &PoolId) -> Bytes {
         name: id.to_string(),
         discovery_type: EDS,
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(eds_config) }),
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: vec![Thresholds { max_retries: Some(UInt32Value { value: MAX_RETRIES }) }],
+        }),
     };
     any(CLUSTER, &cluster)
 }

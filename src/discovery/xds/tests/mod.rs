@@ -1,6 +1,7 @@
 //! The protocols without a network: requests and snapshots of a real registry in, responses out.
 
 mod delta;
+mod hosts;
 mod random;
 mod sotw;
 
@@ -13,7 +14,7 @@ use prost::bytes::Bytes;
 
 use super::machine::{Fault, Machine, Note, Types};
 use super::messages::{DeltaDiscoveryRequest, DiscoveryRequest, RpcStatus};
-use super::view::{Kind, View};
+use super::view::{Kind, Listeners, View};
 use crate::discovery::config::Scope;
 use crate::discovery::formats::envoy::messages::{Any, Cluster, ClusterLoadAssignment};
 use crate::endpoints::config::HoldConfig;
@@ -49,7 +50,11 @@ impl<M: Machine> Bed<M> {
         self.registry.apply(shard, SourceEvent::Contact(Watched::Endpoints), now);
         self.registry.publish();
         let snapshot = self.snapshot();
-        self.stream.subscriptions_mut().changed(&View { snapshot: &snapshot, scope: &self.scope });
+        self.stream.subscriptions_mut().changed(&View {
+            snapshot: &snapshot,
+            scope: &self.scope,
+            listeners: &Listeners::default(),
+        });
     }
 
     fn set(&mut self, name: &str, addresses: &[u8]) {
@@ -66,13 +71,15 @@ impl<M: Machine> Bed<M> {
 
     fn send(&mut self, request: M::Request) -> Result<Vec<Note>, Fault> {
         let snapshot = self.snapshot();
-        self.stream.receive(request, &View { snapshot: &snapshot, scope: &self.scope })
+        self.stream
+            .receive(request, &View { snapshot: &snapshot, scope: &self.scope, listeners: &Listeners::default() })
     }
 
     /// The next response.
     fn next(&mut self) -> Option<M::Response> {
         let snapshot = self.snapshot();
-        let (_, response) = self.stream.respond(&View { snapshot: &snapshot, scope: &self.scope })?;
+        let (_, response) =
+            self.stream.respond(&View { snapshot: &snapshot, scope: &self.scope, listeners: &Listeners::default() })?;
         Some(response)
     }
 
