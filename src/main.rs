@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::{Cli, Command, LintCommand};
-use tidegate::config::{self, Config, ConfigError, Loaded};
+use tidegate::config::{self, Config, ConfigError};
 use tidegate::tail::{self, KafkaAccess};
 use tidegate::telemetry::logging::{self, LoggingError};
 use tidegate::{app, dev, letters, lint, show};
@@ -46,11 +46,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Run { config } => app::run(&config),
         Command::Control { config } => app::run_control(&config),
         Command::Crd { directory } => Ok(tidegate::control::resource::definitions::print(directory.as_deref())?),
-        Command::CheckConfig { file } => {
-            let Loaded { effective, .. } = config::load(&file)?;
-            std::io::stdout().write_all(effective.as_bytes())?;
-            Ok(())
-        }
+        Command::CheckConfig { file } => Ok(std::io::stdout().write_all(config::load(&file)?.effective.as_bytes())?),
         Command::Dev(arguments) => Ok(dev::run(&arguments.into())?),
         Command::Tail(arguments) => {
             if let Some(options) = arguments.live()? {

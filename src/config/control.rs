@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::discovery::read_shown;
 use super::discovery_remote::{check_url, read_credentials};
+use super::discovery_source::read_namespaces;
 use super::section::Section;
 use crate::control::config::{ControlConfig, HubConfig};
 
@@ -23,10 +24,11 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
     let timeout = section.number("acknowledge_timeout_seconds", 1..=86_400, 60);
     let hubs = read_hubs(&mut section);
     section.finish();
-    let (cluster, kubeconfig) = home?;
+    let Home { cluster, kubeconfig, namespaces } = home?;
     Some(ControlConfig {
         cluster,
         kubeconfig,
+        namespaces,
         lease,
         hubs,
         required_gateways: required.iter().map(|item| item.text.to_owned()).collect(),
@@ -34,8 +36,14 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
     })
 }
 
-/// The cluster that Apps live in: its name and its kubeconfig.
-fn read_cluster(section: &mut Section<'_>) -> Option<(String, Option<PathBuf>)> {
+/// The cluster that Apps live in.
+struct Home {
+    cluster: String,
+    kubeconfig: Option<PathBuf>,
+    namespaces: Vec<String>,
+}
+
+fn read_cluster(section: &mut Section<'_>) -> Option<Home> {
     let mut found = Vec::new();
     for mut cluster in section.tables("cluster") {
         let name = read_shown::<String>(&mut cluster, "name");
@@ -50,8 +58,9 @@ fn read_cluster(section: &mut Section<'_>) -> Option<(String, Option<PathBuf>)> 
             _ => {}
         }
         let kubeconfig = read_shown::<String>(&mut cluster, "kubeconfig").map(PathBuf::from);
+        let namespaces = read_namespaces(&mut cluster);
         cluster.finish();
-        found.push((name.unwrap_or_default(), kubeconfig));
+        found.push(Home { cluster: name.unwrap_or_default(), kubeconfig, namespaces });
     }
     if found.len() > 1 {
         section.problem("cluster", "this version deploys to one cluster: keep the one that Apps live in");

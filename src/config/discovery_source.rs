@@ -97,7 +97,7 @@ fn read_cluster(source: &mut Section<'_>, others: &mut BTreeSet<Arc<str>>) -> Op
     Some(text.into())
 }
 
-fn read_namespaces(source: &mut Section<'_>) -> Vec<String> {
+pub(super) fn read_namespaces(source: &mut Section<'_>) -> Vec<String> {
     let mut namespaces: Vec<String> = Vec::new();
     for item in source.texts("namespaces").unwrap_or_default() {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -12,6 +12,8 @@ pub struct ControlConfig {
     pub cluster: String,
     /// How to reach it; absent: from inside it.
     pub kubeconfig: Option<PathBuf>,
+    /// The namespaces whose Apps it deploys; empty for all.
+    pub namespaces: Vec<String>,
     /// The Lease by which one of several instances leads: its namespace and its name.
     pub lease: (String, String),
     /// Hubs and data planes that publish its pools, and to whom gateways acknowledge them. At least one.

@@ -43,25 +43,27 @@ fn by_label<K: Resource>(object: &K) -> Option<Key> {
 impl Caches {
     /// Follows everything until `drain` ends it; the plane is ready once all is known.
     pub(super) fn follow(config: &ControlConfig, dirty: &Arc<Dirty>, readiness: &Readiness, drain: &Drain) -> Self {
-        let gate = |what| readiness.gate("control", what);
-        let all = || Wanted { kubeconfig: config.kubeconfig.clone(), ..Wanted::default() };
-        let ours = || Wanted { labels: Some(APP_LABEL.to_owned()), ..all() };
-        let dirty = || dirty.clone();
+        // In every namespace of the configuration, or in all at once.
+        let scopes = |what: &'static str, labels: Option<&str>| {
+            let namespaces = config.namespaces.iter().cloned().map(Some);
+            let all = config.namespaces.is_empty().then_some(None);
+            let scope = |namespace| {
+                let labels = labels.map(str::to_owned);
+                let wanted = Wanted { kubeconfig: config.kubeconfig.clone(), namespace, labels, fields: None };
+                (wanted, readiness.gate("control", what))
+            };
+            namespaces.chain(all).map(scope).collect::<Vec<_>>()
+        };
+        let ours = Some(APP_LABEL);
         let of_release = |it: &Release| Some((it.namespace().unwrap_or_default(), it.spec.app.clone()));
         Self {
-            apps: Store::follow(all(), |it| Some(key_of(it)), dirty(), gate("the first list of Apps"), drain),
-            releases: Store::follow(all(), of_release, dirty(), gate("the first list of Releases"), drain),
-            deployments: Store::follow(ours(), by_label, dirty(), gate("the first list of Deployments"), drain),
-            policies: Store::follow(
-                all(),
-                |it| Some(key_of(it)),
-                dirty(),
-                gate("the first list of TrafficPolicies"),
-                drain,
-            ),
-            pods: Store::follow(ours(), by_label, dirty(), gate("the first list of pods"), drain),
-            approvals: Store::follow(all(), |_| None, dirty(), gate("the first list of Approvals"), drain),
-            blocks: Store::follow(all(), |_| None, dirty(), gate("the first list of RolloutBlocks"), drain),
+            apps: Store::follow(scopes("the first list of Apps", None), |it| Some(key_of(it)), dirty, drain),
+            releases: Store::follow(scopes("the first list of Releases", None), of_release, dirty, drain),
+            deployments: Store::follow(scopes("the first list of Deployments", ours), by_label, dirty, drain),
+            policies: Store::follow(scopes("the first list of policies", None), |it| Some(key_of(it)), dirty, drain),
+            pods: Store::follow(scopes("the first list of pods", ours), by_label, dirty, drain),
+            approvals: Store::follow(scopes("the first list of Approvals", None), |_| None, dirty, drain),
+            blocks: Store::follow(scopes("the first list of RolloutBlocks", None), |_| None, dirty, drain),
         }
     }
 

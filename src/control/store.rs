@@ -80,32 +80,42 @@ where
         + Sync
         + 'static,
 {
-    /// Follows all objects of the kind (with these labels) until `drain` ends it; `gate` goes when they are known.
-    pub(super) fn follow(wanted: Wanted, app_of: AppOf<K>, dirty: Arc<Dirty>, gate: Gate, drain: &Drain) -> Arc<Self> {
+    /// Follows all objects of the kind (with these labels) in each of these scopes until `drain` ends it; a scope's gate goes
+    /// when its objects are known.
+    pub(super) fn follow(
+        scopes: Vec<(Wanted, Gate)>,
+        app_of: AppOf<K>,
+        dirty: &Arc<Dirty>,
+        drain: &Drain,
+    ) -> Arc<Self> {
         let store = Arc::new(Self { objects: RwLock::default() });
-        let (into, drain, mut gate) = (store.clone(), drain.clone(), Some(gate));
-        tokio::spawn(async move {
-            kubernetes::follow(&wanted, &drain, |heard| {
-                let listed = matches!(heard, Heard::Listed(_));
-                into.take(heard, app_of, &dirty);
-                if listed {
-                    drop(gate.take());
-                }
-            })
-            .await;
-        });
+        for (wanted, gate) in scopes {
+            let (into, dirty, drain, mut gate) = (store.clone(), dirty.clone(), drain.clone(), Some(gate));
+            tokio::spawn(async move {
+                kubernetes::follow(&wanted, &drain, |heard| {
+                    let listed = matches!(heard, Heard::Listed(_));
+                    into.take(heard, wanted.namespace.as_deref(), app_of, &dirty);
+                    if listed {
+                        drop(gate.take());
+                    }
+                })
+                .await;
+            });
+        }
         store
     }
 
-    fn take(&self, heard: Heard<K>, app_of: AppOf<K>, dirty: &Dirty) {
+    /// Keeps what is told of one namespace, or of all.
+    fn take(&self, heard: Heard<K>, scope: Option<&str>, app_of: AppOf<K>, dirty: &Dirty) {
         let mark = |object: &K| match app_of(object) {
             Some(key) => dirty.mark(key),
             None => dirty.mark_all(),
         };
         match heard {
             Heard::Listed(objects) => {
-                let objects = objects.into_iter().map(|it| (key_of(&it), Arc::new(it))).collect();
-                *self.objects.write().unwrap_or_else(PoisonError::into_inner) = objects;
+                let mut known = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+                known.retain(|(namespace, _), _| scope.is_some_and(|scope| scope != namespace));
+                known.extend(objects.into_iter().map(|it| (key_of(&it), Arc::new(it))));
                 dirty.mark_all();
             }
             Heard::Changed(object) => {

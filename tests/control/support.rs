@@ -112,7 +112,7 @@ impl Stage {
         let (namespace, pools, admin) = (&self.namespace, self.pools, free_port());
         let text = format!(
             "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[control]\nlease = {{ namespace = \"{namespace}\", name = \"control\" }}\n\
-             {keys}\n[[control.cluster]]\nname = \"east\"\nkubeconfig = {kubeconfig:?}\n[[control.hub]]\nurl = \"http://{pools}\"\n"
+             {keys}\n[[control.cluster]]\nname = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n[[control.hub]]\nurl = \"http://{pools}\"\n"
         );
         let file = self.files.write(&format!("control-{admin}.toml"), text);
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::advance::{is_stopped, switch_is_acknowledged};
-use super::wanted::{Wanted, is_ours, wanted};
+use super::wanted::{Wanted, is_back, is_ours, wanted};
 use super::{Goal, Observed, Write, steps};
 use crate::control::resource::release::{Action, ReleaseStatus};
 
@@ -67,12 +67,12 @@ fn may_switch(seen: &Observed, goal: &Goal, status: &ReleaseStatus, to: &BTreeMa
     }
     let (had, has) = (seen.in_service(&now), seen.in_service(to));
     // Whatever is allowed to be missing: not all, unless none is wanted.
-    has >= floor(seen, status, had).max(had.min(seen.desired).min(1))
+    has >= floor(seen, status.shrink, had).max(had.min(seen.desired).min(1))
 }
 
 /// What must be left of the pods in service.
-fn floor(seen: &Observed, status: &ReleaseStatus, in_service: u32) -> u32 {
-    seen.desired.saturating_sub(status.shrink).min(in_service)
+fn floor(seen: &Observed, missing: u32, in_service: u32) -> u32 {
+    seen.desired.saturating_sub(missing).min(in_service)
 }
 
 fn fewer(seen: &Observed, goal: &Goal, status: &ReleaseStatus, wanted: &Wanted) -> Vec<Write> {
@@ -81,7 +81,9 @@ fn fewer(seen: &Observed, goal: &Goal, status: &ReleaseStatus, wanted: &Wanted) 
     }
     let shares = seen.shares();
     let mut in_service = seen.in_service(&shares);
-    let floor = floor(seen, status, in_service);
+    // Only a batch that makes room takes pods away: who goes back in a hurry moves traffic.
+    let missing = if is_back(status) { 0 } else { status.shrink };
+    let floor = floor(seen, missing, in_service);
     let drained = drained(seen, goal, status);
     let mut writes = Vec::new();
     for (revision, to) in counts(goal, wanted) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Goal, Observed, WHOLE, is_foreign};
+use super::{Goal, Observed, WHOLE, is_foreign, steps};
 use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
 
 /// Counts by revision, and shares.
@@ -57,6 +57,11 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
     Wanted { new, old: counts, shares }
 }
 
+/// Whether it goes back, or has gone.
+pub(super) fn is_back(status: &ReleaseStatus) -> bool {
+    matches!(status.phase, Phase::Aborting | Phase::Degraded)
+}
+
 /// What an abort goes back to, and whether there is anything.
 pub(super) fn can_go_back(goal: &Goal, status: &ReleaseStatus) -> bool {
     status.before.iter().any(|(side, share)| *side != goal.revision && *share > 0)
@@ -70,7 +75,7 @@ pub(super) fn normalized(shares: &BTreeMap<String, u32>) -> BTreeMap<String, u32
 fn old_counts(seen: &Observed, goal: &Goal, status: &ReleaseStatus, part: (u32, u32)) -> BTreeMap<String, u32> {
     let others = others(goal, status);
     // On the way back each has what it had; else they are to be whole without the new one.
-    let back = matches!(status.phase, Phase::Aborting | Phase::Degraded);
+    let back = is_back(status) && steps::is_abort(&status.plan);
     let before = if back { others } else { divide(WHOLE, &others) };
     let count = |revision: &String| match before.get(revision) {
         // Rounded up twice: rather one too many.
@@ -93,8 +98,11 @@ fn shares_at(goal: &Goal, status: &ReleaseStatus, (part, of): (u32, u32)) -> BTr
     if others.is_empty() {
         return BTreeMap::from([(goal.revision.clone(), WHOLE)]);
     }
-    if part == 0 {
+    if part == 0 && steps::is_abort(&status.plan) {
         return normalized(&status.before);
+    }
+    if part == 0 {
+        return divide(WHOLE, &others);
     }
     let asked = u32::try_from(u64::from(WHOLE) * u64::from(part) / u64::from(of.max(1))).unwrap_or(WHOLE);
     // A revision that comes back while it still serves has no less than it has.

@@ -336,11 +336,16 @@ impl World {
         match self.status.phase {
             Phase::Healthy if shares.len() != 1 || !shares.contains_key(new) => Err(format!("healthy with {shares:?}")),
             Phase::Healthy if self.replicas(new) != self.desired => Err(format!("healthy with {:?}", self.revisions)),
-            Phase::Degraded if !self.status.plan.is_empty() && shares != self.status.before => {
+            Phase::Degraded
+                if self.goal.control.abort && !self.status.plan.is_empty() && shares != self.status.before =>
+            {
                 Err(format!("4: aborted with {shares:?}, before {:?}", self.status.before))
             }
             Phase::Degraded if self.goal.control.abort && !shares.contains_key(new) && self.replicas(new) > 0 => {
                 Err(format!("4: aborted with {:?}", self.revisions))
+            }
+            Phase::Degraded if !self.goal.control.abort && self.goal.control.freeze && shares.contains_key(new) => {
+                Err(format!("frozen with {shares:?}"))
             }
             _ if !foreign && total < self.desired => Err(format!("{total} in service, wanted {}", self.desired)),
             _ => {
