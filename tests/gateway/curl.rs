@@ -21,6 +21,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// What curl said of an error.
+    pub(crate) said: String,
 }
 
 /// Runs curl with these arguments, which name the URL.
@@ -47,6 +49,7 @@ pub(crate) fn curl(arguments: &[&str]) -> Answer {
         seconds: word().parse().unwrap_or(0.0),
         head: String::from_utf8_lossy(&read(&head)).into_owned(),
         body: read(&body),
+        said: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 
