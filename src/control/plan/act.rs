@@ -46,7 +46,9 @@ fn counts<'a>(goal: &'a Goal, wanted: &'a Wanted) -> impl Iterator<Item = (&'a S
 fn more(seen: &Observed, goal: &Goal, wanted: &Wanted) -> Vec<Write> {
     let more = counts(goal, wanted).filter_map(|(revision, to)| match seen.revisions.get(revision) {
         Some(it) if it.replicas < to => Some(Write::Scale { revision: revision.clone(), from: it.replicas, to }),
-        None if to > 0 => Some(Write::Create { revision: revision.clone(), replicas: to }),
+        None if to > 0 || (wanted.is_there && *revision == goal.revision) => {
+            Some(Write::Create { revision: revision.clone(), replicas: to })
+        }
         _ => None,
     });
     more.collect()
@@ -134,7 +136,10 @@ pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &ReleaseStatus, acti
     let wanted = wanted(seen, goal, status, false);
     let new = seen.revision(&goal.revision);
     match action {
-        Action::ScaleNew => new.replicas == wanted.new,
+        Action::ScaleNew => {
+            let is_there = seen.revisions.contains_key(&goal.revision);
+            new.replicas == wanted.new && (is_there || !wanted.is_there)
+        }
         Action::AwaitAvailable => new.ready >= wanted.new,
         Action::SetTraffic => seen.shares() == wanted.shares,
         Action::ScaleOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).replicas <= *count),

@@ -10,6 +10,8 @@ use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
 pub(super) struct Wanted {
     /// The new revision's pods.
     pub(super) new: u32,
+    /// Whether the new revision is to be there even without pods: what gets traffic must have a Deployment that can grow.
+    pub(super) is_there: bool,
     /// Those of every other revision that is there; 0 for one that has no part in this.
     pub(super) old: BTreeMap<String, u32>,
     /// By revision or foreign pool; only those above 0.
@@ -21,11 +23,12 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
     let at = usize::try_from(status.current_step_index).unwrap_or(usize::MAX);
     let has = seen.revision(&goal.revision).replicas;
     let (mut new, mut old, mut shares) = (has, (1, 1), status.held_shares.clone());
+    let mut is_there = false;
     for (index, step) in status.plan.iter().enumerate().take(at.saturating_add(1)) {
         match (step.action, step.pods) {
             (action, _) if stopped && index == at && action != Action::ScaleNew => {}
             (Action::ScaleNew, Some(pods)) => new = has.min(pods),
-            (Action::ScaleNew, None) => new = part_of(seen.desired, fraction(step)),
+            (Action::ScaleNew, None) => (new, is_there) = (part_of(seen.desired, fraction(step)), true),
             (Action::ScaleOld, _) => old = fraction(step),
             (Action::SetTraffic, _) => shares = shares_at(goal, status, fraction(step)),
             _ => {}
@@ -54,7 +57,7 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
     {
         *most += enough - sum;
     }
-    Wanted { new, old: counts, shares }
+    Wanted { new, is_there: is_there && !stopped, old: counts, shares }
 }
 
 /// Whether it goes back, or has gone.

@@ -344,7 +344,15 @@ impl World {
             Phase::Degraded if self.goal.control.abort && !shares.contains_key(new) && self.replicas(new) > 0 => {
                 Err(format!("4: aborted with {:?}", self.revisions))
             }
-            Phase::Degraded if !self.goal.control.abort && self.goal.control.freeze && shares.contains_key(new) => {
+            // One that never began, or has gone back already, has nothing that could be taken out: where its revision
+            // serves all the same, it did so before.
+            Phase::Degraded
+                if !self.goal.control.abort
+                    && self.goal.control.freeze
+                    && !self.status.plan.is_empty()
+                    && !crate::control::plan::steps::is_abort(&self.status.plan)
+                    && shares.contains_key(new) =>
+            {
                 Err(format!("frozen with {shares:?}"))
             }
             _ if !foreign && total < self.desired => Err(format!("{total} in service, wanted {}", self.desired)),
