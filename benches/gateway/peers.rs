@@ -44,7 +44,7 @@ impl Field {
         let pem = files.write("both.pem", both);
         let (certificate, key) = (certified.certificate.display().to_string(), certified.key.display().to_string());
         let directory = files.path().display().to_string();
-        let mut field = Self { subjects: Vec::new(), processes: Vec::new(), _tidegate: None, files: files };
+        let mut field = Self { subjects: Vec::new(), processes: Vec::new(), _tidegate: None, files };
         if options.includes("nginx") {
             let ports = Ports::new();
             let config = field.files.write("nginx.conf", nginx(&ports, backend, &certificate, &key, &directory));
