@@ -65,6 +65,7 @@ struct Shared {
     rules: watch::Sender<Rules>,
     answers: AtomicU64,
     listed: Mutex<Option<Instant>>,
+    continued: AtomicU64,
     trap: Mutex<Option<Trap>>,
 }
 
@@ -91,6 +92,7 @@ impl ApiProxy {
                 rules: watch::Sender::default(),
                 answers: AtomicU64::new(1),
                 listed: Mutex::default(),
+                continued: AtomicU64::default(),
                 trap: Mutex::default(),
             });
             let router = axum::Router::new().fallback(answer).with_state(shared.clone());
@@ -162,6 +164,11 @@ impl ApiProxy {
         *self.shared.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many watches of EndpointSlices from a version were passed on: each goes on where another watch or a list ended.
+    pub fn continued(&self) -> u64 {
+        self.shared.continued.load(Ordering::SeqCst)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Rules)) {
         self.shared.rules.send_modify(change);
     }
@@ -222,7 +229,12 @@ async fn answer_whole(shared: Arc<Shared>, request: Request) -> Response {
             let event = json!({"type": "ERROR", "object": status_object(410)});
             ([(header::CONTENT_TYPE, "application/json")], format!("{event}\n")).into_response()
         }
-        (None, None) => pass(shared, number, request).await,
+        (None, None) => {
+            let continues = from_version && request.uri().path().ends_with("/endpointslices");
+            let answer = pass(shared.clone(), number, request).await;
+            shared.continued.fetch_add(u64::from(continues), Ordering::SeqCst);
+            answer
+        }
     }
 }
 
