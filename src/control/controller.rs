@@ -143,13 +143,18 @@ impl Controller {
         }
         // The caches may be behind our own writes: what is done follows from what is so now.
         let Some(bundle) = observe::ask(&self.writer.client, &known).await? else { return Ok(Next::Rest) };
+        let mut status = bundle.newest().and_then(|release| release.status.clone());
         for release in self.under_plan(&bundle) {
             let outcome = self.plan(&bundle, release).await;
             for write in &outcome.writes {
                 self.make(&bundle, release, write).await?;
+                if let Write::Status(written) = write
+                    && bundle.newest().is_some_and(|newest| newest.name_any() == release.name_any())
+                {
+                    status = Some((**written).clone());
+                }
             }
         }
-        let status = bundle.newest().and_then(|release| release.status.clone());
         let told = bundle.app_status(&self.config.cluster, status.as_ref());
         if bundle.app.status.as_ref() != Some(&told) {
             self.writer.app_status(&bundle.app, told).await?;

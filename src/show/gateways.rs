@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::table::table;
 use super::{PoolsOptions, ShowError, print};
+use crate::base::table::table;
 
 /// What `gateways` is told.
 #[derive(Clone, Debug)]

@@ -14,8 +14,11 @@ mod bed;
 #[path = "../kube/mod.rs"]
 mod kube;
 
+mod commands;
 mod deploys;
 mod kills;
 mod leases;
+mod pods;
 mod resources;
 mod support;
+mod traffic;

@@ -81,6 +81,12 @@ pub struct ReleaseSpec {
     pub control: Control,
 }
 
+/// Which of two Releases is the newer: the API server counts seconds, and in one of them the longer name has the higher number.
+pub fn order(release: &Release) -> (Option<Moment>, usize, String) {
+    let name = release.metadata.name.clone().unwrap_or_default();
+    (release.metadata.creation_timestamp.as_ref().map(|at| Moment::from(at.0)), name.len(), name)
+}
+
 /// Who or what asked for a deploy.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
