@@ -134,7 +134,6 @@ impl Bundle {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

@@ -55,10 +55,14 @@ pub(super) fn traffic_of(policy: &TrafficPolicy, cluster: &str) -> Traffic {
 pub(super) fn policy(app: &App, release: &Release, cluster: &str, shares: &BTreeMap<String, u32>) -> Value {
     let (namespace, name, port) = (app.namespace().unwrap_or_default(), app.name_any(), &release.spec.port);
     let member = |(side, share): (&String, &u32)| json!({"pool": pool_of(cluster, &namespace, &name, side, port), "share": share});
+    let mut spec = json!({"port": port, "members": shares.iter().map(member).collect::<Vec<_>>()});
+    if let Some(exposure) = app.spec.exposure.as_ref().filter(|it| !it.hosts.is_empty()) {
+        spec["hosts"] = json!(exposure.hosts);
+    }
     json!({
         "apiVersion": "tidegate.dev/v1alpha1", "kind": "TrafficPolicy",
         "metadata": {"name": name, "namespace": namespace, "labels": {APP_LABEL: name}, "ownerReferences": owner(app)},
-        "spec": {"port": port, "members": shares.iter().map(member).collect::<Vec<_>>()},
+        "spec": spec,
     })
 }
 
@@ -115,7 +119,11 @@ pub(super) fn is_exposed(there: &Service, wanted: &Service) -> bool {
     let owner = |service: &Service| service.owner_references().first().map(|it| it.uid.clone());
     let goes = there.metadata.deletion_timestamp.is_some();
     let labelled = wanted.labels().iter().all(|(key, value)| there.labels().get(key) == Some(value));
-    !goes && labelled && ports(there) == ports(wanted) && selector(there) == selector(wanted) && owner(there) == owner(wanted)
+    !goes
+        && labelled
+        && ports(there) == ports(wanted)
+        && selector(there) == selector(wanted)
+        && owner(there) == owner(wanted)
 }
 
 fn container_port(template: &Value, name: &str) -> Option<u16> {
@@ -136,6 +144,7 @@ fn owner(app: &App) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::control::resource::app::Exposure;
 
     pub(in crate::control) fn app_and_release() -> (App, Release) {
         let template = json!({"spec": {"containers": [
@@ -164,6 +173,15 @@ pub(super) mod tests {
             ["east/shop/web-0a1b2c3d4e/http", "vm/web"]
         );
         assert_eq!(traffic_of(&made, "east"), Traffic { generation: 7, shares });
+    }
+
+    #[test]
+    fn the_hosts_of_an_app_stand_in_its_policy() {
+        let (mut app, release) = app_and_release();
+        let shares = BTreeMap::from([("0a".to_owned(), 1)]);
+        assert_eq!(policy(&app, &release, "east", &shares)["spec"].get("hosts"), None, "others may keep theirs");
+        app.spec.exposure = Some(Exposure { hosts: vec!["shop.example/api".to_owned()] });
+        assert_eq!(policy(&app, &release, "east", &shares)["spec"]["hosts"], json!(["shop.example/api"]));
     }
 
     #[test]

@@ -42,11 +42,7 @@ pub(super) async fn app(client: &impl Client, namespace: &str, name: &str) -> Re
 }
 
 /// The releases of an App, the newest last.
-pub(super) async fn releases(
-    client: &impl Client,
-    namespace: &str,
-    app: &str,
-) -> Result<Vec<Release>, DeployError> {
+pub(super) async fn releases(client: &impl Client, namespace: &str, app: &str) -> Result<Vec<Release>, DeployError> {
     let mut releases: Vec<Release> = client.releases(namespace).await?;
     releases.retain(|it| it.spec.app == app);
     releases.sort_by_key(order);
@@ -72,7 +68,10 @@ pub(super) async fn pick(
         Some(name) => {
             let names: Vec<String> = all.iter().rev().map(ResourceExt::name_any).collect();
             all.into_iter().find(|it| it.name_any() == name).ok_or_else(|| {
-                DeployError::Unknown(format!("App {namespace}/{of} has no Release {name}; it has {}", text::some(&names)))
+                DeployError::Unknown(format!(
+                    "App {namespace}/{of} has no Release {name}; it has {}",
+                    text::some(&names)
+                ))
             })
         }
     }
@@ -213,7 +212,9 @@ async fn elsewhere(
     spec.promoted_from = Some(format!("{namespace}/{name}"));
     let begun = begin(client, there, spec, say).await?;
     let made = begun.release.name_any();
-    say(&format!("it gets traffic with a live Approval: tidegate approve {target} --namespace {there} --release {made}\n"))?;
+    say(&format!(
+        "it gets traffic with a live Approval: tidegate approve {target} --namespace {there} --release {made}\n"
+    ))?;
     Ok(begun)
 }
 
@@ -327,12 +328,7 @@ fn spec_of(app: &str, spec: &AppSpec, image: &str, template: Value) -> ReleaseSp
 }
 
 /// Creates the Release, unless the newest brings the same and has not failed.
-async fn begin(
-    client: &impl Client,
-    namespace: &str,
-    spec: ReleaseSpec,
-    say: Say<'_>,
-) -> Result<Begun, DeployError> {
+async fn begin(client: &impl Client, namespace: &str, spec: ReleaseSpec, say: Say<'_>) -> Result<Begun, DeployError> {
     let of = spec.app.clone();
     let wanted = Wanted::Healthy;
     for _ in 0..TRIES {

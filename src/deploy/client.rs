@@ -1,6 +1,7 @@
 //! What the commands need of whoever keeps Apps and Releases.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -34,6 +35,9 @@ pub(super) trait Client {
 
     /// One Release; `None` where there is none.
     async fn release(&self, namespace: &str, name: &str) -> Result<Option<Release>, DeployError>;
+
+    /// The version of a Release that came after the one that was seen; `None` where none came for so long.
+    async fn next(&self, seen: &Release, patience: Duration) -> Result<Option<Release>, DeployError>;
 
     /// Makes a Release; `None` where its name is taken.
     async fn create(&self, namespace: &str, release: &Release) -> Result<Option<Release>, DeployError>;

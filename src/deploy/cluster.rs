@@ -1,12 +1,14 @@
 //! A cluster's API server, by a kubeconfig.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -95,6 +97,30 @@ impl Client for Cluster {
         self.get(namespace, name).await
     }
 
+    async fn next(&self, seen: &Release, patience: Duration) -> Result<Option<Release>, DeployError> {
+        let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
+        let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let (api, version) = (self.api::<Release>(&namespace), seen.resource_version().unwrap_or_default());
+        let first = async {
+            let mut events = pin!(api.watch(&params, &version).await.ok()?);
+            match events.next().await?.ok()? {
+                WatchEvent::Added(release) | WatchEvent::Modified(release) => Some(release),
+                _ => None,
+            }
+        };
+        let began = Instant::now();
+        match timeout(patience, first).await {
+            Err(_) => Ok(None),
+            Ok(Some(release)) => Ok(Some(release)),
+            // Too old, ended or refused: what is there now tells, not more often than was asked for.
+            Ok(None) => {
+                tokio::time::sleep(patience.saturating_sub(began.elapsed())).await;
+                let found = self.release(&namespace, &name).await?;
+                found.map(Some).ok_or_else(|| DeployError::Unknown(format!("Release {namespace}/{name} is gone")))
+            }
+        }
+    }
+
     async fn create(&self, namespace: &str, release: &Release) -> Result<Option<Release>, DeployError> {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let api = self.api::<Release>(namespace);
@@ -121,7 +147,9 @@ impl Client for Cluster {
                 patched => patched.map(Some),
             }
         };
-        answered(what, patched).await?.ok_or_else(|| DeployError::Unknown(format!("Release {namespace}/{name} is gone")))
+        answered(what, patched)
+            .await?
+            .ok_or_else(|| DeployError::Unknown(format!("Release {namespace}/{name} is gone")))
     }
 
     async fn approve(&self, namespace: &str, approval: &Approval) -> Result<Approval, DeployError> {
@@ -175,9 +203,7 @@ async fn answered<T>(
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
             Err(DeployError::Forbidden { what: what(), cause: status.message.clone() })
         }
-        Ok(Err(kube::Error::Api(status))) => {
-            Err(DeployError::Refused { what: what(), cause: status.message.clone() })
-        }
+        Ok(Err(kube::Error::Api(status))) => Err(DeployError::Refused { what: what(), cause: status.message.clone() }),
         Ok(Err(error)) => Err(failed(chain(&error))),
     }
 }

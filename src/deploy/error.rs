@@ -6,7 +6,9 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The kubeconfig.
-    #[error("the cluster cannot be reached: {0}; name a kubeconfig by --kubeconfig or KUBECONFIG, and a context by --context")]
+    #[error(
+        "the cluster cannot be reached: {0}; name a kubeconfig by --kubeconfig or KUBECONFIG, and a context by --context"
+    )]
     Access(String),
     /// The API server was not reached, or did not answer.
     #[error("{what}: {cause}")]

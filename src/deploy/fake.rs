@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -65,6 +66,12 @@ impl Client for Fake {
 
     async fn release(&self, namespace: &str, name: &str) -> Result<Option<Release>, DeployError> {
         Ok(self.releases(namespace).await?.into_iter().find(|it| it.name_any() == name))
+    }
+
+    async fn next(&self, seen: &Release, patience: Duration) -> Result<Option<Release>, DeployError> {
+        tokio::time::sleep(patience).await;
+        let now = self.release("shop", &seen.name_any()).await?;
+        Ok(now.filter(|it| it != seen))
     }
 
     async fn create(&self, namespace: &str, made: &Release) -> Result<Option<Release>, DeployError> {

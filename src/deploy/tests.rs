@@ -34,7 +34,13 @@ async fn refused(fake: &Fake, request: Request) -> String {
 
 fn deploys(image: &str) -> Request {
     let app = "web".to_owned();
-    Request::Deploy(NewRelease { app, image: image.to_owned(), container: None, on_failure: None, wait: Wait::default() })
+    Request::Deploy(NewRelease {
+        app,
+        image: image.to_owned(),
+        container: None,
+        on_failure: None,
+        wait: Wait::default(),
+    })
 }
 
 fn rollback(to: Option<&str>) -> Request {
@@ -162,7 +168,8 @@ async fn a_promotion_goes_to_the_next_pause_of_people_to_a_step_or_to_the_end() 
     let pause = |seconds: Value| json!({"action": "Pause", "seconds": seconds});
     let step = || json!({"action": "AwaitAck"});
     let plan = json!([pause(Value::Null), step(), pause(json!(5)), pause(Value::Null), step()]);
-    let at = |index: u32| release("web-1", "web:1", json!({"phase": "Paused", "plan": plan, "currentStepIndex": index}));
+    let at =
+        |index: u32| release("web-1", "web:1", json!({"phase": "Paused", "plan": plan, "currentStepIndex": index}));
     for (from, how, wanted) in
         [(0, Promotion::Next, 3), (3, Promotion::Next, 5), (2, Promotion::Next, 3), (0, Promotion::Step(2), 1)]
     {
@@ -215,11 +222,12 @@ async fn who_waits_longer_than_allowed_is_told_why_it_waits() {
     let release = last(&fake);
     let begun = actions::Begun { namespace: "shop".to_owned(), release, wanted: watch::Wanted::Healthy };
     let mut said = String::new();
-    let late = watch::until_over(&fake, &begun, Patience::impatient(Duration::from_millis(20)), &mut |text| {
+    let mut say = |text: &str| {
         said += text;
         Ok(())
-    });
-    let late = late.await.unwrap_err();
+    };
+    let impatient = Patience::impatient(Duration::from_millis(20));
+    let late = watch::until_over(&fake, &begun, impatient, &mut say).await.unwrap_err();
     assert_eq!(late.exit_code(), 6);
     assert!(late.to_string().contains("step 2 of 8: pods"), "{late}");
     assert_eq!(said.matches("Progressing").count(), 1, "a line for each change, not for each look: {said}");

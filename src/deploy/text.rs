@@ -42,7 +42,13 @@ pub(super) fn app(app: &App, releases: &[Release]) -> String {
     }
     let row = |it: &Release| {
         let ended = self::status(it).finished_at.map(|at| at.to_string());
-        [it.name_any(), it.spec.image.clone(), format!("{:?}", phase(it)), revision(it), or_dash(ended.unwrap_or_default())]
+        [
+            it.name_any(),
+            it.spec.image.clone(),
+            format!("{:?}", phase(it)),
+            revision(it),
+            or_dash(ended.unwrap_or_default()),
+        ]
     };
     text + &table(["RELEASE", "IMAGE", "PHASE", "REVISION", "ENDED"], releases.iter().rev().take(HISTORY).map(row))
 }

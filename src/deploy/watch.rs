@@ -12,7 +12,7 @@ use super::text;
 use crate::control::resource::moment::Moment;
 use crate::control::resource::release::{Action, Phase, Release};
 
-/// Between two looks.
+/// For another version of the release, before pods are looked at again.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Without an answer for so long it is given up.
 const BLIND: Duration = Duration::from_secs(60);
@@ -59,57 +59,58 @@ pub(super) async fn until_over(
     patience: Patience,
     say: Say<'_>,
 ) -> Result<(), DeployError> {
-    let (namespace, name) = (&begun.namespace, begun.release.name_any());
+    let name = begun.release.name_any();
     let (mut told, mut told_pods, mut blind) = (String::new(), String::new(), None);
-    let mut last = begun.release.clone();
+    let mut release = begun.release.clone();
     loop {
-        match look(client, begun).await {
-            Err(DeployError::Unreachable { what, cause }) => {
-                let since = *blind.get_or_insert_with(|| {
-                    // Nobody needs to read it.
-                    let _ = say(&format!("{}  {what}: {cause}; trying again\n", clock()));
-                    Instant::now()
-                });
-                if since.elapsed() >= BLIND {
-                    return Err(DeployError::Unreachable { what, cause });
-                }
-            }
-            Err(error) => return Err(error),
-            Ok((None, _)) => return Err(DeployError::Unknown(format!("Release {namespace}/{name} is gone"))),
-            Ok((Some(release), pods)) => {
-                blind = None;
-                let line = text::progress(&release);
-                if line != told {
-                    say(&format!("{}  {line}\n", clock()))?;
-                    told = line;
-                }
-                if pods != told_pods {
-                    say(&format!("{:8}  {pods}\n", ""))?;
-                    told_pods = pods;
-                }
-                if let Some(over) = is_over(&release, begun.wanted) {
-                    return over;
-                }
-                last = release;
-            }
+        let line = text::progress(&release);
+        if line != told {
+            say(&format!("{}  {line}\n", clock()))?;
+            told = line;
+        }
+        let over = is_over(&release, begun.wanted);
+        let pods = match pods(client, begun, &release).await {
+            Err(error) if over.is_none() => Err(error),
+            pods => Ok(pods.unwrap_or_default()),
+        };
+        if let Ok(pods) = &pods
+            && *pods != told_pods
+        {
+            say(&format!("{:8}  {pods}\n", ""))?;
+            told_pods.clone_from(pods);
+        }
+        if let Some(over) = over {
+            return over;
         }
         if patience.is_over() {
-            let message = status(&last).message;
+            let message = status(&release).message;
             return Err(DeployError::Late(format!("{name} has not ended in time, and goes on: {message}")));
         }
-        tokio::time::sleep(patience.period).await;
+        let next = match pods {
+            Ok(_) => client.next(&release, patience.period).await,
+            Err(error) => Err(error),
+        };
+        match next {
+            Ok(next) => (release, blind) = (next.unwrap_or(release), None),
+            Err(DeployError::Unreachable { what, cause }) => {
+                if blind.is_none() {
+                    say(&format!("{}  {what}: {cause}; trying again\n", clock()))?;
+                }
+                if blind.get_or_insert_with(Instant::now).elapsed() >= BLIND {
+                    return Err(DeployError::Unreachable { what, cause });
+                }
+                tokio::time::sleep(patience.period).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
-async fn look(client: &impl Client, begun: &Begun) -> Result<(Option<Release>, String), DeployError> {
-    let (namespace, app) = (&begun.namespace, &begun.release.spec.app);
-    let Some(release) = client.release(namespace, &begun.release.name_any()).await? else {
-        return Ok((None, String::new()));
-    };
+async fn pods(client: &impl Client, begun: &Begun, release: &Release) -> Result<String, DeployError> {
+    let (namespace, app) = (&begun.namespace, &release.spec.app);
     let counts = client.counts(namespace, app).await?;
     let serving = client.app(namespace, app).await?.and_then(|it| it.status).map(|it| it.serving).unwrap_or_default();
-    let pods = text::pods(&release, &counts, &serving);
-    Ok((Some(release), pods))
+    Ok(text::pods(release, &counts, &serving))
 }
 
 /// How it ended; `None` while it goes on, or has not heard yet what was asked of it.
@@ -117,7 +118,9 @@ fn is_over(release: &Release, wanted: Wanted) -> Option<Result<(), DeployError>>
     let (name, status) = (release.name_any(), status(release));
     let says = || format!("{name}: {}", status.message);
     Some(match (phase(release), wanted) {
-        (Phase::Healthy, Wanted::Healthy) | (Phase::Healthy | Phase::Degraded | Phase::Superseded, Wanted::Any) => Ok(()),
+        (Phase::Healthy, Wanted::Healthy) | (Phase::Healthy | Phase::Degraded | Phase::Superseded, Wanted::Any) => {
+            Ok(())
+        }
         (Phase::Degraded, Wanted::Back) if release.spec.control.abort && !has_left(release) => return None,
         (Phase::Degraded, Wanted::Back) => Ok(()),
         (Phase::Healthy | Phase::Degraded, _) => Err(DeployError::EndedOtherwise(says())),
@@ -136,7 +139,8 @@ fn is_over(release: &Release, wanted: Wanted) -> Option<Result<(), DeployError>>
 /// Whether an abort has been carried out: its plan is the one that ends without a new pod.
 fn has_left(release: &Release) -> bool {
     let status = status(release);
-    let without_pods = |it: &crate::control::resource::release::Step| it.action == Action::ScaleNew && it.pods == Some(0);
+    let without_pods =
+        |it: &crate::control::resource::release::Step| it.action == Action::ScaleNew && it.pods == Some(0);
     status.plan.last().is_none_or(without_pods)
 }
 
@@ -177,14 +181,16 @@ mod tests {
 
     #[test]
     fn what_was_asked_and_not_heard_yet_is_waited_for() {
-        let mut resumed = release("web-1", "web:1", json!({"phase": "Paused", "failure": {"reason": "late", "retries": 0}}));
+        let mut resumed =
+            release("web-1", "web:1", json!({"phase": "Paused", "failure": {"reason": "late", "retries": 0}}));
         resumed.spec.control.retries = 1;
         assert!(is_over(&resumed, Wanted::Healthy).is_none());
         let frozen = json!({"phase": "Degraded", "plan": [{"action": "AwaitOld"}]});
         let mut aborted = release("web-1", "web:1", frozen);
         aborted.spec.control.abort = true;
         assert!(is_over(&aborted, Wanted::Back).is_none());
-        aborted.status.as_mut().unwrap().plan = serde_json::from_value(json!([{"action": "ScaleNew", "pods": 0}])).unwrap();
+        aborted.status.as_mut().unwrap().plan =
+            serde_json::from_value(json!([{"action": "ScaleNew", "pods": 0}])).unwrap();
         assert!(is_over(&aborted, Wanted::Back).is_some());
     }
 }

@@ -23,7 +23,7 @@ fn code(output: &Output) -> i32 {
 fn a_deploy_that_is_waited_for_tells_its_steps_and_a_rollback_goes_back() {
     let stage = Stage::new();
     let _control = stage.control();
-    stage.create_app("web", 2, &json!({"batch": {"batches": 2, "drainSeconds": 0}}), &template());
+    stage.create_app("web", 2, &json!({"batch": {"batches": 2, "drainSeconds": 1}}), &template());
     assert!(stdout(&stage.run(&["app"])).contains("web  0/2"), "{:?}", stage.run(&["app"]));
     let first = stage.run(&["deploy", "web", "--image", "web:1", "--wait"]);
     assert_eq!(code(&first), 0, "{first:?}");
@@ -56,7 +56,8 @@ fn a_release_waits_for_a_word_that_is_given_in_ones_own_name_and_is_aborted_by_a
     stage.create_app("web", 1, &strategy, &template());
     assert_eq!(code(&stage.run(&["deploy", "web", "--image", "web:1", "--wait"])), 0);
     assert_eq!(code(&stage.run(&["deploy", "web", "--image", "web:2"])), 0);
-    let is_asked = |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("no live Approval of web-2"));
+    let is_asked =
+        |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("no live Approval of web-2"));
     stage.wait("web-2", "waiting for a word", is_asked);
     let late = stage.run(&["deploy", "web", "--image", "web:2", "--wait", "--timeout-seconds", "1"]);
     assert!(code(&late) == 6 && stderr(&late).contains("no live Approval of web-2"), "{late:?}");
@@ -66,7 +67,8 @@ fn a_release_waits_for_a_word_that_is_given_in_ones_own_name_and_is_aborted_by_a
     assert_eq!(stage.status("web-2")["phase"], "Healthy");
 
     stage.run(&["deploy", "web", "--image", "web:3"]);
-    let is_asked = |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("no live Approval of web-3"));
+    let is_asked =
+        |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("no live Approval of web-3"));
     stage.wait("web-3", "waiting for a word", is_asked);
     let shown = stdout(&stage.run(&["status", "web"]));
     assert!(shown.contains("Approval") && shown.contains("now, since"), "{shown}");
@@ -95,7 +97,10 @@ fn ci_is_told_by_the_exit_code_what_became_of_a_release_whose_pods_fail() {
     stage.wait("web-3", "stopped", |status| status["failure"].is_object());
     let again = stage.run(&["resume", "web", "--wait"]);
     assert_eq!(code(&again), 3, "{again:?}");
-    assert_eq!(stage.cluster.client().get(&path(&stage.namespace, "releases", "web-3"))["spec"]["control"]["retries"], 1);
+    assert_eq!(
+        stage.cluster.client().get(&path(&stage.namespace, "releases", "web-3"))["spec"]["control"]["retries"],
+        1
+    );
 }
 
 #[test]
@@ -107,7 +112,8 @@ fn a_canary_goes_on_by_promotion_and_its_image_goes_elsewhere_only_with_an_appro
     let image = |digit: char| format!("web@sha256:{}", String::from(digit).repeat(64));
     assert_eq!(code(&stage.run(&["deploy", "web", "--image", &image('1'), "--wait"])), 0);
     stage.run(&["deploy", "web", "--image", &image('2')]);
-    let paused = |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("a pause until a person goes on"));
+    let paused =
+        |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("a pause until a person goes on"));
     stage.wait("web-2", "in its pause", paused);
     assert_eq!(stage.shares("web").values().copied().collect::<Vec<_>>(), [500, 500]);
     let held = stage.run(&["promote", "web", "--to", &format!("{}/live", stage.namespace)]);
@@ -137,7 +143,8 @@ fn a_frozen_release_loses_its_traffic_and_keeps_its_pods() {
     stage.create_app("web", 2, &canary, &template());
     assert_eq!(code(&stage.run(&["deploy", "web", "--image", "web:1", "--wait"])), 0);
     stage.run(&["deploy", "web", "--image", "web:2"]);
-    let paused = |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("a pause until a person goes on"));
+    let paused =
+        |status: &Value| status["message"].as_str().is_some_and(|it| it.contains("a pause until a person goes on"));
     let revision = stage.wait("web-2", "in its pause", paused)["revision"].as_str().unwrap().to_owned();
     let frozen = stage.run(&["freeze", "web", "--wait"]);
     assert!(code(&frozen) == 0 && stdout(&frozen).contains("of its pods are kept"), "{frozen:?}");

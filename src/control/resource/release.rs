@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::gate::Gate;
 use super::moment::Moment;
-use super::strategy::{Gate, OnFailure, Strategy};
+use super::strategy::{OnFailure, Strategy};
 
 /// One deploy of an App, with all that it needs: what it was made from may change without changing it. Only `control` is
 /// ever written again. The newest Release of an App holds.
