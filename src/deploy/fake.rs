@@ -79,11 +79,11 @@ impl Client for Fake {
         if let Some(name) = self.faster.lock().unwrap().pop() {
             all.push(release(&name, "web:other", json!({"phase": "Progressing"})));
         }
-        if all.iter().any(|it| it.name_any() == made.name_any()) {
-            return Ok(None);
-        }
         let mut made = made.clone();
         made.metadata.namespace = Some(namespace.to_owned());
+        if all.iter().any(|it| (it.namespace(), it.name_any()) == (made.namespace(), made.name_any())) {
+            return Ok(None);
+        }
         all.push(made.clone());
         Ok(Some(made))
     }

@@ -200,8 +200,8 @@ mod tests {
         for line in [
             "web-2 of shop/web: Progressing",
             "image: web:2",
-            "5     Drain 5 s         done",
-            "8     AwaitAvailable    now",
+            "5     Drain 5 s       done",
+            "8     AwaitAvailable  now",
             "9     SetTraffic 2/2",
             "0b        2       1      new",
             "it waits",
