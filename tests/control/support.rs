@@ -303,7 +303,7 @@ impl Gateway {
                 // The thread that starts it is in the network of pods already, and so is this one.
                 let mut tag = String::new();
                 while !end.load(Ordering::SeqCst) {
-                    pull(pools, &name, &pool, &mut tag, &got, serves.load(Ordering::SeqCst));
+                    pull(pools, &name, &pool, &mut tag, &got, &serves);
                 }
             }
         });
@@ -330,7 +330,7 @@ impl Drop for Gateway {
     }
 }
 
-fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex<Vec<Value>>, serves: bool) {
+fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex<Vec<Value>>, serves: &AtomicBool) {
     // Short waits: it asks within the minute that counts, and ends soon.
     let headers = format!("tidegate-gateway: {name}\r\nif-none-match: {tag}\r\n");
     let Ok(answer) = http::get_with(pools, &format!("/v1/pools/{pool}?wait=1s"), &headers) else { return };
@@ -339,7 +339,8 @@ fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex
         got.lock().unwrap().push(serde_json::from_slice(&answer.body).unwrap());
     }
     let generation = got.lock().unwrap().last().map(|it| it["traffic_generation"].clone());
-    if let Some(generation) = generation.filter(|_| serves) {
+    // As it is now: what it is told while it waits is what it must not acknowledge.
+    if let Some(generation) = generation.filter(|_| serves.load(Ordering::SeqCst)) {
         let ack = json!({"gateway": name, "applied": {pool: generation}}).to_string();
         let _ = http::request(pools, "POST", "/v1/ack", "", &ack);
     }
