@@ -39,6 +39,25 @@ pub struct Drains {
     leaving: BTreeMap<(Key, SocketAddr), Instant>,
 }
 
+// === impl Balanced ===
+
+impl Balanced {
+    /// The real servers as they are to be, the sorry server among them where no other takes new connections: those that
+    /// drain keep theirs beside it.
+    pub fn with_sorry(&self) -> BTreeMap<SocketAddr, u32> {
+        let mut real = self.real.clone();
+        if let Some(sorry) = self.virtual_server.sorry.filter(|_| self.takes_none()) {
+            real.insert(sorry, 1);
+        }
+        real
+    }
+
+    /// Whether no real server of the pool takes new connections.
+    pub fn takes_none(&self) -> bool {
+        self.real.values().all(|weight| *weight == 0)
+    }
+}
+
 // === impl Drains ===
 
 impl Drains {

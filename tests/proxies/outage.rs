@@ -105,7 +105,7 @@ fn nginx_serves_the_last_known_pools_whatever_tidegate_says_or_does() {
     wait_served(&load, 40);
     nginx.reload();
     wait_served(&load, 40);
-    load.stop().assert_all_answered(500);
+    load.stop().assert_all_answered_once(500, &[&one, &two]);
     // Its memory lost as well, it begins with the state file.
     nginx.restart();
     assert_eq!(envoy::ask(&nginx, HOST, "/").0, 200);
