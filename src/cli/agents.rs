@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::app::agents::{self, Agent};
-use crate::config::agents::{AgentConfig, load, parse};
-use crate::lvs::Balancer;
+use crate::app::agents::{self, Kind, Source};
+use crate::config::agents::parse;
 use crate::lvs::realserver::{self, RealServerConfig};
 use crate::render::Mode;
 use crate::show::{GatewaysOptions, gateways};
@@ -174,27 +173,11 @@ impl AgentCommand {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Render(arguments) => arguments.run(),
-            Self::Sync(SyncCommand::Haproxy(arguments)) => {
-                let config = arguments.config()?;
-                let section = config.haproxy.clone().ok_or_else(|| {
-                    anyhow::anyhow!(
-                        "the file has no [haproxy] section: add one with socket = \"/run/haproxy/admin.sock\""
-                    )
-                })?;
-                agents::run(config, Agent::Haproxy(section))
-            }
+            Self::Sync(SyncCommand::Haproxy(arguments)) => agents::run(arguments.source()?, Kind::Haproxy),
             Self::Sync(SyncCommand::Keepalived(ConfigArguments { config })) => {
-                let config = load(&config)?;
-                let section = config.keepalived.clone().ok_or_else(|| {
-                    anyhow::anyhow!(
-                        "the file has no [keepalived] section: add one with output = \"/etc/keepalived/tidegate.conf\""
-                    )
-                })?;
-                agents::run(config, Agent::Lvs(Balancer::Keepalived(section)))
+                agents::run(Source::File(config), Kind::Keepalived)
             }
-            Self::Sync(SyncCommand::Ipvs(ConfigArguments { config })) => {
-                agents::run(load(&config)?, Agent::Lvs(Balancer::Kernel))
-            }
+            Self::Sync(SyncCommand::Ipvs(ConfigArguments { config })) => agents::run(Source::File(config), Kind::Ipvs),
             Self::LvsRealserver(RealServerArguments { addresses, routes, state_file }) => {
                 let config = RealServerConfig { addresses, routes, state_file };
                 agents::until_asked(|drain| async {
@@ -213,9 +196,9 @@ impl AgentCommand {
 
 impl PullArguments {
     /// The file, or one as these arguments would be.
-    fn config(&self, further: toml::Table) -> anyhow::Result<AgentConfig> {
+    fn source(&self, further: toml::Table) -> anyhow::Result<Source> {
         if let Some(path) = &self.config {
-            return Ok(load(path)?);
+            return Ok(Source::File(path.clone()));
         }
         let mut pull = toml::Table::new();
         pull.insert("url".to_owned(), self.server.clone().into());
@@ -228,7 +211,7 @@ impl PullArguments {
         pull.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
         let mut root = further;
         root.insert("pull".to_owned(), pull.into());
-        Ok(parse("command line", &root.to_string())?)
+        Ok(Source::Arguments(Box::new(parse("command line", &root.to_string())?)))
     }
 }
 
@@ -245,23 +228,20 @@ impl RenderArguments {
             table.insert("reload".to_owned(), self.reload.clone().into());
             further.insert("template".to_owned(), vec![toml::Value::Table(table)].into());
         }
-        let config = self.pull.config(further)?;
-        if config.render.templates.is_empty() {
-            anyhow::bail!("the file has no [[template]]: add one with template, output, check and reload");
-        }
+        let source = self.pull.source(further)?;
         let mode = match (self.once, self.dry_run) {
             (_, true) => Mode::DryRun,
             (true, false) => Mode::Once,
             (false, false) => Mode::Daemon,
         };
-        agents::run(config, Agent::Render(mode))
+        agents::run(source, Kind::Render(mode))
     }
 }
 
 // === impl HaproxyArguments ===
 
 impl HaproxyArguments {
-    fn config(&self) -> anyhow::Result<AgentConfig> {
+    fn source(&self) -> anyhow::Result<Source> {
         let mut further = toml::Table::new();
         if let Some(socket) = &self.socket {
             let mut table = toml::Table::new();
@@ -271,6 +251,6 @@ impl HaproxyArguments {
             }
             further.insert("haproxy".to_owned(), table.into());
         }
-        self.pull.config(further)
+        self.pull.source(further)
     }
 }

@@ -116,6 +116,45 @@ pub(crate) fn tidegate(args: &[&str], directory: &WorkDir, name: &str) -> Proces
     Process::start(&command, directory.path(), name)
 }
 
+/// An agent with a file, `agent.toml` in its directory, and an admin address.
+pub(crate) struct Agent {
+    pub(crate) process: Process,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Agent {
+    /// Starts the command with this file.
+    pub(crate) fn start(command: &[&str], config: String, files: &WorkDir) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let path = files.write("agent.toml", Self::config(admin, config)).display().to_string();
+        let process = tidegate(&[command, &["--config", &path]].concat(), files, "agent");
+        Self { process, admin }
+    }
+
+    fn config(admin: SocketAddr, text: String) -> String {
+        text + &format!("\n[admin]\nlisten = \"{admin}\"\n")
+    }
+
+    /// Gives it another file and tells it so.
+    pub(crate) fn reload(&mut self, config: String, files: &WorkDir) {
+        files.write("agent.toml", Self::config(self.admin, config));
+        self.process.signal("HUP");
+    }
+
+    /// The sum of a metric's series.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = http::get(self.admin, "/metrics").map(|answer| answer.text()).unwrap_or_default();
+        let series =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Whether it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        http::get(self.admin, "/readyz").is_ok_and(|answer| answer.status == 200)
+    }
+}
+
 /// How a server answers that is no good Tidegate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Badly {
