@@ -221,12 +221,12 @@ fn what_nginx_refuses_is_not_used_and_is_said_and_the_next_good_one_is() {
     let text = std::fs::read_to_string(&template).unwrap();
     std::fs::write(&template, format!("{text}\nserver {{ no_such_directive {{{{ pools | length }}}}; }}\n")).unwrap();
     origin.set(&[(POOL, addresses(&pods))]);
+    origin.wait_published(POOL, 2);
     let agent = nginx.agent(origin.address);
     let error = || origin.gateway("nginx-1")["error"].as_str().map(str::to_owned);
     let said = poll(SOON, || error().filter(|error| error.contains("no_such_directive")));
     assert!(said.is_some(), "{:?}\n{}", error(), agent.process.stderr());
     assert_eq!(nginx.rendered(), good);
-    assert_eq!(origin.gateway("nginx-1")["pools"][POOL]["current"], false, "what is not used is not acknowledged");
     // `tidegate gateways` names it, with the reason.
     let args = ["gateways", "--lagging", "--server", &format!("http://{}", origin.address)];
     let output = Tidegate::run_to_end(&args);
@@ -238,6 +238,7 @@ fn what_nginx_refuses_is_not_used_and_is_said_and_the_next_good_one_is() {
     let load = Load::start(runtime.handle(), nginx.listener, "x", 20);
     wait_until(SOON, "answers", || load.ok() > 50);
     assert!(load.stop().failures.is_empty(), "traffic goes on");
+    assert_eq!(origin.gateway("nginx-1")["pools"][POOL]["current"], false, "what is not used is not acknowledged");
     drop(agent);
     std::fs::write(&template, text_without(&template)).unwrap();
     let _agent = nginx.agent(origin.address);

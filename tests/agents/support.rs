@@ -71,12 +71,21 @@ impl Origin {
         found.cloned().unwrap_or_default()
     }
 
+    /// Waits until a pool is published with so many endpoints.
+    pub(crate) fn wait_published(&self, pool: &str, endpoints: usize) {
+        wait_until(SOON, "a published pool", || self.endpoints(pool) == Some(endpoints));
+    }
+
+    fn endpoints(&self, pool: &str) -> Option<usize> {
+        let answer = http::get(self.address, &format!("/v1/pools/{pool}")).ok()?;
+        let body: Value = serde_json::from_slice(&answer.body).ok()?;
+        Some(body["endpoints"].as_array()?.len())
+    }
+
     /// Waits until a gateway says that it serves a pool as it is published now, with so many endpoints.
     pub(crate) fn wait_served(&self, gateway: &str, pool: &str, endpoints: usize) {
         let served = || {
-            let body = http::get(self.address, &format!("/v1/pools/{pool}")).ok()?;
-            let body: Value = serde_json::from_slice(&body.body).ok()?;
-            let published = body["endpoints"].as_array()?.len() == endpoints;
+            let published = self.endpoints(pool)? == endpoints;
             let now = &self.gateway(gateway)["pools"][pool]["current"];
             (published && *now == Value::Bool(true)).then_some(())
         };

@@ -185,6 +185,13 @@ impl Exporter {
             if !leadership.holds() {
                 return Ok(());
             }
+            if let Step::Register(key, _) = &step
+                && !known.contains_key(key)
+                && is_foreign(&fetcher, key, &self.config.owner, known).await?
+            {
+                self.foreign.insert(key.clone());
+                continue;
+            }
             carry_out(&fetcher, step, known).await?;
         }
         self.metrics.instances.set(f64::from(u32::try_from(known.len()).unwrap_or(u32::MAX)));
@@ -207,6 +214,25 @@ impl Exporter {
         let base = urls.get(self.server % urls.len().max(1)).ok_or("no server of the ring is known")?;
         Fetcher::new(base, &self.config.credentials).map_err(|error| error.to_string())
     }
+}
+
+/// Whether an instance that is about to be registered is in the ring as another's. The list of all may be an old one, and
+/// somebody may have come since. One of ours that was not known is noted.
+async fn is_foreign(
+    fetcher: &Fetcher,
+    key: &Key,
+    owner: &str,
+    known: &mut BTreeMap<Key, Known>,
+) -> Result<bool, String> {
+    let answer = fetcher.get(&key.path(), &[], PATIENCE).await;
+    let answer = answered(answer, &[StatusCode::OK, StatusCode::NOT_FOUND])?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(false);
+    }
+    let ours = plan::ours_alone(&answer.body, owner)?;
+    let foreign = ours.is_none();
+    known.extend(ours.map(|it| (key.clone(), it)));
+    Ok(foreign)
 }
 
 /// Carries out one step and notes it.

@@ -132,16 +132,27 @@ pub(super) fn ours(body: &[u8], owner: &str) -> Result<(BTreeMap<Key, Known>, BT
         for instance in one_or_many(application.get("instance")) {
             let Some(id) = instance.get("instanceId").and_then(Value::as_str) else { continue };
             let key = Key { app: app.to_owned(), id: id.to_owned() };
-            let of = instance.get("metadata").and_then(|metadata| metadata.get(OWNER)).and_then(Value::as_str);
-            if of == Some(owner) {
-                let up = instance.get("status").and_then(Value::as_str) == Some(UP);
-                known.insert(key, Known { registration: None, up, at: Instant::now() });
-            } else {
-                foreign.insert(key);
+            match of_owner(instance, owner) {
+                Some(it) => drop(known.insert(key, it)),
+                None => drop(foreign.insert(key)),
             }
         }
     }
     Ok((known, foreign))
+}
+
+/// The instance in a ring's answer about one, if this owner registered it.
+pub(super) fn ours_alone(body: &[u8], owner: &str) -> Result<Option<Known>, String> {
+    let document: Value =
+        serde_json::from_slice(body).map_err(|error| format!("the ring's answer is no JSON: {error}"))?;
+    let instance = document.get("instance").ok_or("the ring's answer has no instance")?;
+    Ok(of_owner(instance, owner))
+}
+
+fn of_owner(instance: &Value, owner: &str) -> Option<Known> {
+    let of = instance.get("metadata").and_then(|metadata| metadata.get(OWNER)).and_then(Value::as_str);
+    let up = instance.get("status").and_then(Value::as_str) == Some(UP);
+    (of == Some(owner)).then(|| Known { registration: None, up, at: Instant::now() })
 }
 
 fn one_or_many(value: Option<&Value>) -> &[Value] {

@@ -1,4 +1,4 @@
-use super::plan::{Known, Step, ours, steps};
+use super::plan::{Known, Step, ours, ours_alone, steps};
 use super::*;
 use crate::endpoints::pool::{Endpoint, EndpointState};
 
@@ -57,6 +57,10 @@ fn only_what_this_owner_registered_is_known_as_ours() {
     assert_eq!(known.keys().cloned().collect::<Vec<_>>(), [key("mine")]);
     assert!(!known[&key("mine")].up, "another life drained it");
     assert_eq!(foreign.into_iter().collect::<Vec<_>>(), [key("other"), key("vm1")]);
+    let alone = |text: &str| ours_alone(format!(r#"{{"instance":{text}}}"#).as_bytes(), "edge");
+    assert!(alone(r#"{"status":"UP","metadata":{"tidegate":"edge"}}"#).unwrap().unwrap().up);
+    assert_eq!(alone(r#"{"status":"UP","metadata":{"tidegate":"west"}}"#), Ok(None));
+    assert!(ours_alone(b"{}", "edge").is_err());
     assert!(ours(b"<xml/>", "edge").is_err() && ours(b"{}", "edge").is_err());
     assert!(ours(br#"{"applications":{"application":null}}"#, "edge").unwrap().0.is_empty());
 }
