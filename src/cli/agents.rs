@@ -17,10 +17,14 @@ pub enum AgentCommand {
     /// Keep files of programs: template, check, rename, reload
     ///
     /// Without --config, one file by --template and --output. A file that the check refuses, or with which the reload fails, is
-    /// not used: the old one stays or comes back. What templates see is listed in deploy/nginx-render/README.md.
+    /// not used: the old one stays or comes back. What templates see is listed in deploy/nginx-render/README.md. SIGHUP reads
+    /// file and templates again, SIGTERM ends it; the files stay.
     #[command(after_help = RENDER_EXAMPLES)]
     Render(RenderArguments),
     /// Feed a balancer with pools as they change
+    ///
+    /// SIGHUP reads the agent's file again; a bad one is refused and changes nothing. SIGTERM ends the agent, and the balancer
+    /// keeps what it has.
     #[command(subcommand)]
     Sync(SyncCommand),
     /// On a real server behind direct routing: the virtual address on lo, quiet ARP, routes; undone at the end
