@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::ServerArguments;
 use crate::app::agents::{self, Kind, Source};
 use crate::config::agents::parse;
 use crate::lvs::realserver::{self, RealServerConfig};
@@ -157,11 +158,8 @@ pub struct RealServerArguments {
 #[derive(Args, Debug)]
 pub struct GatewaysArguments {
     /// Whom to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]
-    pub server: String,
-    /// A file with the token to send
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: ServerArguments,
     /// Only those that lag
     #[arg(long)]
     pub lagging: bool,
@@ -189,8 +187,8 @@ impl AgentCommand {
                     Ok(realserver::run(config, drain, ready).await?)
                 })
             }
-            Self::Gateways(GatewaysArguments { server, token_file, lagging }) => {
-                Ok(gateways::run(&GatewaysOptions { server, token_file, lagging })?)
+            Self::Gateways(GatewaysArguments { server, lagging }) => {
+                Ok(gateways::run(&GatewaysOptions { server: server.into(), lagging })?)
             }
         }
     }
