@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,6 +30,7 @@ pub(super) struct GatewayPlane {
     joins: Arc<[Join]>,
     zone: Option<Arc<str>>,
     waiting: Drain,
+    pools: Arc<Mutex<Followed>>,
 }
 
 /// Changes it while it runs.
@@ -40,6 +41,16 @@ pub(super) struct PlaneReloader {
     joins: Arc<[Join]>,
     zone: Option<Arc<str>>,
     threads: usize,
+    /// The pools of the last reload, and those of former ones that requests may still go to.
+    pools: Arc<Mutex<Followed>>,
+}
+
+/// Pools that are followed across reloads.
+#[derive(Default)]
+struct Followed {
+    /// Counts reloads.
+    turn: u64,
+    pools: BTreeMap<PoolId, PoolConfig>,
 }
 
 /// Where pools come from.
@@ -62,7 +73,9 @@ impl GatewayPlane {
         let Pools { snapshot, joins, zone } = pools;
         let joins: Arc<[Join]> = joins.into();
         let threads = config.gateway.threads;
-        let upstreams = UpstreamsConfig { pools: with_members(config.pools, &joins), threads, zone: zone.clone() };
+        let pools = with_members(config.pools, &joins);
+        let followed = Followed { turn: 0, pools: pools.clone() };
+        let upstreams = UpstreamsConfig { pools, threads, zone: zone.clone() };
         let upstreams = Arc::new(Upstreams::start(upstreams, snapshot.clone()));
         let gate = readiness.gate("gateway", "the first pools of every source");
         let access_config = config.gateway.access_log.clone();
@@ -88,7 +101,7 @@ impl GatewayPlane {
                 drop(gate);
             }
         });
-        Ok(Self { gateway, upstreams, access, joins, zone, waiting })
+        Ok(Self { gateway, upstreams, access, joins, zone, waiting, pools: Arc::new(Mutex::new(followed)) })
     }
 
     /// What is to hear of each publication of the snapshot.
@@ -128,6 +141,7 @@ impl GatewayPlane {
             joins: self.joins.clone(),
             zone: self.zone.clone(),
             threads,
+            pools: self.pools.clone(),
         }
     }
 
@@ -151,13 +165,37 @@ fn is_followed(snapshot: &Snapshot, tables: &Reader) -> bool {
 impl PlaneReloader {
     /// Puts routes, limits, pools' settings and certificates into force.
     pub(super) fn reload(&self, config: &GatewayPlaneConfig) {
-        // First who may be sent to, then who is.
-        self.upstreams.reconfigure(UpstreamsConfig {
-            pools: with_members(config.pools.clone(), &self.joins),
-            threads: self.threads,
-            zone: self.zone.clone(),
+        let pools = with_members(config.pools.clone(), &self.joins);
+        // First who may be sent to, then who is. Requests that go by the former routes still need those routes' pools.
+        let turn = {
+            let mut followed = self.followed();
+            let mut all = std::mem::take(&mut followed.pools);
+            all.extend(pools.clone());
+            self.follow(all.clone());
+            followed.pools = all;
+            followed.turn += 1;
+            followed.turn
+        };
+        let former = self.gateway.reload(&config.gateway);
+        let reloader = self.clone();
+        tokio::spawn(async move {
+            former.await;
+            let mut followed = reloader.followed();
+            // A reload since then has its own word on what is needed.
+            if followed.turn == turn {
+                reloader.follow(pools.clone());
+                followed.pools = pools;
+            }
         });
-        self.gateway.reload(&config.gateway);
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow(&self, pools: BTreeMap<PoolId, PoolConfig>) {
+        let (threads, zone) = (self.threads, self.zone.clone());
+        self.upstreams.reconfigure(UpstreamsConfig { pools, threads, zone });
     }
 }
 

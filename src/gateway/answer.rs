@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
@@ -260,6 +260,9 @@ fn failure(mut exchange: Exchange, reason: Reason, mut fields: HeaderMap) -> Res
         let mut response = Response::new(Download::whole(Bytes::new(), exchange));
         *response.headers_mut() = fields;
         return response;
+    }
+    if reason.is_doubtful() && !exchange.http2 {
+        fields.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(REASON, HeaderValue::from_static(reason.name()));

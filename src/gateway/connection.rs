@@ -6,24 +6,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::answer;
+use super::config::Limits;
 use super::downstream::{Downstream, Facts};
 use super::exchange::Exchange;
 use super::listener::{Bound, Listener};
 use super::proxy_protocol;
 use super::reason::Reason;
-use super::shared::{Active, Place};
+use super::shared::Place;
 use super::strict::Strict;
 use super::worker::Worker;
 use crate::net::{http, tls};
@@ -58,17 +59,12 @@ pub(super) async fn accept(worker: Arc<Worker>, bound: Bound) {
         };
         take(&worker, &listener, accepted).await;
     }
-    // Who is in the queue already would be reset when the socket closes.
-    while let Some(accepted) = poll_fn(|context| match socket.poll_accept(context) {
-        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-    {
-        if accepted.is_err() {
-            break;
-        }
-        take(&worker, &listener, accepted).await;
+    // Who is in the queue already would be reset when the socket closes. The kernel is asked, not the runtime, which may not
+    // have heard of them yet.
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, peer)) = socket.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        take(&worker, &listener, stream.map(|stream| (stream, peer))).await;
     }
 }
 
@@ -84,14 +80,14 @@ async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Resu
             return tokio::time::sleep(PAUSE).await;
         }
     };
-    let active = worker.shared.active();
-    let Some(place) = worker.shared.place(active.policy.limits.connections) else { return };
+    let limits = worker.shared.active().policy.limits;
+    let Some(place) = worker.shared.place(limits.connections) else { return };
     // An answer is written whole: nothing is gained by waiting for more. Where it cannot be set, it is only slower.
     let _ = stream.set_nodelay(true);
     let opened = worker.opened();
     let (worker, listener) = (worker.clone(), listener.clone());
     tokio::spawn(async move {
-        begin(&worker, &listener, &active, (stream, peer), place).await;
+        begin(&worker, &listener, &limits, (stream, peer), place).await;
         drop(opened);
     });
 }
@@ -100,11 +96,10 @@ async fn take(worker: &Arc<Worker>, listener: &Arc<Listener>, accepted: io::Resu
 async fn begin(
     worker: &Arc<Worker>,
     listener: &Listener,
-    active: &Arc<Active>,
+    limits: &Limits,
     (mut stream, peer): (TcpStream, SocketAddr),
     place: Place,
 ) {
-    let limits = active.policy.limits;
     let mut facts = Facts { peer, local: listener.address, secure: false, client_names: Vec::new() };
     if let Ok(local) = stream.local_addr() {
         facts.local = local;
@@ -123,7 +118,7 @@ async fn begin(
                 seen = tokio::time::timeout(limits.idle_timeout, stream.peek(&mut first)) => {
                     seen??;
                 }
-                () = worker.drained() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                () = worker.parting() => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
             let http2 = listener.http2 && http::begins_http2(&stream, limits.head_timeout).await?;
             return Ok((Spoken::Plain(stream), http2));
@@ -144,12 +139,14 @@ async fn begin(
         Ok(known) => known,
         Err(error) => return tracing::debug!(%peer, %error, "a connection did not come to HTTP"),
     };
-    let downstream = Arc::new(Downstream::new(facts, &active.policy.trusted_proxies, Some(place)));
+    // What holds by now. It is not kept: a connection may outlive many reloads.
+    let downstream = Downstream::new(facts, &worker.shared.active().policy.trusted_proxies, Some(place));
+    let downstream = Arc::new(downstream);
     match stream {
-        Spoken::Plain(stream) if http2 => serve_http2(worker, active, downstream, stream).await,
-        Spoken::Plain(stream) => serve_http1(worker, active, downstream, stream).await,
-        Spoken::Tls(stream) if http2 => serve_http2(worker, active, downstream, *stream).await,
-        Spoken::Tls(stream) => serve_http1(worker, active, downstream, *stream).await,
+        Spoken::Plain(stream) if http2 => serve_http2(worker, limits, downstream, stream).await,
+        Spoken::Plain(stream) => serve_http1(worker, limits, downstream, stream).await,
+        Spoken::Tls(stream) if http2 => serve_http2(worker, limits, downstream, *stream).await,
+        Spoken::Tls(stream) => serve_http1(worker, limits, downstream, *stream).await,
     }
 }
 
@@ -158,18 +155,24 @@ enum Spoken {
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-async fn serve_http1<S>(worker: &Arc<Worker>, active: &Active, downstream: Arc<Downstream>, stream: S)
+async fn serve_http1<S>(worker: &Arc<Worker>, limits: &Limits, downstream: Arc<Downstream>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = active.policy.limits;
     let times = (limits.head_timeout, limits.idle_timeout);
     let stream = Strict::new(stream, limits.head, times, downstream.clone());
     let service = service_fn({
         let (worker, downstream) = (worker.clone(), downstream.clone());
         move |request: Request<Incoming>| {
             let answer = answer(worker.clone(), downstream.clone(), request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let worker = worker.clone();
+            async move {
+                let mut answer = answer.await;
+                if worker.is_draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         }
     });
     let connection = http1::Builder::new()
@@ -179,7 +182,7 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = connection;
-    until_end(worker, &mut connection, http1::UpgradeableConnection::graceful_shutdown).await;
+    until_end(worker, worker.parting(), &mut connection, http1::UpgradeableConnection::graceful_shutdown).await;
     let Some(reason) = downstream.refusal() else { return };
     if !downstream.is_idle() {
         // A request that was good is being answered: whatever is said now could be taken for its answer.
@@ -211,11 +214,10 @@ async fn refuse<S: AsyncWrite + Unpin>(stream: &mut S, reason: Reason) -> io::Re
     stream.shutdown().await
 }
 
-async fn serve_http2<S>(worker: &Arc<Worker>, active: &Active, downstream: Arc<Downstream>, stream: S)
+async fn serve_http2<S>(worker: &Arc<Worker>, limits: &Limits, downstream: Arc<Downstream>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = active.policy.limits;
     let service = service_fn({
         let (worker, downstream) = (worker.clone(), downstream.clone());
         move |request: Request<Incoming>| {
@@ -251,18 +253,23 @@ where
         }
     };
     let graceful = tokio::select! {
-        () = until_end(worker, &mut connection, http2::Connection::graceful_shutdown) => return,
+        () = until_end(worker, worker.drained(), &mut connection, http2::Connection::graceful_shutdown) => return,
         graceful = idle => graceful,
     };
     if graceful {
         Pin::new(&mut connection).graceful_shutdown();
-        until_end(worker, &mut connection, http2::Connection::graceful_shutdown).await;
+        until_end(worker, worker.drained(), &mut connection, http2::Connection::graceful_shutdown).await;
     }
 }
 
-/// Serves a connection to its end; once the end of all is asked for, to the end of its present requests.
-async fn until_end<C: Future + Unpin>(worker: &Worker, connection: &mut C, shut_down: fn(Pin<&mut C>)) {
-    let mut told = pin!(worker.drained());
+/// Serves a connection to its end; once it is told, to the end of its present requests.
+async fn until_end<C: Future + Unpin>(
+    worker: &Worker,
+    told: impl Future<Output = ()>,
+    connection: &mut C,
+    shut_down: fn(Pin<&mut C>),
+) {
+    let mut told = pin!(told);
     let (mut waits, mut shut) = (false, false);
     poll_fn(|context| {
         // Asked once, it wakes this task when it is time; until then there is no reason to look again.

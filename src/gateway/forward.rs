@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::upgrade::OnUpgrade;
@@ -175,6 +175,11 @@ fn answer(
             // Nobody asked for it.
             _ => fail(asking, Reason::BadAnswer),
         };
+    }
+    if response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH) {
+        // Two lengths: what one side takes for the rest of it another takes for the next answer (RFC 9112, section 6.3).
+        asking.exchange.upstream = Some(picked.address());
+        return fail(asking, Reason::BadAnswer);
     }
     let (mut head, body) = {
         let version = response.version();

@@ -187,8 +187,8 @@ impl std::fmt::Debug for Gateway {
 
 impl GatewayReloader {
     /// Puts into force what can change while connections are open: routes, limits, certificates. Those who come see it; nobody is cut
-    /// off. Certificates go by the order of the listeners.
-    pub fn reload(&self, config: &GatewayConfig) {
+    /// off. Certificates go by the order of the listeners. The future ends when no request goes by the former routes any more.
+    pub fn reload(&self, config: &GatewayConfig) -> impl Future<Output = ()> + Send + 'static {
         for (listener, config) in self.listeners.iter().zip(&config.listeners) {
             let (own, wanted) = (listener.address, config.listen);
             let same = own.ip() == wanted.ip() && (wanted.port() == 0 || own.port() == wanted.port());
@@ -197,7 +197,7 @@ impl GatewayReloader {
                 listener.tls.store(config.tls.clone().map(Arc::new));
             }
         }
-        self.shared.reload(config.policy.clone());
+        self.shared.reload(config.policy.clone())
     }
 }
 

@@ -96,6 +96,12 @@ impl Reason {
         Self::Route,
     ];
 
+    /// Whether the client and this side may differ about what was asked. What follows on a connection of HTTP/1.1 is not
+    /// read then: to the client it may be no request of its own.
+    pub(super) fn is_doubtful(self) -> bool {
+        matches!(self, Self::Malformed | Self::Framing | Self::Host | Self::Path | Self::NotSupported)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

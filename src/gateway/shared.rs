@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::access_log::{AccessLog, Asked, Outcome};
 use super::config::Policy;
@@ -33,6 +34,8 @@ pub(super) struct Active {
     /// Without its routes.
     pub(super) policy: Policy,
     pub(super) routes: RouteTable,
+    /// Closed when nobody goes by this any more.
+    held: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -62,10 +65,12 @@ impl Shared {
         self.active.load_full()
     }
 
-    /// Replaces what holds; requests under way go on with what they have.
-    pub(super) fn reload(&self, policy: Policy) {
+    /// Replaces what holds; requests under way go on with what they have. The future ends with the last of them.
+    pub(super) fn reload(&self, policy: Policy) -> impl Future<Output = ()> + Send + 'static {
         let before = self.active.load_full();
         self.active.store(Arc::new(Active::new(policy, Some(&before.routes))));
+        let mut held = before.held.subscribe();
+        async move { while held.changed().await.is_ok() {} }
     }
 
     /// Whether there is an access log.
@@ -119,6 +124,6 @@ impl Drop for Place {
 impl Active {
     fn new(mut policy: Policy, before: Option<&RouteTable>) -> Self {
         let routes = RouteTable::new(std::mem::take(&mut policy.routes), before);
-        Self { policy, routes }
+        Self { policy, routes, held: watch::Sender::new(()) }
     }
 }

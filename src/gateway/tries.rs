@@ -53,6 +53,8 @@ pub(super) struct Tries<'a> {
     received: Option<Arc<AtomicU64>>,
     count: u32,
     tried: Vec<SocketAddr>,
+    /// Who closed an idle connection under this request once.
+    stale: Vec<SocketAddr>,
     last: Option<SocketAddr>,
 }
 
@@ -74,7 +76,16 @@ impl<'a> Tries<'a> {
         let downstream = &exchange.downstream;
         let options = SendOptions { client: Some(downstream.peer), local: Some(downstream.local) };
         let received = exchange.received.clone();
-        Self { worker, options, started: exchange.started, received, count: 0, tried: Vec::new(), last: None }
+        Self {
+            worker,
+            options,
+            started: exchange.started,
+            received,
+            count: 0,
+            tried: Vec::new(),
+            stale: Vec::new(),
+            last: None,
+        }
     }
 
     /// How often an endpoint was asked.
@@ -126,12 +137,20 @@ impl<'a> Tries<'a> {
             };
             drop(picked);
             self.last = Some(address);
-            if !miss.stale {
-                self.tried.push(address);
+            // It says nothing of the endpoint, and takes none of the route's tries; the second time it does.
+            let is_free = miss.stale && !self.stale.contains(&address);
+            if is_free {
+                self.stale.push(address)
+            } else {
+                self.tried.push(address)
             }
             let next = miss.request.map(|request| *request).or(spare);
             let reason = miss.reason;
             let Some(next) = next else { return Err(self.failed(reason, None)) };
+            if is_free {
+                request = next;
+                continue;
+            }
             if left == 0 || !miss.elsewhere {
                 return Err(self.failed(reason, keep.then_some(next)));
             }

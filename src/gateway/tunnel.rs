@@ -75,7 +75,7 @@ impl Open {
         let (received, sent) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
         self.exchange.received = Some(received.clone());
         tokio::select! {
-            () = both(client, server, &received, &sent) => {}
+            broke = both(client, server, &received, &sent) => self.exchange.reason = broke,
             () = silent(idle, &received, &sent) => self.exchange.reason = Some(Reason::AnswerTimeout),
         }
         metrics.upgraded.decrement(1.0);
@@ -84,26 +84,30 @@ impl Open {
     }
 }
 
-/// Both directions, until each has ended.
-async fn both(client: Upgraded, server: Upgraded, received: &AtomicU64, sent: &AtomicU64) {
+/// Both directions, until each has ended; says who broke off. An end in order is none of that, whoever ends first: what it
+/// means is said in a protocol that only the two know.
+async fn both(client: Upgraded, server: Upgraded, received: &AtomicU64, sent: &AtomicU64) -> Option<Reason> {
     let (client_reads, client_writes) = split(TokioIo::new(client));
     let (server_reads, server_writes) = split(TokioIo::new(server));
+    let (client_broke, server_broke) = (|_| Reason::ClientGone, |_| Reason::AnswerCut);
+    let up = pump((client_reads, client_broke), (server_writes, server_broke), received);
+    let down = pump((server_reads, server_broke), (client_writes, client_broke), sent);
     // One that broke off ends the other: nobody is left to answer it.
-    let _ = tokio::try_join!(pump(client_reads, server_writes, received), pump(server_reads, client_writes, sent));
+    tokio::try_join!(up, down).err()
 }
 
 async fn pump<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-    mut from: R,
-    mut to: W,
+    (mut from, reader_broke): (R, impl Fn(io::Error) -> Reason),
+    (mut to, writer_broke): (W, impl Fn(io::Error) -> Reason),
     count: &AtomicU64,
-) -> io::Result<()> {
+) -> Result<(), Reason> {
     let mut piece = vec![0; PIECE];
     loop {
-        let read = from.read(&mut piece).await?;
+        let read = from.read(&mut piece).await.map_err(&reader_broke)?;
         if read == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(writer_broke);
         }
-        to.write_all(piece.get(..read).unwrap_or_default()).await?;
+        to.write_all(piece.get(..read).unwrap_or_default()).await.map_err(&writer_broke)?;
         count.fetch_add(u64::try_from(read).unwrap_or_default(), Ordering::Relaxed);
     }
 }

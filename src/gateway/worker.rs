@@ -15,6 +15,10 @@ use super::shared::Shared;
 use crate::base::drain::{Drain, Guard};
 use crate::upstream::{Connections, Random};
 
+/// How long connections of HTTP/1.1 are still read from once the end is asked for. Each answer says that it is the last one; who
+/// sent a request just before it knew is answered rather than cut off, and a POST cut off may not be repeated.
+const PARTING: Duration = Duration::from_secs(1);
+
 thread_local! {
     static RANDOM: RefCell<Random> = RefCell::new(Random::default());
 }
@@ -102,6 +106,12 @@ impl Worker {
     /// Whether the end has been asked for.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Wakes when connections that have nothing under way are to be closed, a while after the end was asked for.
+    pub(super) async fn parting(&self) {
+        self.drained().await;
+        tokio::time::sleep(PARTING).await;
     }
 
     /// Wakes when the end is asked for; at once if it was.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::throttle::{FIRST, Setback, Throttle};
+use super::times::Times;
 use super::window::Window;
 use crate::delivery::batch::Batch;
 use crate::delivery::failover::LaneDesk;
@@ -29,7 +30,7 @@ pub(super) struct ReplayLane {
     pub(super) handle: Option<TopicHandle>,
     pub(super) throttle: Throttle,
     /// Read and not sent, in order, each with its partition.
-    waiting: VecDeque<(i32, Batch)>,
+    waiting: VecDeque<(i32, Batch, Times)>,
     /// What these cost the window.
     pub(super) waiting_cost: usize,
     /// Batches on their way, what they cost, and since when.
@@ -177,7 +178,7 @@ impl ReplayLane {
 
     /// The broker that leads the next batch's partition; -1 where that is not known.
     pub(super) fn leader(&self) -> i32 {
-        let partition = self.partition().or_else(|| self.waiting.front().map(|(partition, _)| *partition));
+        let partition = self.partition().or_else(|| self.waiting.front().map(|(partition, ..)| *partition));
         let leaders = self.topic.leaders();
         let leader = partition.and_then(|partition| leaders.get(usize::try_from(partition).ok()?).copied());
         leader.unwrap_or(-1)
@@ -204,20 +205,22 @@ impl ReplayLane {
     }
 
     /// Takes what was read.
-    pub(super) fn push(&mut self, partition: i32, batch: Batch) {
+    pub(super) fn push(&mut self, partition: i32, batch: Batch, times: Times) {
         self.waiting_cost += cost(&batch);
-        self.waiting.push_back((partition, batch));
+        self.waiting.push_back((partition, batch, times));
     }
 
-    /// Takes what goes next, of at most `limit` bytes but at least one batch.
+    /// Takes what goes next, of at most `limit` bytes but at least one batch, and only what may go together.
     pub(super) fn take_group(&mut self, limit: usize, now: Instant) -> Vec<(i32, Batch)> {
-        let (mut group, mut size) = (Vec::new(), 0);
-        while let Some((_, next)) = self.waiting.front() {
+        let (mut group, mut size, mut together) = (Vec::new(), 0, None::<Times>);
+        while let Some((_, next, times)) = self.waiting.front() {
             size += next.size();
-            if !group.is_empty() && size > limit {
+            let joined = together.map_or(Some(*times), |before| before.with(*times));
+            if !group.is_empty() && (size > limit || joined.is_none()) {
                 break;
             }
-            group.extend(self.waiting.pop_front());
+            together = joined;
+            group.extend(self.waiting.pop_front().map(|(partition, batch, _)| (partition, batch)));
         }
         let cost: usize = group.iter().map(|(_, batch)| cost(batch)).sum();
         self.waiting_cost -= cost;
@@ -232,7 +235,7 @@ impl ReplayLane {
     pub(super) fn drop_waiting(&mut self) -> impl Iterator<Item = Batch> + use<> {
         self.waiting_cost = 0;
         self.is_unplaced = false;
-        std::mem::take(&mut self.waiting).into_iter().map(|(_, batch)| batch)
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, batch, _)| batch)
     }
 
     /// The most of one batch, in bytes: what the next group may have.

@@ -18,6 +18,7 @@ use super::progress::Progress;
 use super::report::BacklogReport;
 use super::routes::{ReplayRoutes, Routes};
 use super::throttle::FIRST;
+use super::times::Times;
 use super::window::Window;
 use crate::delivery::batch::Batch;
 use crate::delivery::client::RecordLife;
@@ -41,8 +42,7 @@ const READ: usize = 4 << 20;
 /// A record that is about as young goes with the time of its sending, which is the cheaper way to send it.
 const FRESH_MS: u64 = 1_000;
 /// A record that is further ahead goes without its own time at once: Kafka takes an hour (`message.timestamp.after.max.ms`)
-/// unless it is told otherwise. It would refuse the message set, and might take the next one of the group before the first
-/// comes again, which then is out of order.
+/// unless it is told otherwise.
 const AHEAD_MS: i64 = 59 * 60 * 1_000;
 /// Between two reports.
 const TELL: Duration = Duration::from_millis(250);
@@ -256,7 +256,7 @@ impl Replayer {
         let may_be_twice = frame.may_be_twice();
         let now_ms = unix_millis();
         let limit = lane.batch_limit();
-        let mut open: Vec<(i32, Batch)> = Vec::new();
+        let mut open: Vec<(i32, Batch, Times)> = Vec::new();
         let mut size = 0;
         lane.move_on();
         lane.is_unplaced |= lane.is_closed();
@@ -280,19 +280,23 @@ impl Replayer {
                 restamp(&mut self.restamped, sent.headers, spooled.timestamp_ms);
                 sent = Record { headers: self.restamped.as_headers(), timestamp_ms: None, ..sent };
             }
-            let room = |batch: &Batch| batch.size() + Batch::size_of(key, &sent) <= limit;
+            let times = Times::of(sent.timestamp_ms);
+            let joined = |(_, batch, before): &(i32, Batch, Times)| {
+                before.with(times).filter(|_| batch.size() + Batch::size_of(key, &sent) <= limit)
+            };
             // The last of the partition: order is kept.
-            let last = open.iter().rposition(|(other, _)| *other == partition);
-            let at = match last.filter(|at| open.get(*at).is_some_and(|(_, batch)| room(batch))) {
-                Some(at) => at,
+            let last = open.iter().rposition(|(other, ..)| *other == partition);
+            let (at, times) = match last.and_then(|at| Some((at, joined(open.get(at)?)?))) {
+                Some(joined) => joined,
                 None => {
                     let (frame, places) = (frame.id(), Vec::new());
                     let part = Part { frame, places, newest_ms: 0, may_be_twice, letters: None };
-                    open.push((partition, self.spare.batch((index, self.read.insert(part)), self.now)));
-                    open.len() - 1
+                    open.push((partition, self.spare.batch((index, self.read.insert(part)), self.now), times));
+                    (open.len() - 1, times)
                 }
             };
-            let Some((_, batch)) = open.get_mut(at) else { continue };
+            let Some((_, batch, together)) = open.get_mut(at) else { continue };
+            *together = times;
             batch.push(key, sent, None);
             if let Some(part) = self.read.get_mut(batch.place.1) {
                 part.places.push(record.index);
@@ -300,9 +304,9 @@ impl Replayer {
             }
         }
         self.pace.took(size);
-        for (partition, batch) in open {
+        for (partition, batch, times) in open {
             self.window.take(cost(&batch));
-            lane.push(partition, batch);
+            lane.push(partition, batch, times);
         }
         if !std::mem::replace(&mut lane.is_active, true) {
             self.active.push(index);
