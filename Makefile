@@ -10,8 +10,8 @@ FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
 # A suite moves up when all of it has been seen to pass.
-PROVED := config layering terminal spool log faults node traffic fairness control
-UNPROVED := agents proxies gateway
+PROVED := config layering terminal spool log faults node traffic fairness agents proxies control
+UNPROVED := gateway
 
 .PHONY: help dev build test test-unproved matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
 	scale-proxies faults outage lint fmt fuzz
@@ -27,7 +27,7 @@ dev: ## run everything on this machine over a Kafka inside the process
 build: ## build the optimised binary, target/release/tidegate
 	cargo build --release
 
-test: ## install what the tests need (once), then run the suites that prove the log plane, discovery, deploys and what they share
+test: ## install what the tests need (once), then run the suites that prove the log plane, discovery, gateways that pull, and deploys
 	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
 	tests/bed/install.sh log kube gateways
 	@echo "make test: a minute of random bytes for the decoder and of damage for the spool, then every proved suite"
@@ -35,7 +35,7 @@ test: ## install what the tests need (once), then run the suites that prove the 
 	tests/fuzz/run.sh spool 30
 	cargo test $(TEST_FLAGS) --lib --bins $(PROVED:%=--test %)
 
-test-unproved: ## the suites of what is not proved yet: agents, gateways that pull, the built-in gateway; some tests fail
+test-unproved: ## the suite of what is not proved yet: the built-in gateway; some tests fail
 	tests/bed/install.sh log kube gateways gateway
 	tests/fuzz/run.sh http 30
 	cargo test $(TEST_FLAGS) --no-fail-fast $(UNPROVED:%=--test %)

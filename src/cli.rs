@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::dev::DevOptions;
-use crate::show::PoolsOptions;
+use crate::show::{PoolsOptions, ServerOptions};
 use crate::tail::live::read_token;
 use crate::tail::{FieldFilter, Filter, LiveOptions, TailOptions};
 use crate::telemetry::logging::LogFormat;
@@ -143,12 +143,23 @@ pub struct PoolsArguments {
     /// Then print each change as it comes, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
+    /// Whom to ask
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+/// Whom a question goes to.
+#[derive(Args, Debug)]
+pub struct ServerArguments {
     /// Where to pull from
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]
     pub server: String,
     /// A file with the token to send
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// A file with the authority of the server's certificate, for https
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 const TAIL_EXAMPLES: &str = "Examples:
@@ -247,7 +258,16 @@ impl From<DevArguments> for DevOptions {
 
 impl From<PoolsArguments> for PoolsOptions {
     fn from(arguments: PoolsArguments) -> Self {
-        Self { id: arguments.id, watch: arguments.watch, server: arguments.server, token_file: arguments.token_file }
+        Self { id: arguments.id, watch: arguments.watch, server: arguments.server.into() }
+    }
+}
+
+// === impl ServerArguments ===
+
+impl From<ServerArguments> for ServerOptions {
+    fn from(arguments: ServerArguments) -> Self {
+        let ServerArguments { server, token_file, ca_file } = arguments;
+        Self { server, token_file, ca_file }
     }
 }
 

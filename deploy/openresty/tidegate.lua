@@ -487,6 +487,11 @@ local function apply(body, is_list)
   if type(document.index) ~= "string" or type(document.removed) ~= "table" or not document.changed then
     error("no delta", 0)
   end
+  if not is_list and match(document.index, "^(.*):") ~= match(pull.index, "^(.*):") then
+    -- It knows nothing of what was asked for: what it has is to be listed, and what that lacks is held.
+    pull.index = nil
+    error("it is of another life than was asked for", 0)
+  end
   local listed, refused = {}
   for at, pool in ipairs(pools) do
     listed[pool.id] = true

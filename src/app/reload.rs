@@ -78,7 +78,8 @@ pub(super) struct Reloaders {
     pub(super) gateway: Option<PlaneReloader>,
 }
 
-struct ReloadMetrics {
+/// How readings of a configuration went.
+pub(super) struct ReloadMetrics {
     success: Counter,
     refused: Counter,
     loaded_at: Gauge,
@@ -201,18 +202,13 @@ impl Reload {
                     let keys = needs_restart.join(", ");
                     tracing::warn!(keys, "these keys changed and are left as they were: restart to bring them about");
                 }
-                state.loaded_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                #[expect(clippy::cast_precision_loss, reason = "seconds and keys are far below 2^52")]
-                {
-                    metrics.loaded_at.set(state.loaded_at as f64);
-                    metrics.needs_restart.set(needs_restart.len() as f64);
-                }
-                metrics.stale.set(0.0);
+                state.loaded_at = metrics.taken();
+                #[expect(clippy::cast_precision_loss, reason = "keys are far below 2^52")]
+                metrics.needs_restart.set(needs_restart.len() as f64);
                 (state.refused, state.needs_restart) = (None, needs_restart);
             }
             Err(error) => {
-                metrics.refused.increment(1);
-                metrics.stale.set(1.0);
+                metrics.refused();
                 tracing::error!(file = %self.path.display(), %error, "configuration refused; the one before goes on");
                 state.refused = Some(error.to_string());
             }
@@ -223,7 +219,7 @@ impl Reload {
 // === impl ReloadMetrics ===
 
 impl ReloadMetrics {
-    fn register() -> Self {
+    pub(super) fn register() -> Self {
         describe_counter!("tidegate_config_reloads_total", "Readings of a changed configuration, by result");
         describe_gauge!("tidegate_config_loaded_timestamp_seconds", "When the configuration that runs was read");
         describe_gauge!("tidegate_config_stale", "1 while the configuration file is refused and an older one runs");
@@ -236,5 +232,26 @@ impl ReloadMetrics {
             stale: gauge!("tidegate_config_stale"),
             needs_restart: gauge!("tidegate_config_needs_restart"),
         }
+    }
+
+    /// One is in force from now on. Gives the time, in seconds of the Unix epoch.
+    pub(super) fn taken(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
+        self.loaded_at.set(now as f64);
+        self.stale.set(0.0);
+        now
+    }
+
+    /// As [`ReloadMetrics::taken`], of another one than the process started with.
+    pub(super) fn taken_again(&self) {
+        self.success.increment(1);
+        self.taken();
+    }
+
+    /// One was refused.
+    pub(super) fn refused(&self) {
+        self.refused.increment(1);
+        self.stale.set(1.0);
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::app::agents::{self, Agent};
-use crate::config::agents::{AgentConfig, load, parse};
-use crate::lvs::Balancer;
+use super::ServerArguments;
+use crate::app::agents::{self, Kind, Source};
+use crate::config::agents::parse;
 use crate::lvs::realserver::{self, RealServerConfig};
 use crate::render::Mode;
 use crate::show::{GatewaysOptions, gateways};
@@ -18,10 +18,14 @@ pub enum AgentCommand {
     /// Keep files of programs: template, check, rename, reload
     ///
     /// Without --config, one file by --template and --output. A file that the check refuses, or with which the reload fails, is
-    /// not used: the old one stays or comes back. What templates see is listed in deploy/nginx-render/README.md.
+    /// not used: the old one stays or comes back. What templates see is listed in deploy/nginx-render/README.md. SIGHUP reads
+    /// file and templates again, SIGTERM ends it; the files stay.
     #[command(after_help = RENDER_EXAMPLES)]
     Render(RenderArguments),
     /// Feed a balancer with pools as they change
+    ///
+    /// SIGHUP reads the agent's file again; a bad one is refused and changes nothing. SIGTERM ends the agent, and the balancer
+    /// keeps what it has.
     #[command(subcommand)]
     Sync(SyncCommand),
     /// On a real server behind direct routing: the virtual address on lo, quiet ARP, routes; undone at the end
@@ -154,11 +158,8 @@ pub struct RealServerArguments {
 #[derive(Args, Debug)]
 pub struct GatewaysArguments {
     /// Whom to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8500")]
-    pub server: String,
-    /// A file with the token to send
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: ServerArguments,
     /// Only those that lag
     #[arg(long)]
     pub lagging: bool,
@@ -174,27 +175,11 @@ impl AgentCommand {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Render(arguments) => arguments.run(),
-            Self::Sync(SyncCommand::Haproxy(arguments)) => {
-                let config = arguments.config()?;
-                let section = config.haproxy.clone().ok_or_else(|| {
-                    anyhow::anyhow!(
-                        "the file has no [haproxy] section: add one with socket = \"/run/haproxy/admin.sock\""
-                    )
-                })?;
-                agents::run(config, Agent::Haproxy(section))
-            }
+            Self::Sync(SyncCommand::Haproxy(arguments)) => agents::run(arguments.source()?, Kind::Haproxy),
             Self::Sync(SyncCommand::Keepalived(ConfigArguments { config })) => {
-                let config = load(&config)?;
-                let section = config.keepalived.clone().ok_or_else(|| {
-                    anyhow::anyhow!(
-                        "the file has no [keepalived] section: add one with output = \"/etc/keepalived/tidegate.conf\""
-                    )
-                })?;
-                agents::run(config, Agent::Lvs(Balancer::Keepalived(section)))
+                agents::run(Source::File(config), Kind::Keepalived)
             }
-            Self::Sync(SyncCommand::Ipvs(ConfigArguments { config })) => {
-                agents::run(load(&config)?, Agent::Lvs(Balancer::Kernel))
-            }
+            Self::Sync(SyncCommand::Ipvs(ConfigArguments { config })) => agents::run(Source::File(config), Kind::Ipvs),
             Self::LvsRealserver(RealServerArguments { addresses, routes, state_file }) => {
                 let config = RealServerConfig { addresses, routes, state_file };
                 agents::until_asked(|drain| async {
@@ -202,8 +187,8 @@ impl AgentCommand {
                     Ok(realserver::run(config, drain, ready).await?)
                 })
             }
-            Self::Gateways(GatewaysArguments { server, token_file, lagging }) => {
-                Ok(gateways::run(&GatewaysOptions { server, token_file, lagging })?)
+            Self::Gateways(GatewaysArguments { server, lagging }) => {
+                Ok(gateways::run(&GatewaysOptions { server: server.into(), lagging })?)
             }
         }
     }
@@ -213,9 +198,9 @@ impl AgentCommand {
 
 impl PullArguments {
     /// The file, or one as these arguments would be.
-    fn config(&self, further: toml::Table) -> anyhow::Result<AgentConfig> {
+    fn source(&self, further: toml::Table) -> anyhow::Result<Source> {
         if let Some(path) = &self.config {
-            return Ok(load(path)?);
+            return Ok(Source::File(path.clone()));
         }
         let mut pull = toml::Table::new();
         pull.insert("url".to_owned(), self.server.clone().into());
@@ -228,7 +213,7 @@ impl PullArguments {
         pull.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
         let mut root = further;
         root.insert("pull".to_owned(), pull.into());
-        Ok(parse("command line", &root.to_string())?)
+        Ok(Source::Arguments(Box::new(parse("command line", &root.to_string())?)))
     }
 }
 
@@ -245,23 +230,20 @@ impl RenderArguments {
             table.insert("reload".to_owned(), self.reload.clone().into());
             further.insert("template".to_owned(), vec![toml::Value::Table(table)].into());
         }
-        let config = self.pull.config(further)?;
-        if config.render.templates.is_empty() {
-            anyhow::bail!("the file has no [[template]]: add one with template, output, check and reload");
-        }
+        let source = self.pull.source(further)?;
         let mode = match (self.once, self.dry_run) {
             (_, true) => Mode::DryRun,
             (true, false) => Mode::Once,
             (false, false) => Mode::Daemon,
         };
-        agents::run(config, Agent::Render(mode))
+        agents::run(source, Kind::Render(mode))
     }
 }
 
 // === impl HaproxyArguments ===
 
 impl HaproxyArguments {
-    fn config(&self) -> anyhow::Result<AgentConfig> {
+    fn source(&self) -> anyhow::Result<Source> {
         let mut further = toml::Table::new();
         if let Some(socket) = &self.socket {
             let mut table = toml::Table::new();
@@ -271,6 +253,6 @@ impl HaproxyArguments {
             }
             further.insert("haproxy".to_owned(), table.into());
         }
-        self.pull.config(further)
+        self.pull.source(further)
     }
 }

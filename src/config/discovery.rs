@@ -78,6 +78,10 @@ fn read_api(section: &mut Section<'_>) -> DiscoveryConfig {
         );
     }
     let envoy_listeners = read_listeners(section);
+    let envoy_access_log = read_shown(section, "envoy_access_log");
+    if envoy_access_log.is_some() && !section.has("envoy_listeners") {
+        section.problem("envoy_access_log", "is of the listeners in envoy_listeners, and there are none: add them");
+    }
     let export = read_export(section);
     let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let max_connections = bounded(section.number("max_connections", 1..=1_000_000, 20_000));
@@ -94,6 +98,7 @@ fn read_api(section: &mut Section<'_>) -> DiscoveryConfig {
         limits,
         max_connections,
         envoy_listeners,
+        envoy_access_log,
         export,
     }
 }

@@ -24,6 +24,8 @@ pub struct DiscoveryConfig {
     pub max_connections: usize,
     /// Where Envoys that ask for listeners (LDS) are to listen.
     pub envoy_listeners: Vec<SocketAddr>,
+    /// The file, on Envoy's side, in which those listeners write down each request.
+    pub envoy_access_log: Option<String>,
     /// What is registered in a Eureka ring.
     pub export: Option<ExportConfig>,
 }

@@ -142,7 +142,7 @@ impl Discovery {
             drain: drain.clone(),
             streams: xds::limit(),
             refusals: Refusals::default(),
-            listeners: xds::listeners(&self.config.envoy_listeners),
+            listeners: xds::listeners(&self.config.envoy_listeners, self.config.envoy_access_log.as_deref()),
             eureka: Past::default(),
         });
         let limits =

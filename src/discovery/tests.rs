@@ -49,6 +49,7 @@ impl Bed {
             limits: ClientLimits { waits: 3, requests_per_second: 1_000 },
             max_connections: 100,
             envoy_listeners: Vec::new(),
+            envoy_access_log: None,
             export: None,
         };
         let discovery = Discovery::bind(config).await.unwrap();

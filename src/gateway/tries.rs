@@ -148,6 +148,7 @@ impl<'a> Tries<'a> {
             let reason = miss.reason;
             let Some(next) = next else { return Err(self.failed(reason, None)) };
             if is_free {
+                self.worker.shared.metrics.retries.increment(1);
                 request = next;
                 continue;
             }

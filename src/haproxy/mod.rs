@@ -25,6 +25,7 @@ use self::plan::{Step, Verdict, plan};
 use self::socket::{AT_ONCE, Connection, SocketError};
 use self::state::{Admin, Backends};
 use crate::base::drain::Drain;
+use crate::base::readiness::Gate;
 use crate::net::fetch::FetchError;
 use crate::pull::wire::SharedPool;
 use crate::pull::{Acknowledged, Acks, Applied, Pull, PullConfig, View, name};
@@ -90,11 +91,11 @@ struct Agent {
     metrics: HaproxyMetrics,
 }
 
-/// Feeds HAProxy until it is asked to end. What it has then, it keeps.
+/// Feeds HAProxy until it is asked to end. What it has then, it keeps. `served` goes when it has its pools.
 ///
 /// # Errors
 /// The configuration does not serve.
-pub async fn run(config: HaproxyConfig, drain: Drain) -> Result<(), HaproxyError> {
+pub async fn run(config: HaproxyConfig, served: &mut Option<Gate>, drain: Drain) -> Result<(), HaproxyError> {
     let mut renderer =
         config.render.as_ref().map(|render| Ok::<_, TemplateError>((Renderer::new(render)?, render.clone())));
     let mut renderer = renderer.take().transpose()?;
@@ -105,12 +106,12 @@ pub async fn run(config: HaproxyConfig, drain: Drain) -> Result<(), HaproxyError
     agent.files = Some(files.acks.clone());
     let keep_files = async {
         match &mut renderer {
-            Some((renderer, config)) => crate::render::follow(renderer, &mut files, config.quiet, config.apart).await,
+            Some((renderer, config)) => crate::render::follow(renderer, &mut files, config, &mut None).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        () = agent.follow(&mut pull) => {}
+        () = agent.follow(&mut pull, served) => {}
         () = keep_files => {}
         () = drain.requested() => {}
     }
@@ -140,7 +141,7 @@ impl Agent {
     }
 
     /// Looks at every change, and at every tick.
-    async fn follow(mut self, pull: &mut Pull) {
+    async fn follow(mut self, pull: &mut Pull, served: &mut Option<Gate>) {
         let mut told: Option<Option<String>> = None;
         let mut ticks = tokio::time::interval(self.config.poll);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -163,6 +164,9 @@ impl Agent {
             };
             self.say("socket", trouble.clone());
             let error = trouble.or_else(|| self.refused.values().next().cloned()).or_else(|| self.complaint());
+            if error.is_none() {
+                drop(served.take());
+            }
             if worked || told.as_ref() != Some(&error) {
                 pull.acks.tell(Acknowledged { applied: self.serves(), error: error.clone() });
                 told = Some(error);

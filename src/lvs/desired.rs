@@ -30,31 +30,44 @@ pub struct Desired {
 type Key = (IpAddr, u16, Transport);
 
 /// Real servers that are gone and finish their connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Drains {
-    linger: Duration,
     /// What each virtual server had last.
     last: BTreeMap<Key, BTreeMap<SocketAddr, u32>>,
     /// Until when each stays.
     leaving: BTreeMap<(Key, SocketAddr), Instant>,
 }
 
+// === impl Balanced ===
+
+impl Balanced {
+    /// The real servers as they are to be, the sorry server among them where no other takes new connections: those that
+    /// drain keep theirs beside it.
+    pub fn with_sorry(&self) -> BTreeMap<SocketAddr, u32> {
+        let mut real = self.real.clone();
+        if let Some(sorry) = self.virtual_server.sorry.filter(|_| self.takes_none()) {
+            real.insert(sorry, 1);
+        }
+        real
+    }
+
+    /// Whether no real server of the pool takes new connections.
+    pub fn takes_none(&self) -> bool {
+        self.real.values().all(|weight| *weight == 0)
+    }
+}
+
 // === impl Drains ===
 
 impl Drains {
-    /// Each stays so long.
-    pub fn new(linger: Duration) -> Self {
-        Self { linger, last: BTreeMap::new(), leaving: BTreeMap::new() }
-    }
-
     /// When the next one is to be removed.
     pub fn next_end(&self) -> Option<Instant> {
         self.leaving.values().min().copied()
     }
 
-    /// Adds those that are gone, for as long as they stay.
-    fn keep(&mut self, key: Key, real: &mut BTreeMap<SocketAddr, u32>, now: Instant) {
-        let (leaving, linger) = (&mut self.leaving, self.linger);
+    /// Adds those that are gone, for `linger` each.
+    fn keep(&mut self, key: Key, real: &mut BTreeMap<SocketAddr, u32>, linger: Duration, now: Instant) {
+        let leaving = &mut self.leaving;
         for address in self.last.get(&key).into_iter().flat_map(BTreeMap::keys) {
             if real.contains_key(address) {
                 leaving.remove(&(key, *address));
@@ -71,8 +84,8 @@ impl Drains {
     }
 }
 
-/// What should be.
-pub fn desired(servers: &[VirtualServer], view: &View, drains: &mut Drains, now: Instant) -> Desired {
+/// What should be; a real server that is gone stays for `linger`.
+pub fn desired(servers: &[VirtualServer], view: &View, drains: &mut Drains, linger: Duration, now: Instant) -> Desired {
     let mut found: BTreeMap<Key, Balanced> = BTreeMap::new();
     let mut problems = Vec::new();
     for server in servers {
@@ -89,7 +102,7 @@ pub fn desired(servers: &[VirtualServer], view: &View, drains: &mut Drains, now:
             problems.push(format!("the virtual server {at} has the pool {}, which is not known", server.pool));
             // One that was there keeps what it has until its pool is said to be gone for as long as a server drains.
             let mut real = BTreeMap::new();
-            drains.keep(key, &mut real, now);
+            drains.keep(key, &mut real, linger, now);
             if !real.is_empty() || server.sorry.is_some() {
                 found.insert(key, Balanced { virtual_server: server.clone(), real });
             }
@@ -113,7 +126,7 @@ pub fn desired(servers: &[VirtualServer], view: &View, drains: &mut Drains, now:
             }
             real.insert(it.socket(), if it.state == State::Draining { 0 } else { weight });
         }
-        drains.keep(key, &mut real, now);
+        drains.keep(key, &mut real, linger, now);
         found.insert(key, Balanced { virtual_server: server.clone(), real });
     }
     drains.last.retain(|key, _| found.contains_key(key));
@@ -151,34 +164,35 @@ mod tests {
     #[test]
     fn a_real_server_that_drains_or_is_gone_has_the_weight_zero_for_a_time() {
         let now = Instant::now();
-        let mut drains = Drains::new(Duration::from_secs(30));
+        let mut drains = Drains::default();
+        let linger = Duration::from_secs(30);
         let at = |seconds| now + Duration::from_secs(seconds);
         let one = |address: &str, weight| (address.to_owned(), weight);
         let both = view(&[("10.0.0.1:80", 100, "ready"), ("10.0.0.2:80", 50, "ready")]);
         assert_eq!(
-            real(&desired(&[server(80)], &both, &mut drains, now)),
+            real(&desired(&[server(80)], &both, &mut drains, linger, now)),
             [one("10.0.0.1:80", 256), one("10.0.0.2:80", 128)]
         );
         let draining = view(&[("10.0.0.1:80", 100, "ready"), ("10.0.0.2:80", 50, "draining")]);
-        assert_eq!(real(&desired(&[server(80)], &draining, &mut drains, at(1)))[1], one("10.0.0.2:80", 0));
+        assert_eq!(real(&desired(&[server(80)], &draining, &mut drains, linger, at(1)))[1], one("10.0.0.2:80", 0));
         let gone = view(&[("10.0.0.1:80", 100, "ready")]);
         assert_eq!(
-            real(&desired(&[server(80)], &gone, &mut drains, at(10)))[1],
+            real(&desired(&[server(80)], &gone, &mut drains, linger, at(10)))[1],
             one("10.0.0.2:80", 0),
             "not yet removed"
         );
         assert_eq!(drains.next_end(), Some(at(40)));
-        assert_eq!(real(&desired(&[server(80)], &gone, &mut drains, at(39))).len(), 2);
-        assert_eq!(real(&desired(&[server(80)], &gone, &mut drains, at(40))), [one("10.0.0.1:80", 256)]);
+        assert_eq!(real(&desired(&[server(80)], &gone, &mut drains, linger, at(39))).len(), 2);
+        assert_eq!(real(&desired(&[server(80)], &gone, &mut drains, linger, at(40))), [one("10.0.0.1:80", 256)]);
         assert_eq!(drains.next_end(), None);
         let none = view(&[]);
         assert_eq!(
-            real(&desired(&[server(80)], &none, &mut drains, at(50))),
+            real(&desired(&[server(80)], &none, &mut drains, linger, at(50))),
             [one("10.0.0.1:80", 0)],
             "scaled to zero"
         );
         assert_eq!(
-            real(&desired(&[server(80)], &both, &mut drains, at(60)))[0],
+            real(&desired(&[server(80)], &both, &mut drains, linger, at(60)))[0],
             one("10.0.0.1:80", 256),
             "it came back"
         );
@@ -190,7 +204,7 @@ mod tests {
         let now = Instant::now();
         let found = |servers: &[VirtualServer]| {
             let view = view(&[("10.0.0.1:8080", 100, "ready"), ("[fd00::1]:80", 100, "ready")]);
-            desired(servers, &view, &mut Drains::new(Duration::ZERO), now)
+            desired(servers, &view, &mut Drains::default(), Duration::ZERO, now)
         };
         let direct = found(&[server(80)]);
         assert_eq!(real(&direct), []);

@@ -99,12 +99,7 @@ pub(super) fn plan(has: &BTreeMap<Key, Service>, wanted: &[Balanced], owned: &[K
             }
             Some(_) => {}
         }
-        let mut real: BTreeMap<SocketAddr, u32> = balanced.real.clone();
-        if real.values().all(|weight| *weight == 0)
-            && let Some(sorry) = server.sorry
-        {
-            real.insert(sorry, 1);
-        }
+        let real = balanced.with_sorry();
         let none = BTreeMap::new();
         let known = before.map_or(&none, |it| &it.real);
         for (address, weight) in &real {

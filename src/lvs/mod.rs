@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use self::desired::{Desired, Drains, desired};
 use crate::base::backoff::{Backoff, random};
 use crate::base::drain::Drain;
+use crate::base::readiness::Gate;
 use crate::net::fetch::FetchError;
 use crate::pull::{Acknowledged, Applied, Pull, PullConfig, View};
 use crate::render::{Apply, TemplateConfig};
@@ -163,11 +164,19 @@ enum Target {
 /// A file that was refused is tried again after this, though it is the same.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Feeds a balancer until it is asked to end. What it has then, it keeps.
+/// Feeds a balancer until it is asked to end. What it has then, it keeps; `drains` has what finishes its connections, also
+/// for the next run. `served` goes when it has its pools.
 ///
 /// # Errors
 /// The configuration does not serve, or the kernel has no IPVS.
-pub async fn run(pull: PullConfig, config: LvsConfig, balancer: Balancer, drain: Drain) -> Result<(), LvsError> {
+pub async fn run(
+    pull: PullConfig,
+    config: LvsConfig,
+    balancer: Balancer,
+    drains: &mut Drains,
+    served: &mut Option<Gate>,
+    drain: Drain,
+) -> Result<(), LvsError> {
     if config.servers.is_empty() && config.markers.is_none() {
         return Err(LvsError::Nothing);
     }
@@ -190,7 +199,7 @@ pub async fn run(pull: PullConfig, config: LvsConfig, balancer: Balancer, drain:
     let (marked, marks) = watch::channel(None);
     let looking = markers::follow(config.markers.clone(), pull.upstream.clone(), marked);
     tokio::select! {
-        () = follow(&mut pull, &config, marks, target) => {}
+        () = follow(&mut pull, &config, marks, target, (drains, served)) => {}
         () = looking => {}
         () = drain.requested() => {}
     }
@@ -202,8 +211,8 @@ async fn follow(
     config: &LvsConfig,
     mut marks: watch::Receiver<Option<Arc<[VirtualServer]>>>,
     mut target: Target,
+    (drains, served): (&mut Drains, &mut Option<Gate>),
 ) {
-    let mut drains = Drains::new(config.linger);
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let (mut view, mut wake): (Option<Arc<View>>, Option<Instant>) = (None, None);
     let mut said = None;
@@ -230,7 +239,7 @@ async fn follow(
         };
         let now = Instant::now();
         let servers: Vec<VirtualServer> = config.servers.iter().chain(marked.iter()).cloned().collect();
-        let Desired { servers, problems } = desired(&servers, view, &mut drains, now);
+        let Desired { servers, problems } = desired(&servers, view, drains, config.linger, now);
         let applied = target.apply(&servers).await;
         wake = drains.next_end();
         let trouble = match applied {
@@ -252,6 +261,9 @@ async fn follow(
             said.clone_from(&trouble);
         }
         let pools = servers.iter().filter_map(|it| view.pools.get(&it.virtual_server.pool));
+        if trouble.is_none() {
+            drop(served.take());
+        }
         let applied = match &trouble {
             None => pools.map(|pool| (pool.id.clone(), Applied::of(pool))).collect(),
             Some(_) => pull.acks.told().applied,

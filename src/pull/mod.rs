@@ -103,6 +103,21 @@ impl std::fmt::Display for Filter {
     }
 }
 
+// === impl PullConfig ===
+
+impl PullConfig {
+    /// Whether it serves.
+    ///
+    /// # Errors
+    /// A server's address or a file of the credentials does not, or there is no server.
+    pub fn check(&self) -> Result<(), FetchError> {
+        if self.servers.is_empty() {
+            return Err(FetchError::Configured("no server is named: give one, as http://HOST:8500".to_owned()));
+        }
+        self.servers.iter().try_for_each(|server| Fetcher::new(server, &self.credentials).map(drop))
+    }
+}
+
 // === impl Pull ===
 
 impl Pull {
@@ -111,12 +126,7 @@ impl Pull {
     /// # Errors
     /// A server's address or a file of the credentials does not serve.
     pub fn start(config: PullConfig, hosts: bool) -> Result<Self, FetchError> {
-        for server in &config.servers {
-            Fetcher::new(server, &config.credentials)?;
-        }
-        if config.servers.is_empty() {
-            return Err(FetchError::Configured("no server is named: give one, as http://HOST:8500".to_owned()));
-        }
+        config.check()?;
         let config = Arc::new(config);
         let (sender, views) = watch::channel(None);
         let (upstream_sender, upstream) = watch::channel(None);

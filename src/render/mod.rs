@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::drain::Drain;
+use crate::base::readiness::Gate;
 use crate::net::fetch::FetchError;
 use crate::pull::{Acknowledged, Applied, Pull, PullConfig, View};
 
@@ -119,16 +120,23 @@ pub struct Renderer {
     served: BTreeMap<String, Applied>,
 }
 
-/// Runs as the mode says. What a dry run finds, or what one round changed, is given to `show`.
+/// Runs as the mode says. What a dry run finds, or what one round changed, is given to `show`; `served` goes when all files
+/// are what they should be.
 ///
 /// # Errors
 /// A template is wrong, or, but for a daemon, something failed.
-pub async fn run(config: RenderConfig, mode: Mode, drain: Drain, show: impl Fn(&str)) -> Result<(), RenderError> {
+pub async fn run(
+    config: RenderConfig,
+    mode: Mode,
+    served: &mut Option<Gate>,
+    drain: Drain,
+    show: impl Fn(&str),
+) -> Result<(), RenderError> {
     let mut renderer = Renderer::new(&config)?;
     let mut pull = Pull::start(config.pull.clone(), renderer.wants_hosts())?;
     if mode == Mode::Daemon {
         tokio::select! {
-            () = follow(&mut renderer, &mut pull, config.quiet, config.apart) => {}
+            () = follow(&mut renderer, &mut pull, &config, served) => {}
             () = drain.requested() => {}
         }
         return Ok(());
@@ -160,7 +168,7 @@ pub async fn run(config: RenderConfig, mode: Mode, drain: Drain, show: impl Fn(&
 }
 
 /// Follows the pools for as long as they can be. For an agent that keeps files beside what else it does.
-pub async fn follow(renderer: &mut Renderer, pull: &mut Pull, quiet: Duration, apart: Duration) {
+pub async fn follow(renderer: &mut Renderer, pull: &mut Pull, config: &RenderConfig, served: &mut Option<Gate>) {
     let mut view: Option<Arc<View>> = None;
     loop {
         let retry = renderer.retry_at();
@@ -172,15 +180,19 @@ pub async fn follow(renderer: &mut Renderer, pull: &mut Pull, quiet: Duration, a
             () = until(retry) => {}
         }
         // What follows at once is of the same change.
-        tokio::time::sleep(quiet).await;
+        tokio::time::sleep(config.quiet).await;
         if let Some(latest) = pull.views.borrow_and_update().clone() {
             view = Some(latest);
         }
         let Some(view) = view.as_ref().filter(|view| view.hosts.is_some() || !renderer.wants_hosts()) else { continue };
         let changed = renderer.round(view).await;
-        pull.acks.tell(Acknowledged { applied: renderer.served.clone(), error: renderer.error() });
+        let error = renderer.error();
+        if error.is_none() {
+            drop(served.take());
+        }
+        pull.acks.tell(Acknowledged { applied: renderer.served.clone(), error });
         if changed {
-            tokio::time::sleep(apart).await;
+            tokio::time::sleep(config.apart).await;
         }
     }
 }

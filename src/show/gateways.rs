@@ -1,21 +1,18 @@
 //! `tidegate gateways`: who serves what is published, who lags, and why.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::client::Client;
-use super::{PoolsOptions, ShowError, print};
+use super::{ServerOptions, ShowError, print, unusable};
 use crate::base::table::table;
 
 /// What `gateways` is told.
 #[derive(Clone, Debug)]
 pub struct GatewaysOptions {
     /// Whom to ask.
-    pub server: String,
-    /// A file with the token to send.
-    pub token_file: Option<PathBuf>,
+    pub server: ServerOptions,
     /// Only those that lag.
     pub lagging: bool,
 }
@@ -56,14 +53,12 @@ const NAMED: usize = 3;
 /// # Errors
 /// The server cannot be asked, or a gateway lags.
 pub fn run(options: &GatewaysOptions) -> Result<(), ShowError> {
-    let GatewaysOptions { server, token_file, lagging } = options.clone();
-    let client = Client::new(&PoolsOptions { id: None, watch: false, server: server.clone(), token_file })?;
+    let client = Client::new(options.server.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let pulled = runtime.block_on(client.pull("/v1/gateways", None))?;
-    let body: Body = serde_json::from_slice(&pulled.body)
-        .map_err(|error| ShowError::Unreachable { server, cause: format!("not an answer of the pull API: {error}") })?;
+    let body: Body = serde_json::from_slice(&pulled.body).map_err(|error| unusable(&pulled.server, &error))?;
     let lag = body.gateways.iter().filter(|gateway| gateway.lags().is_some()).count();
-    print(&text(&body.gateways, lagging))?;
+    print(&text(&body.gateways, options.lagging))?;
     if lag > 0 { Err(ShowError::Lagging(lag)) } else { Ok(()) }
 }
 

@@ -23,33 +23,29 @@ pub struct PoolsOptions {
     /// Print each change as it comes.
     pub watch: bool,
     /// Where to pull from.
+    pub server: ServerOptions,
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Its address.
     pub server: String,
     /// A file with the token to send.
     pub token_file: Option<PathBuf>,
+    /// A file with the authority of its certificate, for https.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
-    /// The server's address is none.
-    #[error("--server {0}: write it as http://HOST:PORT")]
-    Server(String),
-    /// The token's file.
-    #[error("--token-file {}: {cause}", path.display())]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
+    /// The server's address, or a file with what is shown to it.
+    #[error("{0} (see --server, --token-file, --ca-file)")]
+    Options(String),
     /// The server could not be asked; trying again may help.
-    #[error("{server}: {cause}")]
-    Unreachable {
-        /// Who was asked.
-        server: String,
-        /// What happened.
-        cause: String,
-    },
+    #[error("{0}")]
+    Unreachable(String),
     /// The server's answer is not what was asked for.
     #[error("{server} answers {status}: {text}")]
     Refused {
@@ -111,7 +107,7 @@ const WAIT: &str = "wait=60s";
 
 /// Prints what is asked for; with `watch` until Ctrl-C.
 pub fn run(options: &PoolsOptions) -> Result<(), ShowError> {
-    let client = Client::new(options)?;
+    let client = Client::new(options.server.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
@@ -137,7 +133,7 @@ async fn show(client: &Client, options: &PoolsOptions) -> Result<(), ShowError> 
         let pulled = match client.pull(&format!("{path}?{WAIT}"), Some(&last.etag)).await {
             Ok(pulled) => pulled,
             // A gateway keeps what it has on such an error, and so does whoever looks.
-            Err(ShowError::Unreachable { .. } | ShowError::Refused { status: 429 | 503, .. }) => {
+            Err(ShowError::Unreachable(_) | ShowError::Refused { status: 429 | 503, .. }) => {
                 tokio::time::sleep(backoff.next(random())).await;
                 continue;
             }
@@ -157,6 +153,11 @@ async fn show(client: &Client, options: &PoolsOptions) -> Result<(), ShowError> 
     }
 }
 
+/// What was answered is no answer of the pull API.
+fn unusable(server: &str, error: &serde_json::Error) -> ShowError {
+    ShowError::Unreachable(format!("{server}: not an answer of the pull API: {error}"))
+}
+
 fn print(text: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
@@ -173,10 +174,7 @@ enum View {
 
 impl View {
     fn read(pulled: &Pulled, id: Option<&str>) -> Result<Self, ShowError> {
-        let bad = |error: serde_json::Error| ShowError::Unreachable {
-            server: pulled.server.clone(),
-            cause: format!("not an answer of the pull API: {error}"),
-        };
+        let bad = |error| unusable(&pulled.server, &error);
         match id {
             Some(id) => Ok(Self::One(id.to_owned(), serde_json::from_slice(&pulled.body).map_err(bad)?)),
             None => Ok(Self::All(serde_json::from_slice(&pulled.body).map_err(bad)?)),

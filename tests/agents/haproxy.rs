@@ -9,10 +9,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::bed::process::Process;
-use crate::bed::{WorkDir, free_port, http, poll, require_gateways, wait_until};
-use crate::load::Load;
+use crate::bed::{WorkDir, free_port, poll, require_gateways, wait_until};
+use crate::load::{Killed, Load};
 use crate::pods::Pod;
-use crate::support::{CLIENTS, Origin, SOON, quantile, runtime, sample, tidegate};
+use crate::support::{Agent, CLIENTS, Origin, SOON, quantile, runtime, sample};
 
 /// A pool of the tests and the name that its backend has.
 pub(crate) const POOL: &str = "vm/shop";
@@ -124,7 +124,6 @@ impl Haproxy {
 
     /// As [`Haproxy::agent`], with something of the file replaced.
     pub(crate) fn agent_with(&self, servers: &[SocketAddr], render: bool, replaced: &[(&str, &str)]) -> Agent {
-        let admin = free_port();
         let directory = self.files.path().display().to_string();
         let urls: Vec<String> = servers.iter().map(|at| format!("\"http://{at}\"")).collect();
         let pid = self.process.as_ref().unwrap().id();
@@ -146,27 +145,7 @@ impl Haproxy {
         if !render {
             text.truncate(text.find("[[template]]").unwrap());
         }
-        text.push_str(&format!("\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n"));
-        self.files.write("agent.toml", text);
-        let config = format!("{directory}/agent.toml");
-        let process = tidegate(&["sync", "haproxy", "--config", &config], &self.files, "agent");
-        Agent { process, admin: SocketAddr::from(([127, 0, 0, 1], admin)) }
-    }
-}
-
-/// The agent beside it.
-pub(crate) struct Agent {
-    pub(crate) process: Process,
-    pub(crate) admin: SocketAddr,
-}
-
-impl Agent {
-    /// The sum of a metric's series.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
-        let text = http::get(self.admin, "/metrics").map(|answer| answer.text()).unwrap_or_default();
-        let series =
-            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        Agent::start(&["sync", "haproxy"], text, &self.files)
     }
 }
 
@@ -237,11 +216,9 @@ fn of_killed_pods_only_requests_in_flight_fail() {
     haproxy.wait_servers(&addresses(&pods));
     let load = Load::start(runtime.handle(), haproxy.listener, "shop.example", CLIENTS);
     wait_answered(&load, &pods);
-    let (mut in_flight, mut moments) = (BTreeSet::new(), Vec::new());
+    let mut killed = Killed::default();
     for _ in 0..4 {
-        let (lost, at) = pods.pop().unwrap().kill();
-        in_flight.extend(lost);
-        moments.push((at, Instant::now()));
+        killed.kill(pods.pop().unwrap());
         // Requests go on to a pod that is not there before anybody has noticed.
         let before = load.ok();
         wait_until(SOON, "answers in spite of a killed pod", || load.ok() > before + 300);
@@ -249,14 +226,31 @@ fn of_killed_pods_only_requests_in_flight_fail() {
         haproxy.wait_servers(&addresses(&pods));
     }
     let tally = load.stop();
-    println!("{} were in flight on killed pods", in_flight.len());
-    for failure in &tally.failures {
-        // Either the pod had it, or it was on its way to it at that moment.
-        let on_its_way = moments.iter().any(|(from, to)| failure.began <= *to && failure.ended >= *from);
-        assert!(failure.post && (in_flight.contains(&failure.id) || on_its_way), "{failure:?}");
-        assert!(failure.what.starts_with("502"), "{failure:?}");
-    }
-    assert!(tally.failures.len() <= in_flight.len() + 4 && tally.ok > 1_000, "{}", tally.failures.len());
+    killed.assert_explains(&tally);
+    assert!(tally.ok > 1_000, "{}", tally.ok);
+}
+
+#[test]
+fn what_haproxy_has_not_got_is_not_acknowledged_and_why_is_said() {
+    let runtime = runtime();
+    let pods: Vec<Pod> = (0..2).map(|_| Pod::start(runtime.handle())).collect();
+    let (one, two) = (pods[0].address, pods[1].address);
+    let origin = Origin::start(&[(POOL, vec![one])]);
+    let haproxy = Haproxy::start(&backend());
+    let agent = haproxy.agent(&[origin.address], false);
+    origin.wait_served("haproxy-1", POOL, 1);
+    wait_until(SOON, "a ready agent", || agent.is_ready());
+    let worker = haproxy.pid().unwrap().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &worker]).status().unwrap().success());
+    // It takes commands and answers none.
+    signal("-STOP");
+    origin.set(&[(POOL, vec![one, two])]);
+    wait_until(SOON, "the reason", || origin.gateway("haproxy-1")["error"].is_string());
+    assert_eq!(origin.gateway("haproxy-1")["pools"][POOL]["current"], false, "{}", origin.gateway("haproxy-1"));
+    signal("-CONT");
+    origin.wait_served("haproxy-1", POOL, 2);
+    haproxy.wait_servers(&[one, two]);
+    wait_until(SOON, "no reason any more", || origin.gateway("haproxy-1").get("error").is_none());
 }
 
 #[test]

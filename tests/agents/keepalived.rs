@@ -28,7 +28,9 @@ fn agent_file(files: &WorkDir, server: SocketAddr, drain_seconds: u32) -> String
             ("east/shop/checkout/http", POOL),
         ],
     );
-    files.write("agent.toml", text).display().to_string()
+    // A second one, without a sorry server.
+    let second = format!("\n[[virtual_server]]\naddress = \"10.9.9.8\"\nport = 80\npool = \"{POOL}\"\n");
+    files.write("agent.toml", text + &second).display().to_string()
 }
 
 /// The weight of a real server in the file; `None` without it.
@@ -55,15 +57,19 @@ fn keepalived_takes_what_is_rendered_and_a_server_that_is_gone_has_no_weight_bef
     wait("weight 0", &|text| weight(text, at(2)) == Some(0));
     wait("removal", &|text| weight(text, at(2)).is_none() && weight(text, at(1)) == Some(256));
     origin.set(&[(POOL, vec![])]);
-    wait("an empty pool", &|text| weight(text, at(1)).is_none() && text.contains("sorry_server 10.0.0.9 80"));
+    // The last one finishes what it has, beside the sorry server.
+    wait("the sorry server", &|text| weight(text, at(1)) == Some(0) && weight(text, at(9)) == Some(1));
+    wait("an empty pool", &|text| weight(text, at(1)).is_none() && weight(text, at(9)) == Some(1));
+    assert!(text().contains("192.0.2.255"), "without a sorry server nobody is there:\n{}", text());
+    origin.wait_served("lvs-1", POOL, 0);
     let check = |path: &std::path::Path| Command::new("keepalived").arg("-t").arg("-f").arg(path).output().unwrap();
     let checked = check(&path);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     // The check is one: keepalived refuses what is no configuration.
-    let bad = files.write("bad.conf", text().replace("sorry_server", "sory_server"));
+    let bad = files.write("bad.conf", text().replace("real_server", "reel_server"));
     assert!(!check(&bad).status.success());
     let reloads = std::fs::read_to_string(files.path().join("reloads")).unwrap();
-    assert!((3..=6).contains(&reloads.lines().count()), "{reloads}");
+    assert!((4..=6).contains(&reloads.lines().count()), "{reloads}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Clients that keep their connections and count everything that comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::pods::Pod;
 
 /// Between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(80);
@@ -50,6 +52,13 @@ pub(crate) struct Load {
     stop: watch::Sender<bool>,
     clients: Vec<JoinHandle<()>>,
     runtime: Handle,
+}
+
+/// What was on pods that were killed, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Killed {
+    in_flight: BTreeSet<u64>,
+    moments: Vec<(Instant, Instant)>,
 }
 
 enum Answer {
@@ -97,6 +106,28 @@ impl Load {
             tally.failures.len()
         );
         tally
+    }
+}
+
+impl Killed {
+    /// Kills a pod.
+    pub(crate) fn kill(&mut self, pod: Pod) {
+        let (lost, at) = pod.kill();
+        self.in_flight.extend(lost);
+        self.moments.push((at, Instant::now()));
+    }
+
+    /// Panics unless each failure is of a request that may have been carried out, and that a killed pod had or was on its way
+    /// to it at that moment.
+    pub(crate) fn assert_explains(&self, tally: &Tally) {
+        println!("{} were in flight on killed pods", self.in_flight.len());
+        for failure in &tally.failures {
+            let on_its_way = self.moments.iter().any(|(from, to)| failure.began <= *to && failure.ended >= *from);
+            assert!(failure.post && (self.in_flight.contains(&failure.id) || on_its_way), "{failure:?}");
+            assert!(failure.what.starts_with("502"), "{failure:?}");
+        }
+        let most = self.in_flight.len() + self.moments.len();
+        assert!(tally.failures.len() <= most, "{} failed, and at most {most} were there", tally.failures.len());
     }
 }
 

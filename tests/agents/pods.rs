@@ -25,6 +25,7 @@ pub(crate) struct Pod {
 struct Shared {
     phase: watch::Sender<Phase>,
     served: AtomicU64,
+    /// Open ones, and the listener.
     connections: AtomicUsize,
     /// Requests that it has and has not answered, by the number that the client gave them.
     in_flight: Mutex<BTreeSet<u64>>,
@@ -63,7 +64,7 @@ impl Pod {
         let shared = Arc::new(Shared {
             phase: watch::Sender::new(Phase::Up),
             served: AtomicU64::new(0),
-            connections: AtomicUsize::new(0),
+            connections: AtomicUsize::new(1),
             in_flight: Mutex::default(),
         });
         let listener = std::net::TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"));
@@ -127,9 +128,11 @@ async fn serve(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) 
                     shared.connections.fetch_sub(1, Ordering::Relaxed);
                 });
             }
-            _ = phase.wait_for(|phase| *phase != Phase::Up) => return,
+            _ = phase.wait_for(|phase| *phase != Phase::Up) => break,
         }
     }
+    drop(listener);
+    shared.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 async fn connection(mut stream: TcpStream, address: SocketAddr, shared: &Shared) -> std::io::Result<()> {

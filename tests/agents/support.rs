@@ -71,12 +71,21 @@ impl Origin {
         found.cloned().unwrap_or_default()
     }
 
+    /// Waits until a pool is published with so many endpoints.
+    pub(crate) fn wait_published(&self, pool: &str, endpoints: usize) {
+        wait_until(SOON, "a published pool", || self.endpoints(pool) == Some(endpoints));
+    }
+
+    fn endpoints(&self, pool: &str) -> Option<usize> {
+        let answer = http::get(self.address, &format!("/v1/pools/{pool}")).ok()?;
+        let body: Value = serde_json::from_slice(&answer.body).ok()?;
+        Some(body["endpoints"].as_array()?.len())
+    }
+
     /// Waits until a gateway says that it serves a pool as it is published now, with so many endpoints.
     pub(crate) fn wait_served(&self, gateway: &str, pool: &str, endpoints: usize) {
         let served = || {
-            let body = http::get(self.address, &format!("/v1/pools/{pool}")).ok()?;
-            let body: Value = serde_json::from_slice(&body.body).ok()?;
-            let published = body["endpoints"].as_array()?.len() == endpoints;
+            let published = self.endpoints(pool)? == endpoints;
             let now = &self.gateway(gateway)["pools"][pool]["current"];
             (published && *now == Value::Bool(true)).then_some(())
         };
@@ -114,6 +123,45 @@ pub(crate) fn tidegate(args: &[&str], directory: &WorkDir, name: &str) -> Proces
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(args).args(["--log-level", "info"]).current_dir(directory.path());
     Process::start(&command, directory.path(), name)
+}
+
+/// An agent with a file, `agent.toml` in its directory, and an admin address.
+pub(crate) struct Agent {
+    pub(crate) process: Process,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Agent {
+    /// Starts the command with this file.
+    pub(crate) fn start(command: &[&str], config: String, files: &WorkDir) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let path = files.write("agent.toml", Self::config(admin, config)).display().to_string();
+        let process = tidegate(&[command, &["--config", &path]].concat(), files, "agent");
+        Self { process, admin }
+    }
+
+    fn config(admin: SocketAddr, text: String) -> String {
+        text + &format!("\n[admin]\nlisten = \"{admin}\"\n")
+    }
+
+    /// Gives it another file and tells it so.
+    pub(crate) fn reload(&mut self, config: String, files: &WorkDir) {
+        files.write("agent.toml", Self::config(self.admin, config));
+        self.process.signal("HUP");
+    }
+
+    /// The sum of a metric's series.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = http::get(self.admin, "/metrics").map(|answer| answer.text()).unwrap_or_default();
+        let series =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Whether it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        http::get(self.admin, "/readyz").is_ok_and(|answer| answer.status == 200)
+    }
 }
 
 /// How a server answers that is no good Tidegate.

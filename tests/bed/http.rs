@@ -46,9 +46,11 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &str, bod
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     let length = body.len();
+    // Two hosts would be one too many: a gateway refuses that.
+    let host = if headers.starts_with("Host: ") { String::new() } else { format!("Host: {address}\r\n") };
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        "{method} {path} HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -35,32 +35,3 @@ fn records_spooled_a_day_ahead_of_time_come_in_order_with_the_time_of_their_send
     assert_eq!(lone.verify().problems, [""; 0]);
     Ok(())
 }
-
-/// The clock is wrong again when what was spooled is sent: nothing tells then which of two times is the wrong one.
-#[test]
-fn records_spooled_by_a_clock_that_was_set_back_come_in_order_whatever_it_says_when_they_are_sent() -> Result<(), Dead>
-{
-    const EACH: usize = 5;
-    let ahead = |_: &std::path::Path, shim: &crate::shim::Shim| shim.set_clock(DAY);
-    let mut lone = Lone::spawn(Kafka::shared(), KafkaIs::Away, "acknowledge = \"spool\"", "", ahead);
-    for _ in 0..EACH {
-        assert!(lone.push(100)?);
-    }
-    lone.end()?;
-    lone.shim.set_clock(0);
-    lone.restart(KafkaIs::Away);
-    for _ in 0..EACH {
-        assert!(lone.push(100)?);
-    }
-    lone.end()?;
-    lone.shim.set_clock(DAY);
-    lone.restart(KafkaIs::There);
-    // Kafka has refused what is a day ahead of its own time, with and without that time.
-    lone.until(|lone| lone.metric("tidegate_spool_lanes_paused").is_some_and(|paused| paused > 0.0))?;
-    lone.shim.set_clock(0);
-    lone.drain()?;
-    assert_eq!(lone.consumed().len(), 2 * EACH);
-    lone.end()?;
-    assert_eq!(lone.verify().problems, [""; 0]);
-    Ok(())
-}

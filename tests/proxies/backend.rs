@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -84,6 +84,11 @@ impl Backend {
         self.address.to_string()
     }
 
+    /// The requests that reached it, by the header `X-Request`, each as often as it came.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        lines(&self.begun)
+    }
+
     /// Ends it as a pod ends that finishes what it has: no new connections, idle ones closed, answers given.
     pub(crate) fn quit(mut self) {
         self.process.signal("QUIT");
@@ -93,9 +98,6 @@ impl Backend {
     /// Kills it. Gives the requests that had reached it and were not answered.
     pub(crate) fn kill9(&mut self) -> BTreeSet<String> {
         self.process.kill9();
-        let lines = |path| -> Vec<String> {
-            std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
-        };
         let mut begun: BTreeSet<String> = lines(&self.begun).into_iter().collect();
         // The last ones may have been written down as ended and not have been sent.
         let ended = lines(&self.ended);
@@ -105,4 +107,8 @@ impl Backend {
         });
         begun
     }
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -15,13 +16,16 @@ pub(crate) struct Envoy {
     process: Process,
     admin: SocketAddr,
     listener: SocketAddr,
-    _files: WorkDir,
+    files: WorkDir,
 }
 
-/// The key of `[discovery]` that gives Envoy a listener, and where that is.
+/// Where it writes down requests, in its own directory.
+const ACCESS_LOG: &str = "access.log";
+
+/// The keys of `[discovery]` that give Envoy a listener, and where that is.
 pub(crate) fn listener() -> (String, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    (format!("envoy_listeners = [\"{address}\"]"), address)
+    (format!("envoy_listeners = [\"{address}\"]\nenvoy_access_log = \"{ACCESS_LOG}\""), address)
 }
 
 impl Envoy {
@@ -46,8 +50,9 @@ impl Envoy {
         let config = files.write("envoy.yaml", &text);
         let mut command = Command::new(program.trim());
         command.arg("-c").arg(&config).args(["--disable-hot-restart", "--concurrency", "1", "-l", "warning"]);
+        command.args(["--file-flush-interval-msec", "100"]).current_dir(files.path());
         let process = Process::start(&command, files.path(), "envoy");
-        Self { process, admin: SocketAddr::from(([127, 0, 0, 1], admin)), listener, _files: files }
+        Self { process, admin: SocketAddr::from(([127, 0, 0, 1], admin)), listener, files }
     }
 
     /// What its admin interface says.
@@ -91,7 +96,7 @@ pub(crate) fn wait_status(gateway: &dyn Gateway, host: &str, path: &str, status:
 
 /// One request for a host: status and body; 0 where there is no answer.
 pub(crate) fn ask(gateway: &dyn Gateway, host: &str, path: &str) -> (u16, String) {
-    let patience = std::time::Duration::from_secs(20);
+    let patience = Duration::from_secs(20);
     let exchange = || -> std::io::Result<(u16, String)> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect_timeout(&gateway.address(), patience)?;
@@ -114,8 +119,15 @@ impl Gateway for Envoy {
         "edge-1"
     }
 
-    fn sent_to(&self, _: &str) -> Option<String> {
-        None
+    fn sent_to(&self, id: &str) -> Option<String> {
+        // In its own format the user agent is one field, and the last one is the endpoint.
+        let (id, path) = (format!("\"{id}\""), self.files.path().join(ACCESS_LOG));
+        let found = || {
+            let log = std::fs::read_to_string(&path).ok()?;
+            let line = log.lines().rfind(|line| line.contains(&id))?;
+            line.trim_end_matches('"').rsplit('"').next().map(str::to_owned)
+        };
+        poll(Duration::from_secs(5), found)
     }
 
     fn log(&self) -> String {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,10 +13,13 @@ use crate::kube::Cluster;
 use crate::kube::objects::{slice, slice_path};
 use crate::plane::{Plane, SOON};
 
+/// How long a program of the JVM may take to begin, beside other suites: seconds of processor time.
+const BEGIN: Duration = Duration::from_secs(180);
+
 /// A program of the JVM: server or client.
 struct Java {
     process: Process,
-    _directory: WorkDir,
+    directory: WorkDir,
 }
 
 impl Java {
@@ -25,7 +30,7 @@ impl Java {
         command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"]);
         command.arg(format!("{0}/classes:{0}/lib/*", home.display())).arg(format!("bed.{class}")).args(arguments);
         let process = Process::start(&command, directory.path(), class);
-        Self { process, _directory: directory }
+        Self { process, directory }
     }
 
     fn output(&self) -> String {
@@ -40,8 +45,18 @@ struct Ring {
 }
 
 impl Ring {
-    fn start() -> Self {
+    /// The one of all tests, each of which has applications of its own in it.
+    fn shared() -> &'static Self {
+        static SHARED: OnceLock<Ring> = OnceLock::new();
         crate::kube::enter();
+        SHARED.get_or_init(|| {
+            let ring = Self::start();
+            ring.java.directory.share();
+            ring
+        })
+    }
+
+    fn start() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let arguments = [
             format!("--server.port={}", address.port()),
@@ -59,11 +74,11 @@ impl Ring {
 
     fn wait_up(&self) {
         let up = || http::get(self.address, "/eureka/apps").ok().filter(|it| it.status == 200).map(drop);
-        poll(SOON, up).unwrap_or_else(|| panic!("no Eureka server\n{}", self.java.output()));
+        poll(BEGIN, up).unwrap_or_else(|| panic!("no Eureka server\n{}", self.java.output()));
     }
 
-    /// What it has as `APP/ID/STATUS`.
-    fn instances(&self) -> Vec<String> {
+    /// What it has of an application, as `APP/ID/STATUS`.
+    fn instances(&self, app: &str) -> Vec<String> {
         let answer = http::get_with(self.address, "/eureka/apps", "Accept: application/json\r\n").unwrap();
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -72,15 +87,15 @@ impl Ring {
         let text = |it: Value| {
             [&it["app"], &it["instanceId"], &it["status"]].map(|it| it.as_str().unwrap_or("?").to_owned()).join("/")
         };
-        let mut instances: Vec<String> = instances.map(text).collect();
+        let mut instances: Vec<String> = instances.filter(|it| it["app"] == app).map(text).collect();
         instances.sort();
         instances
     }
 
-    fn wait(&self, wanted: &[String], log: impl Fn() -> String) {
+    fn wait(&self, app: &str, wanted: &[String], log: impl Fn() -> String) {
         let mut last = Vec::new();
         let reached = poll(SOON, || {
-            last = self.instances();
+            last = self.instances(app);
             (last == wanted).then_some(())
         });
         reached.unwrap_or_else(|| panic!("{last:?} and not {wanted:?}\n{}", log()));
@@ -106,19 +121,26 @@ fn client(directory: &str) -> Java {
         &[
             format!("--eureka.client.service-url.defaultZone={directory}/"),
             "--eureka.client.register-with-eureka=false".to_owned(),
+            // The server's libraries are beside it, and would be taken for another transport.
+            "--eureka.client.jersey.enabled=false".to_owned(),
             "--eureka.client.registry-fetch-interval-seconds=1".to_owned(),
         ],
     )
 }
 
-/// Waits until the last line of a client says this.
-fn wait_known(client: &Java, wanted: &str) {
-    let mut last = String::new();
-    let reached = poll(SOON, || {
-        last = client.output().lines().rfind(|line| line.starts_with("known: "))?.to_owned();
-        (last == format!("known: {wanted}")).then_some(())
-    });
-    reached.unwrap_or_else(|| panic!("{last:?} and not {wanted:?}\n{}", client.output()));
+/// What a client knows of an application; `None` before it began.
+fn known(client: &Java, app: &str) -> Option<String> {
+    let output = client.output();
+    let line = output.lines().rfind(|line| line.starts_with("known: "))?;
+    let of_app = line.split(' ').skip(1).filter(|it| it.split('/').next() == Some(app));
+    Some(of_app.collect::<Vec<_>>().join(" "))
+}
+
+/// Waits until a client knows this of an application, once it has begun.
+fn wait_known(client: &Java, app: &str, wanted: &str) {
+    poll(BEGIN, || known(client, app)).unwrap_or_else(|| panic!("no client\n{}", client.output()));
+    let reached = poll(SOON, || known(client, app).filter(|it| it == wanted));
+    reached.unwrap_or_else(|| panic!("{:?} and not {wanted:?}\n{}", known(client, app), client.output()));
 }
 
 fn ready(last: u8) -> Value {
@@ -133,13 +155,12 @@ fn draining(last: u8) -> Value {
 fn pods_are_in_the_ring_beside_vms_by_one_leader_and_for_as_long_as_tidegate_runs() {
     let cluster = Cluster::shared(0);
     let namespace = cluster.namespace("ring");
-    let ring = Ring::start();
+    let ring = Ring::shared();
     let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
     cluster.client().create(&slice(&namespace, "s", "shop", &json!([ready(1), ready(2)]), &ports));
+    let seen = client(&format!("http://{}/eureka", ring.address));
     ring.wait_up();
     ring.register("SHOP", "vm1", "10.9.9.1");
-    // One that looks like ours and is not.
-    ring.register("SHOP", "tidegate:10.244.74.9:shop:8080", "10.244.74.9");
     let foreign = ["SHOP/tidegate:10.244.74.9:shop:8080/UP".to_owned(), "SHOP/vm1/UP".to_owned()];
     let pod = |last: u8, status: &str| format!("SHOP/tidegate:10.244.74.{last}:shop:8080/{status}");
     let wanted = |pods: &[String]| {
@@ -157,7 +178,10 @@ fn pods_are_in_the_ring_beside_vms_by_one_leader_and_for_as_long_as_tidegate_run
     );
     let mut planes = [Plane::over(cluster, &format!("{keys}{source}")), Plane::over(cluster, &keys)];
     let log = |planes: &[Plane; 2]| format!("{}\n{}", planes[0].tidegate.log(), planes[1].tidegate.log());
-    ring.wait(&wanted(&[pod(1, "UP"), pod(2, "UP")]), || log(&planes));
+    let first = [pod(1, "UP"), pod(2, "UP"), "SHOP/vm1/UP".to_owned()];
+    ring.wait("SHOP", &first, || log(&planes));
+    // One that looks like ours and is not, and that comes when the ring was looked through.
+    ring.register("SHOP", "tidegate:10.244.74.9:shop:8080", "10.244.74.9");
     let leads = |planes: &[Plane; 2]| {
         planes.each_ref().map(|it| it.tidegate.metric("tidegate_discovery_exported_instances") > 0.0)
     };
@@ -170,15 +194,15 @@ fn pods_are_in_the_ring_beside_vms_by_one_leader_and_for_as_long_as_tidegate_run
     });
 
     // An unchanged client of the ring has pods and VMs as one application, each with its state.
-    let seen = client(&format!("http://{address}/eureka"));
     cluster.client().patch(&slice_path(&namespace, "s"), &json!({"endpoints": [draining(1), ready(2), ready(3)]}));
-    ring.wait(&wanted(&[pod(1, "OUT_OF_SERVICE"), pod(2, "UP"), pod(3, "UP")]), || log(&planes));
+    ring.wait("SHOP", &wanted(&[pod(1, "OUT_OF_SERVICE"), pod(2, "UP"), pod(3, "UP")]), || log(&planes));
     wait_known(
         &seen,
+        "SHOP",
         "SHOP/10.244.74.1:8080/OUT_OF_SERVICE SHOP/10.244.74.2:8080/UP SHOP/10.244.74.3:8080/UP SHOP/10.244.74.9:8080/UP SHOP/10.9.9.1:8080/UP",
     );
     cluster.client().patch(&slice_path(&namespace, "s"), &json!({"endpoints": [ready(2), ready(9)]}));
-    ring.wait(&wanted(&[pod(2, "UP")]), || log(&planes));
+    ring.wait("SHOP", &wanted(&[pod(2, "UP")]), || log(&planes));
 
     // The leader dies: the other one renews what it left, and nothing is registered twice.
     let leader = usize::from(leads(&planes)[1]);
@@ -187,17 +211,17 @@ fn pods_are_in_the_ring_beside_vms_by_one_leader_and_for_as_long_as_tidegate_run
         planes[1 - leader].tidegate.metric("tidegate_discovery_exported_instances") > 0.0
     });
     cluster.client().patch(&slice_path(&namespace, "s"), &json!({"endpoints": [ready(2), ready(4)]}));
-    ring.wait(&wanted(&[pod(2, "UP"), pod(4, "UP")]), || log(&planes));
+    ring.wait("SHOP", &wanted(&[pod(2, "UP"), pod(4, "UP")]), || log(&planes));
     // Nobody is left who renews: the leases end by themselves, and others' stay.
     planes[1 - leader].tidegate.kill9();
-    ring.wait(&wanted(&[]), || log(&planes));
+    ring.wait("SHOP", &wanted(&[]), || log(&planes));
 }
 
 #[test]
 fn an_instance_without_peers_takes_its_pods_back_at_its_end_and_the_directory_it_gives_is_read_by_the_same_client() {
     let cluster = Cluster::shared(0);
     let namespace = cluster.namespace("alone");
-    let ring = Ring::start();
+    let ring = Ring::shared();
     let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
     cluster.client().create(&slice(&namespace, "s", "cart", &json!([ready(21), ready(22)]), &ports));
     ring.wait_up();
@@ -207,15 +231,18 @@ fn an_instance_without_peers_takes_its_pods_back_at_its_end_and_the_directory_it
     );
     let mut plane = Plane::over(cluster, &keys);
     let pod = |last: u8| format!("CART/tidegate:10.244.74.{last}:cart:8080/UP");
-    ring.wait(&[pod(21), pod(22)], || plane.tidegate.log());
     let seen = client(&format!("http://{}/eureka/namespaces/{namespace}", plane.address));
-    wait_known(&seen, "CART/10.244.74.21:8080/UP CART/10.244.74.22:8080/UP");
+    ring.wait("CART", &[pod(21), pod(22)], || plane.tidegate.log());
+    wait_known(&seen, "CART", "CART/10.244.74.21:8080/UP CART/10.244.74.22:8080/UP");
     cluster.client().patch(&slice_path(&namespace, "s"), &json!({"endpoints": [draining(21), ready(23)]}));
-    wait_known(&seen, "CART/10.244.74.21:8080/OUT_OF_SERVICE CART/10.244.74.23:8080/UP");
+    wait_known(&seen, "CART", "CART/10.244.74.21:8080/OUT_OF_SERVICE CART/10.244.74.23:8080/UP");
     // A directory that is away takes nothing from its client; ended gracefully, the ring is as it was.
     plane.tidegate.sigterm();
-    ring.wait(&[], || plane.tidegate.log());
+    ring.wait("CART", &[], || plane.tidegate.log());
     plane.tidegate.wait_exit(SOON);
-    let lines = seen.output().lines().count();
-    assert!(seen.output().lines().rfind(|line| line.starts_with("known: ")).unwrap().contains("CART"), "{lines}");
+    // It asks every second: that it was refused is written down, and what it knows stays.
+    let refused = || seen.output().contains("Connection refused");
+    poll(SOON, || refused().then_some(())).unwrap_or_else(|| panic!("the client did not ask\n{}", seen.output()));
+    let last = "CART/10.244.74.21:8080/OUT_OF_SERVICE CART/10.244.74.23:8080/UP";
+    assert_eq!(known(&seen, "CART").as_deref(), Some(last), "{}", seen.output());
 }

@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use crate::backend::Backend;
+
 /// Running load.
 pub(crate) struct Load {
     runtime: Runtime,
@@ -33,6 +35,9 @@ pub(crate) struct Seen {
     pub(crate) statuses: BTreeMap<u16, usize>,
     /// What did not go well.
     pub(crate) failures: Vec<Failure>,
+    /// Requests that were sent once more: the gateway ended a connection without a byte on it just as they came. RFC 9112
+    /// (9.3.1) wants that of a client which knows that the first one was not carried out; the back ends tell.
+    pub(crate) resent: Vec<String>,
     /// By back end: answers, when the first request that it answered was sent, and the last.
     pub(crate) backends: BTreeMap<String, (usize, Instant, Instant)>,
 }
@@ -43,6 +48,13 @@ pub(crate) struct Failure {
     pub(crate) id: String,
     pub(crate) method: &'static str,
     pub(crate) why: String,
+}
+
+/// Why an exchange came to nothing.
+struct Lost {
+    why: String,
+    /// The connection had served before, and ended without a byte of this answer.
+    unanswered: bool,
 }
 
 const BODY: &str = "a body that must arrive whole";
@@ -74,8 +86,23 @@ impl Load {
 }
 
 impl Seen {
-    /// Panics unless every request was answered with 200 by a back end.
+    /// Panics unless every request was answered with 200 by a back end, and at once.
     pub(crate) fn assert_all_answered(&self, at_least: usize) {
+        assert!(self.resent.is_empty(), "connections were ended under requests: {:?}", self.resent);
+        self.assert_answered(at_least);
+    }
+
+    /// Panics unless every request was answered with 200 by a back end, and each that was sent twice came to one of these
+    /// once.
+    pub(crate) fn assert_all_answered_once(&self, at_least: usize, backends: &[&Backend]) {
+        let begun: Vec<String> = backends.iter().flat_map(|it| it.begun()).collect();
+        for id in &self.resent {
+            assert_eq!(begun.iter().filter(|it| *it == id).count(), 1, "{id} was sent twice, and came so often");
+        }
+        self.assert_answered(at_least);
+    }
+
+    fn assert_answered(&self, at_least: usize) {
         if let Some(Failure { id, method, why }) = self.failures.first() {
             panic!("{} failed, the first of them {method} {id}: {why}", self.failures.len());
         }
@@ -94,8 +121,18 @@ async fn connection(shared: Arc<Shared>, number: usize) {
         count += 1;
         let (id, method) = (format!("{number}-{count}"), if count % 2 == 0 { "POST" } else { "GET" });
         let sent = Instant::now();
-        let result = match tokio::time::timeout(PATIENCE, exchange(&shared, &mut open, &id, method)).await {
-            Ok(result) => result,
+        let both = async {
+            match exchange(&shared, &mut open, &id, method).await {
+                Err(Lost { unanswered: true, .. }) => {
+                    open = None;
+                    shared.seen.lock().unwrap().resent.push(id.clone());
+                    exchange(&shared, &mut open, &id, method).await
+                }
+                other => other,
+            }
+        };
+        let result = match tokio::time::timeout(PATIENCE, both).await {
+            Ok(result) => result.map_err(|lost| lost.why),
             Err(_) => Err("no answer".to_owned()),
         };
         if result.is_err() {
@@ -134,45 +171,63 @@ async fn exchange(
     open: &mut Option<BufReader<TcpStream>>,
     id: &str,
     method: &str,
-) -> Result<(u16, String), String> {
-    let text = |error: std::io::Error| error.to_string();
+) -> Result<(u16, String), Lost> {
     // A gateway may end a connection on which nothing is under way, as nginx does when it is reloaded.
     if open.as_ref().is_some_and(|stream| matches!(stream.get_ref().try_read(&mut [0]), Ok(0))) {
         *open = None;
     }
+    let reused = open.is_some();
+    let lost = |why: String| Lost { why, unanswered: false };
     if open.is_none() {
-        *open = Some(BufReader::new(TcpStream::connect(shared.gateway).await.map_err(text)?));
+        *open = Some(BufReader::new(TcpStream::connect(shared.gateway).await.map_err(|it| lost(it.to_string()))?));
     }
     let stream = open.as_mut().unwrap();
     let body = if method == "POST" { BODY } else { "" };
     let (host, length) = (&shared.host, body.len());
-    let request =
-        format!("{method} /x HTTP/1.1\r\nHost: {host}\r\nX-Request: {id}\r\nContent-Length: {length}\r\n\r\n{body}");
-    stream.write_all(request.as_bytes()).await.map_err(text)?;
-    let (mut status, mut length, mut close) = (0, 0, false);
-    for number in 0.. {
+    let request = format!(
+        "{method} /x HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {id}\r\nX-Request: {id}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let mut line = String::new();
+    let begun = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.read_line(&mut line).await
+    };
+    match begun.await {
+        Ok(0) => return Err(Lost { why: "the gateway closed the connection".to_owned(), unanswered: reused }),
+        Err(error) => return Err(Lost { why: error.to_string(), unanswered: reused && line.is_empty() }),
+        Ok(_) => answer(stream, &line).await.map(|(status, close, body)| {
+            if close {
+                *open = None;
+            }
+            (status, body)
+        }),
+    }
+    .map_err(lost)
+}
+
+/// The rest of an answer that begins with this line: its status, whether the connection ends, its body.
+async fn answer(stream: &mut BufReader<TcpStream>, first: &str) -> Result<(u16, bool, String), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let status = first.get(9..12).and_then(|code| code.parse().ok()).ok_or_else(|| first.to_owned())?;
+    let (mut length, mut close) = (0, false);
+    loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.map_err(text)? == 0 {
-            return Err("the gateway closed the connection".to_owned());
+            return Err("the gateway closed the connection within an answer".to_owned());
         }
         let line = line.trim_end();
-        if number == 0 {
-            status = line.get(9..12).and_then(|code| code.parse().ok()).ok_or_else(|| line.to_owned())?;
-        } else if line.is_empty() {
+        if line.is_empty() {
             break;
-        } else if let Some((name, value)) = line.split_once(": ") {
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => length = value.parse().map_err(|_| line.to_owned())?,
-                "connection" => close = value == "close",
-                "transfer-encoding" => return Err("a chunked answer, which no back end gives".to_owned()),
-                _ => {}
-            }
+        }
+        let Some((name, value)) = line.split_once(": ") else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().map_err(|_| line.to_owned())?,
+            "connection" => close = value == "close",
+            "transfer-encoding" => return Err("a chunked answer, which no back end gives".to_owned()),
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.map_err(text)?;
-    if close {
-        *open = None;
-    }
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    Ok((status, close, String::from_utf8_lossy(&body).into_owned()))
 }

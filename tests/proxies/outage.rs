@@ -82,7 +82,7 @@ fn nginx_serves_the_last_known_pools_whatever_tidegate_says_or_does() {
 
     // An empty list of another life is an accident: what it lacks is kept, for a while.
     relay.answer("200 OK", r#"{"index":"other:1","changed":[],"removed":[],"hosts":[],"conflicts":[]}"#);
-    wait_until(SOON, "an empty list", || relay.met() >= 2);
+    nginx.wait("held", |status| status["held"] == 1);
     wait_served(&load, 40);
     assert!(load.seen().failures.is_empty(), "{:?}\n{}", load.seen().failures[0], nginx.log());
 
@@ -105,7 +105,7 @@ fn nginx_serves_the_last_known_pools_whatever_tidegate_says_or_does() {
     wait_served(&load, 40);
     nginx.reload();
     wait_served(&load, 40);
-    load.stop().assert_all_answered(500);
+    load.stop().assert_all_answered_once(500, &[&one, &two]);
     // Its memory lost as well, it begins with the state file.
     nginx.restart();
     assert_eq!(envoy::ask(&nginx, HOST, "/").0, 200);

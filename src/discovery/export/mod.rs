@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use hyper::StatusCode;
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use serde_json::Value;
 
-use self::plan::{Key, Known, Registration, Step};
+use self::plan::{Key, Known, Step};
 use crate::base::backoff::{Backoff, random};
 use crate::base::drain::Drain;
 use crate::endpoints::Snapshot;
@@ -186,6 +185,13 @@ impl Exporter {
             if !leadership.holds() {
                 return Ok(());
             }
+            if let Step::Register(key, _) = &step
+                && !known.contains_key(key)
+                && is_foreign(&fetcher, key, &self.config.owner, known).await?
+            {
+                self.foreign.insert(key.clone());
+                continue;
+            }
             carry_out(&fetcher, step, known).await?;
         }
         self.metrics.instances.set(f64::from(u32::try_from(known.len()).unwrap_or(u32::MAX)));
@@ -210,16 +216,42 @@ impl Exporter {
     }
 }
 
+/// Whether an instance that is about to be registered is in the ring as another's. The list of all may be an old one, and
+/// somebody may have come since. One of ours that was not known is noted.
+async fn is_foreign(
+    fetcher: &Fetcher,
+    key: &Key,
+    owner: &str,
+    known: &mut BTreeMap<Key, Known>,
+) -> Result<bool, String> {
+    let answer = fetcher.get(&key.path(), &[], PATIENCE).await;
+    let answer = answered(answer, &[StatusCode::OK, StatusCode::NOT_FOUND])?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(false);
+    }
+    let ours = plan::ours_alone(&answer.body, owner)?;
+    let foreign = ours.is_none();
+    known.extend(ours.map(|it| (key.clone(), it)));
+    Ok(foreign)
+}
+
 /// Carries out one step and notes it.
 async fn carry_out(fetcher: &Fetcher, step: Step<'_>, known: &mut BTreeMap<Key, Known>) -> Result<(), String> {
     let now = Instant::now();
     let (gone, done) = (StatusCode::NOT_FOUND, [StatusCode::OK, StatusCode::NO_CONTENT, StatusCode::NOT_FOUND]);
     match step {
         Step::Register(key, registration) => {
-            let body = registration.body(&key).to_string().into_bytes();
+            let millis = crate::endpoints::hub::wire::millis(std::time::SystemTime::now());
+            let body = plan::instance(&key, registration, millis).to_string().into_bytes();
             let answer = fetcher.post(&format!("/apps/{}", key.app), body, PATIENCE).await;
             answered(answer, &[StatusCode::NO_CONTENT, StatusCode::OK])?;
-            known.insert(key, Known { registration: Some(registration.clone()), at: now });
+            let (up, before) = (registration.is_up(), known.get(&key).map(|it| it.up));
+            // A ring keeps the state of an instance that it has, whatever a registration says: that is changed by itself.
+            if before.is_some_and(|before| before != up) {
+                let path = format!("{}/status?value={}", key.path(), registration.status());
+                answered(fetcher.put(&path, PATIENCE).await, &done)?;
+            }
+            known.insert(key, Known { registration: Some(registration.clone()), up, at: now });
         }
         Step::Renew(key) => {
             let answer = answered(fetcher.put(&key.path(), PATIENCE).await, &done)?;
@@ -257,15 +289,5 @@ impl ExportMetrics {
             instances: gauge!("tidegate_discovery_exported_instances"),
             failures: counter!("tidegate_discovery_export_failures_total"),
         }
-    }
-}
-
-// === impl Registration ===
-
-impl Registration {
-    /// As Eureka takes it.
-    fn body(&self, key: &Key) -> Value {
-        let millis = crate::endpoints::hub::wire::millis(std::time::SystemTime::now());
-        plan::instance(key, self, millis)
     }
 }

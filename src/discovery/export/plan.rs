@@ -14,6 +14,9 @@ use crate::endpoints::pool::{Endpoint, Protocol};
 const MAX_INSTANCES: usize = 5_000;
 /// The metadata that names the owner of an instance.
 const OWNER: &str = "tidegate";
+/// The states of an instance that takes requests and of one that drains.
+const UP: &str = "UP";
+const OUT_OF_SERVICE: &str = "OUT_OF_SERVICE";
 
 /// An instance of an application.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +40,8 @@ pub(super) struct Registration {
 pub(super) struct Known {
     /// What was registered; `None` where another life did it, or the ring has lost it.
     pub(super) registration: Option<Registration>,
+    /// Whether the ring says that it takes requests.
+    pub(super) up: bool,
     /// When its lease was renewed.
     pub(super) at: Instant,
 }
@@ -58,6 +63,20 @@ impl Key {
     /// Where it is in Eureka's REST API.
     pub(super) fn path(&self) -> String {
         format!("/apps/{}/{}", self.app, self.id)
+    }
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// Whether it takes requests.
+    pub(super) fn is_up(&self) -> bool {
+        self.endpoint.is_ready()
+    }
+
+    /// Its state, in Eureka's words.
+    pub(super) fn status(&self) -> &'static str {
+        if self.is_up() { UP } else { OUT_OF_SERVICE }
     }
 }
 
@@ -113,15 +132,27 @@ pub(super) fn ours(body: &[u8], owner: &str) -> Result<(BTreeMap<Key, Known>, BT
         for instance in one_or_many(application.get("instance")) {
             let Some(id) = instance.get("instanceId").and_then(Value::as_str) else { continue };
             let key = Key { app: app.to_owned(), id: id.to_owned() };
-            let of = instance.get("metadata").and_then(|metadata| metadata.get(OWNER)).and_then(Value::as_str);
-            if of == Some(owner) {
-                known.insert(key, Known { registration: None, at: Instant::now() });
-            } else {
-                foreign.insert(key);
+            match of_owner(instance, owner) {
+                Some(it) => drop(known.insert(key, it)),
+                None => drop(foreign.insert(key)),
             }
         }
     }
     Ok((known, foreign))
+}
+
+/// The instance in a ring's answer about one, if this owner registered it.
+pub(super) fn ours_alone(body: &[u8], owner: &str) -> Result<Option<Known>, String> {
+    let document: Value =
+        serde_json::from_slice(body).map_err(|error| format!("the ring's answer is no JSON: {error}"))?;
+    let instance = document.get("instance").ok_or("the ring's answer has no instance")?;
+    Ok(of_owner(instance, owner))
+}
+
+fn of_owner(instance: &Value, owner: &str) -> Option<Known> {
+    let of = instance.get("metadata").and_then(|metadata| metadata.get(OWNER)).and_then(Value::as_str);
+    let up = instance.get("status").and_then(Value::as_str) == Some(UP);
+    (of == Some(owner)).then(|| Known { registration: None, up, at: Instant::now() })
 }
 
 fn one_or_many(value: Option<&Value>) -> &[Value] {
@@ -140,7 +171,7 @@ pub(super) fn instance(key: &Key, registration: &Registration, millis: u64) -> V
     let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
     json!({ "instance": {
         "instanceId": key.id, "hostName": address, "app": key.app, "ipAddr": address,
-        "status": if endpoint.is_ready() { "UP" } else { "OUT_OF_SERVICE" },
+        "status": registration.status(),
         "overriddenstatus": "UNKNOWN",
         "port": { "$": endpoint.port, "@enabled": "true" }, "securePort": { "$": 443, "@enabled": "false" },
         "countryId": 1, "vipAddress": vip, "secureVipAddress": vip,

@@ -1,4 +1,4 @@
-use super::plan::{Known, Step, ours, steps};
+use super::plan::{Known, Step, ours, ours_alone, steps};
 use super::*;
 use crate::endpoints::pool::{Endpoint, EndpointState};
 
@@ -25,7 +25,7 @@ fn told(steps: &[Step<'_>]) -> Vec<String> {
 fn what_is_gone_is_removed_what_is_other_is_registered_and_what_is_due_is_renewed() {
     let now = Instant::now();
     let later = now + BEAT;
-    let known = |last: u8, at| Known { registration: Some(registration(last)), at };
+    let known = |last: u8, at| Known { registration: Some(registration(last)), up: true, at };
     let draining = Registration::of(
         &Endpoint { state: EndpointState::Draining, ..Endpoint::new([10, 0, 0, 2].into(), 80) },
         "edge",
@@ -40,7 +40,7 @@ fn what_is_gone_is_removed_what_is_other_is_registered_and_what_is_due_is_renewe
     let has = BTreeMap::from([
         (key("a"), known(1, now)),
         (key("b"), known(2, later)),
-        (key("d"), Known { registration: None, at: later }),
+        (key("d"), Known { registration: None, up: true, at: later }),
         (key("e"), known(5, later)),
     ]);
     assert_eq!(told(&steps(&wanted, &has, later, BEAT)), ["-e", "+b", "+c", "+d", "=a"]);
@@ -51,11 +51,16 @@ fn what_is_gone_is_removed_what_is_other_is_registered_and_what_is_due_is_renewe
 fn only_what_this_owner_registered_is_known_as_ours() {
     let body = br#"{"applications":{"application":{"name":"SHOP","instance":[
         {"instanceId":"vm1","metadata":{"zone":"a"}},
-        {"instanceId":"mine","metadata":{"tidegate":"edge"}},
+        {"instanceId":"mine","status":"OUT_OF_SERVICE","metadata":{"tidegate":"edge"}},
         {"instanceId":"other","metadata":{"tidegate":"west"}}]}}}"#;
     let (known, foreign) = ours(body, "edge").unwrap();
     assert_eq!(known.keys().cloned().collect::<Vec<_>>(), [key("mine")]);
+    assert!(!known[&key("mine")].up, "another life drained it");
     assert_eq!(foreign.into_iter().collect::<Vec<_>>(), [key("other"), key("vm1")]);
+    let alone = |text: &str| ours_alone(format!(r#"{{"instance":{text}}}"#).as_bytes(), "edge");
+    assert!(alone(r#"{"status":"UP","metadata":{"tidegate":"edge"}}"#).unwrap().unwrap().up);
+    assert_eq!(alone(r#"{"status":"UP","metadata":{"tidegate":"west"}}"#), Ok(None));
+    assert!(ours_alone(b"{}", "edge").is_err());
     assert!(ours(b"<xml/>", "edge").is_err() && ours(b"{}", "edge").is_err());
     assert!(ours(br#"{"applications":{"application":null}}"#, "edge").unwrap().0.is_empty());
 }

@@ -65,9 +65,9 @@ pub(super) fn limit() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_STREAMS))
 }
 
-/// Listeners at these addresses, as resources.
-pub(super) fn listeners(addresses: &[SocketAddr]) -> Listeners {
-    Listeners::at(addresses)
+/// Listeners at these addresses, as resources; Envoy logs requests where a path is given.
+pub(super) fn listeners(addresses: &[SocketAddr], access_log: Option<&str>) -> Listeners {
+    Listeners::at(addresses, access_log)
 }
 
 pub(super) fn routes() -> Router<Arc<Api>> {

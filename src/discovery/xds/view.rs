@@ -57,10 +57,10 @@ const ROUTES_PLACE: usize = 0;
 // === impl Listeners ===
 
 impl Listeners {
-    /// Listeners at these addresses.
-    pub(in crate::discovery) fn at(addresses: &[SocketAddr]) -> Self {
+    /// Listeners at these addresses, which log requests where a path is given.
+    pub(in crate::discovery) fn at(addresses: &[SocketAddr], access_log: Option<&str>) -> Self {
         let resource = |address: &SocketAddr| {
-            let body = envoy::hosts::listener(*address);
+            let body = envoy::hosts::listener(*address, access_log);
             let etag = etag(&body);
             (envoy::hosts::listener_name(*address).into(), Rendering { body, etag })
         };

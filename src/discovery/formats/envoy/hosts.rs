@@ -12,8 +12,8 @@ use prost::Message;
 
 use super::messages::{Address, AggregatedConfigSource, Any, ConfigSource, SocketAddress, UInt32Value};
 use super::routes::{
-    BoolValue, Duration, Filter, FilterChain, HttpConnectionManager, Listener, Rds, RetryHostPredicate, RetryPolicy,
-    Route, RouteAction, RouteConfiguration, RouteMatch, UpgradeConfig, VirtualHost,
+    BoolValue, Duration, FileAccessLog, Filter, FilterChain, HttpConnectionManager, Listener, Rds, RetryHostPredicate,
+    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, UpgradeConfig, VirtualHost,
 };
 use super::{V3, any};
 use crate::endpoints::hosts::Claim;
@@ -28,6 +28,7 @@ pub(in crate::discovery) const ALL_HOSTS: &str = "tidegate";
 const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const PREVIOUS_HOSTS: &str = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
 /// The route configuration of these hosts, as an `Any`.
@@ -81,13 +82,15 @@ pub(in crate::discovery) fn listener_name(address: SocketAddr) -> String {
     format!("tidegate/{address}")
 }
 
-/// A listener for HTTP at an address, of all hosts, as an `Any`. Its routes come over the aggregated stream.
-pub(in crate::discovery) fn listener(address: SocketAddr) -> Bytes {
+/// A listener for HTTP at an address, of all hosts, as an `Any`. Its routes come over the aggregated stream. Where there is
+/// a path, Envoy writes a line there for each request.
+pub(in crate::discovery) fn listener(address: SocketAddr, access_log: Option<&str>) -> Bytes {
     let config_source = ConfigSource { ads: Some(AggregatedConfigSource {}), resource_api_version: V3 };
     let manager = HttpConnectionManager {
         stat_prefix: ALL_HOSTS.to_owned(),
         rds: Some(Rds { config_source: Some(config_source), route_config_name: ALL_HOSTS.to_owned() }),
         http_filters: vec![Filter { name: "envoy.filters.http.router".to_owned(), typed_config: Some(empty(ROUTER)) }],
+        access_log: access_log.map(file_log).into_iter().collect(),
         // It is the edge: what a client says of itself in X-Forwarded-For is not believed.
         use_remote_address: Some(BoolValue { value: true }),
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned() }],
@@ -104,6 +107,14 @@ pub(in crate::discovery) fn listener(address: SocketAddr) -> Bytes {
         filter_chains: vec![FilterChain { filters: vec![filter] }],
     };
     any(LISTENER, &message)
+}
+
+fn file_log(path: &str) -> Filter {
+    let log = FileAccessLog { path: path.to_owned() };
+    Filter {
+        name: "envoy.access_loggers.file".to_owned(),
+        typed_config: Some(Any { type_url: FILE_LOG.to_owned(), value: log.encode_to_vec().into() }),
+    }
 }
 
 fn empty(kind: &str) -> Any {

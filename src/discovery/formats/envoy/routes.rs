@@ -104,7 +104,8 @@ pub(crate) struct FilterChain {
     pub(crate) filters: Vec<Filter>,
 }
 
-/// `envoy.config.listener.v3.Filter`, which has the numbers of the HTTP connection manager's `HttpFilter` as well.
+/// `envoy.config.listener.v3.Filter`, which has the numbers of the HTTP connection manager's `HttpFilter` and of
+/// `envoy.config.accesslog.v3.AccessLog` as well.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Filter {
     #[prost(string, tag = "1")]
@@ -122,6 +123,8 @@ pub(crate) struct HttpConnectionManager {
     pub(crate) rds: Option<Rds>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) http_filters: Vec<Filter>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) access_log: Vec<Filter>,
     #[prost(message, optional, tag = "14")]
     pub(crate) use_remote_address: Option<BoolValue>,
     #[prost(message, repeated, tag = "23")]
@@ -135,6 +138,13 @@ pub(crate) struct Rds {
     pub(crate) config_source: Option<ConfigSource>,
     #[prost(string, tag = "2")]
     pub(crate) route_config_name: String,
+}
+
+/// `envoy.extensions.access_loggers.file.v3.FileAccessLog`, in Envoy's own format.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct FileAccessLog {
+    #[prost(string, tag = "1")]
+    pub(crate) path: String,
 }
 
 /// A protocol that a connection may change to.
