@@ -22,7 +22,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
     let required = section.texts("required_gateways").unwrap_or_default();
     section.show("required_gateways", required.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>());
     let prometheus = read_shown::<String>(&mut section, "prometheus");
-    if let Some(Err(why)) = prometheus.as_deref().map(|url| check_plain(url)) {
+    if let Some(Err(why)) = prometheus.as_deref().map(check_plain) {
         section.problem("prometheus", why);
     }
     let allowed = section.texts("egress_allow").unwrap_or_default();

@@ -55,10 +55,14 @@ pub(super) fn traffic_of(policy: &TrafficPolicy, cluster: &str) -> Traffic {
 pub(super) fn policy(app: &App, release: &Release, cluster: &str, shares: &BTreeMap<String, u32>) -> Value {
     let (namespace, name, port) = (app.namespace().unwrap_or_default(), app.name_any(), &release.spec.port);
     let member = |(side, share): (&String, &u32)| json!({"pool": pool_of(cluster, &namespace, &name, side, port), "share": share});
-    let mut spec = json!({"port": port, "members": shares.iter().map(member).collect::<Vec<_>>()});
-    if let Some(exposure) = app.spec.exposure.as_ref().filter(|it| !it.hosts.is_empty()) {
-        spec["hosts"] = json!(exposure.hosts);
-    }
+    let hosts = app.spec.exposure.iter().map(|it| &it.hosts).find(|hosts| !hosts.is_empty());
+    let spec = [
+        Some(("port", json!(port))),
+        Some(("members", shares.iter().map(member).collect())),
+        // Without hosts of the App, others may give its policy some.
+        hosts.map(|hosts| ("hosts", json!(hosts))),
+    ];
+    let spec: BTreeMap<&str, Value> = spec.into_iter().flatten().collect();
     json!({
         "apiVersion": "tidegate.dev/v1alpha1", "kind": "TrafficPolicy",
         "metadata": {"name": name, "namespace": namespace, "labels": {APP_LABEL: name}, "ownerReferences": owner(app)},
