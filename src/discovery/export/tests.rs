@@ -1,4 +1,4 @@
-use super::plan::{Known, Step, ours, ours_alone, steps};
+use super::plan::{Known, Registration, Step, ours, ours_alone, steps};
 use super::*;
 use crate::endpoints::pool::{Endpoint, EndpointState};
 

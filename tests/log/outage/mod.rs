@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-/// Of the 64 MiB that a process may take beside its records, what is left when its own code is in memory: 16 MiB in release. A
-/// build without optimisation has several times as much code, which grows with nothing and which the system may drop.
+/// Three quarters of the 64 MiB that a process may take beside its records; the rest is for its code. That is not measured
+/// here: a build without optimisation has several times as much of it, and the system may drop it.
 const BESIDE: u64 = 48 << 20;
 
 /// Watches a process's memory until dropped or asked: what is its own, without the pages of its files.
