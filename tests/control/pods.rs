@@ -84,8 +84,14 @@ fn run(watching: &Watching, served: &Arc<Mutex<Vec<Served>>>, end: &AtomicBool) 
             }
         }
         seen = events.len();
-        std::thread::sleep(LOOK);
+        pace(LOOK);
     }
+}
+
+/// Lets time pass: a pod's work, a client's pace, between two looks at what happened.
+#[expect(clippy::disallowed_methods, reason = "the pace of a load and of who serves it: nothing is awaited by it")]
+pub(crate) fn pace(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Where a pod listens, once it has an address.
@@ -113,7 +119,7 @@ impl Pod {
                             // A client that goes away is its own affair.
                             std::thread::spawn(move || drop(answer(stream, &name, &served)));
                         }
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => pace(LOOK),
                         Err(error) => panic!("{name}: {error}"),
                     }
                 }
@@ -140,7 +146,7 @@ fn answer(mut stream: TcpStream, name: &str, served: &Mutex<Vec<Served>>) -> std
     loop {
         while let Some(end) = buffer.windows(4).position(|it| it == b"\r\n\r\n") {
             buffer.drain(..end + 4);
-            std::thread::sleep(WORK);
+            pace(WORK);
             stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len()).as_bytes())?;
             served.lock().unwrap().push(Served { at: Instant::now(), pod: name.to_owned() });
         }

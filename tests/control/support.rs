@@ -212,7 +212,7 @@ impl Stage {
 
     /// Runs a command over the cluster, in this namespace, to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.run_as(&self.cluster.kubeconfig(), args)
+        self.run_as(self.cluster.kubeconfig(), args)
     }
 
     /// The same with another kubeconfig.

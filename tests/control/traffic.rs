@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bed::wait_until;
 use crate::kube::Watching;
-use crate::pods::Pods;
+use crate::pods::{Pods, pace};
 use crate::support::{SOON, Stage, template};
 
 /// Clients, each with a connection that it keeps.
@@ -71,7 +71,7 @@ impl Load {
                         }
                     }
                     drop(tally);
-                    std::thread::sleep(PAUSE);
+                    pace(PAUSE);
                 }
             })
         };
@@ -104,7 +104,7 @@ fn request(gateway: SocketAddr, connection: &mut Option<TcpStream>, number: usiz
             connection.insert(stream)
         }
     };
-    let method = if number % 3 == 0 { "POST" } else { "GET" };
+    let method = if number.is_multiple_of(3) { "POST" } else { "GET" };
     let head = format!("{method} / HTTP/1.1\r\nhost: web.example\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).map_err(|e| told("send", e))?;
     let mut answer = Vec::new();
