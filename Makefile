@@ -9,12 +9,11 @@ OUTAGE_BYTES ?= 10737418240
 FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$(shell git rev-parse --short HEAD 2>/dev/null)
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
-# A suite moves up when all of it has been seen to pass. Those beside mostly wait and run side by side with the others.
-PROVED := config layering terminal spool log faults node fairness agents proxies gateway
+# Those beside mostly wait and run side by side with the others.
+PROVED := config layering terminal spool log faults node fairness agents proxies gateway control
 BESIDE := traffic
-UNPROVED := control
 
-.PHONY: help dev build test test-unproved matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
+.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
 	scale-proxies faults outage lint fmt fuzz
 
 help: ## list the targets
@@ -28,7 +27,7 @@ dev: ## run everything on this machine over a Kafka inside the process
 build: ## build the optimised binary, target/release/tidegate
 	cargo build --release
 
-test: ## install what the tests need (once), then run the suites that prove the log plane, discovery, gateways, and what they share
+test: ## install what the tests need (once), then run the suites that prove the log plane, discovery, gateways, deploys, and what they share
 	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
 	tests/bed/install.sh log kube gateways gateway
 	@echo "make test: random bytes for what reads Redis and HTTP, damage for the spool, then every proved suite"
@@ -36,10 +35,6 @@ test: ## install what the tests need (once), then run the suites that prove the 
 	tests/fuzz/run.sh spool 30
 	tests/fuzz/run.sh http 30
 	tests/run.sh "$(TEST_FLAGS)" "$(PROVED)" "$(BESIDE)"
-
-test-unproved: ## the suites of what is not proved yet: deploys; some tests fail
-	tests/bed/install.sh log kube gateways gateway
-	cargo test $(TEST_FLAGS) --no-fail-fast $(UNPROVED:%=--test %)
 
 faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"

@@ -2,6 +2,7 @@
 
 pub mod agents;
 mod dead_letters;
+pub mod deploy;
 pub mod spool;
 
 use std::path::PathBuf;
@@ -102,6 +103,9 @@ pub enum Command {
         after_help = "Examples:\n  tidegate pools\n  tidegate pools east/shop/checkout/http --watch --server http://127.0.0.1:8500"
     )]
     Pools(PoolsArguments),
+    /// What is asked of Apps and their releases
+    #[command(flatten)]
+    Deploys(deploy::DeployCommand),
     /// What runs beside a gateway
     #[command(flatten)]
     Agents(agents::AgentCommand),

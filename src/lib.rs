@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod deploy;
 pub mod dev;
 pub mod discovery;
 pub mod endpoints;

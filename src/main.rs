@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tidegate::cli::{Cli, Command, LintCommand};
 use tidegate::config::{self, Config, ConfigError};
+use tidegate::deploy::DeployError;
 use tidegate::tail::{self, KafkaAccess};
 use tidegate::telemetry::logging::{self, LoggingError};
 use tidegate::{app, dev, letters, lint, show};
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
             } else {
                 eprintln!("tidegate: {error:#}")
             }
-            if bad { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
+            let other = if bad { BAD_CONFIGURATION } else { 1 };
+            ExitCode::from(error.downcast_ref().map_or(other, DeployError::exit_code))
         }
     }
 }
@@ -63,6 +65,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             Ok(letters::run(&kafka, &options, action)?)
         }
         Command::Spool(command) => command.run(),
+        Command::Deploys(command) => Ok(command.run()?),
         Command::Agents(command) => command.run(),
         Command::Pools(arguments) => Ok(show::run(&arguments.into())?),
         Command::Lint(LintCommand::Pool { id, config }) => Ok(lint::run(&id, config::load(&config)?.config)?),

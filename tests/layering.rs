@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["delivery", "intake", "discovery", "upstream", "control", "pull"],
     &["gateway", "admin", "tail", "render"],
     &["haproxy", "lvs"],
-    &["config", "letters", "show"],
+    &["config", "letters", "show", "deploy"],
     &["app", "lint"],
     &["dev"],
 ];

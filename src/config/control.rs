@@ -14,13 +14,24 @@ use crate::control::config::{ControlConfig, HubConfig};
 const HUB_EXAMPLE: &str = "http://tidegate-hub.tidegate.svc:8500";
 
 pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
-    for key in ["listen", "tokens_file", "oidc", "roles_file", "hook", "notify", "prometheus", "egress_allow"] {
+    for key in ["listen", "tokens_file", "oidc", "roles_file", "hook", "notify"] {
         section.later(key);
     }
     let home = read_cluster(&mut section);
     let lease = read_lease(&mut section);
     let required = section.texts("required_gateways").unwrap_or_default();
     section.show("required_gateways", required.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>());
+    let prometheus = read_shown::<String>(&mut section, "prometheus");
+    if let Some(Err(why)) = prometheus.as_deref().map(check_plain) {
+        section.problem("prometheus", why);
+    }
+    let allowed = section.texts("egress_allow").unwrap_or_default();
+    for item in &allowed {
+        if let Some(why) = bad_host(item.text) {
+            section.item_problem(item, why);
+        }
+    }
+    section.show("egress_allow", allowed.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>());
     let timeout = section.number("acknowledge_timeout_seconds", 1..=86_400, 60);
     let hubs = read_hubs(&mut section);
     section.finish();
@@ -31,8 +42,28 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
         namespaces,
         lease,
         hubs,
+        prometheus,
+        egress_allow: allowed.iter().map(|item| item.text.to_owned()).collect(),
         required_gateways: required.iter().map(|item| item.text.to_owned()).collect(),
         acknowledge_timeout: Duration::from_secs(timeout),
+    })
+}
+
+/// Of a server that is asked in the clear.
+fn check_plain(url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("http://").unwrap_or_default();
+    if rest.is_empty() || rest.contains(['/', '@', '?', ' ']) {
+        return Err(format!("{url:?} is no address: write it as \"http://prometheus.monitoring.svc:9090\""));
+    }
+    Ok(())
+}
+
+/// Why this is no host, and no pattern of hosts.
+fn bad_host(text: &str) -> Option<String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let bad = name.is_empty() || name.starts_with('.') || name.contains(['*', '/', ':', '@', ' ']);
+    bad.then(|| {
+        format!("{text:?} is no host: write a name without a port, as \"checks.corp.example\" or \"*.corp.example\"")
     })
 }
 

@@ -49,6 +49,13 @@ pub(super) struct Writer {
     pub(super) cluster: String,
 }
 
+/// A Deployment's count, as it was seen and as it is to be.
+struct Scale<'a> {
+    revision: &'a str,
+    from: u32,
+    to: u32,
+}
+
 // === impl Writer ===
 
 impl Writer {
@@ -60,7 +67,9 @@ impl Writer {
         match write {
             Write::Status(status) => self.status(release, status).await,
             Write::Create { revision, replicas } => self.create(bundle, release, revision, *replicas).await,
-            Write::Scale { revision, to, .. } => self.scale(bundle, revision, *to).await,
+            Write::Scale { revision, from, to } => {
+                self.scale(bundle, release, Scale { revision, from: *from, to: *to }).await
+            }
             Write::Shares(shares) => self.shares(bundle, release, shares).await,
             Write::Delete { revision } => self.delete(bundle, revision).await,
         }
@@ -92,20 +101,34 @@ impl Writer {
         revision: &str,
         replicas: u32,
     ) -> Result<(), ApplyError> {
-        let app = &bundle.app;
-        let service = children::service(app, release, revision).map_err(ApplyError::Release)?;
-        let deployment = children::deployment(app, release, revision, replicas).map_err(ApplyError::Release)?;
-        let services: Api<Service> = self.api(app);
-        let applied = Patch::Apply(typed(&service, "v1", "Service")?);
-        answered(services.patch(&service.name_any(), &PatchParams::apply(MANAGER).force(), &applied)).await?;
-        let deployments: Api<Deployment> = self.api(app);
+        let deployment = children::deployment(&bundle.app, release, revision, replicas).map_err(ApplyError::Release)?;
+        self.expose(&bundle.app, release, revision).await?;
+        let deployments: Api<Deployment> = self.api(&bundle.app);
         // Created and not applied: one that is there by now has a count that was not seen.
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         answered(deployments.create(&params, &deployment)).await.map(drop)
     }
 
-    async fn scale(&self, bundle: &Bundle, revision: &str, to: u32) -> Result<(), ApplyError> {
+    /// The Service of a release's revision. One that is there as it is to be is not written again: a controller that is killed
+    /// at every write gets further all the same.
+    async fn expose(&self, app: &App, release: &Release, revision: &str) -> Result<(), ApplyError> {
+        let service = children::service(app, release, revision).map_err(ApplyError::Release)?;
+        let services: Api<Service> = self.api(app);
+        let name = service.name_any();
+        if answered(services.get_opt(&name)).await?.is_some_and(|it| children::is_exposed(&it, &service)) {
+            return Ok(());
+        }
+        let applied = Patch::Apply(typed(&service, "v1", "Service")?);
+        answered(services.patch(&name, &PatchParams::apply(MANAGER).force(), &applied)).await.map(drop)
+    }
+
+    async fn scale(&self, bundle: &Bundle, release: &Release, write: Scale<'_>) -> Result<(), ApplyError> {
+        let Scale { revision, from, to } = write;
         let deployment = of_revision(bundle, revision)?;
+        if from == 0 && revision == Bundle::revision(release) {
+            // It may have been on its way out when this release asked for it again.
+            self.expose(&bundle.app, release, revision).await?;
+        }
         let api: Api<Deployment> = self.api(deployment);
         let patch = json!({"metadata": {"resourceVersion": deployment.resource_version()}, "spec": {"replicas": to}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -135,17 +158,16 @@ impl Writer {
     async fn delete(&self, bundle: &Bundle, revision: &str) -> Result<(), ApplyError> {
         let deployment = of_revision(bundle, revision)?;
         let name = deployment.name_any();
+        let services: Api<Service> = self.api(&bundle.app);
+        // Its Service first: who is killed in between is followed by one that sees the Deployment, and comes here again.
+        match answered(services.delete(&name, &DeleteParams::default())).await {
+            Err(ApplyError::Kube(error)) if matches!(&*error, kube::Error::Api(status) if status.is_not_found()) => {}
+            deleted => drop(deleted?),
+        }
         let api: Api<Deployment> = self.api(deployment);
         let as_seen = Preconditions { resource_version: deployment.resource_version(), uid: deployment.uid() };
         let params = DeleteParams { preconditions: Some(as_seen), ..DeleteParams::background() };
-        answered(api.delete(&name, &params)).await.map(drop)?;
-        let services: Api<Service> = self.api(&bundle.app);
-        match answered(services.delete(&name, &DeleteParams::default())).await {
-            Err(ApplyError::Kube(error)) if matches!(&*error, kube::Error::Api(status) if status.is_not_found()) => {
-                Ok(())
-            }
-            deleted => deleted.map(drop),
-        }
+        answered(api.delete(&name, &params)).await.map(drop)
     }
 
     fn api<K>(&self, beside: &impl ResourceExt) -> Api<K>

@@ -12,7 +12,7 @@ use super::plan::{Goal, Observed, Revision};
 use super::resource::app::{App, AppStatus};
 use super::resource::approval::{Approval, RolloutBlock, Verdict};
 use super::resource::moment::Moment;
-use super::resource::release::{Release, ReleaseStatus};
+use super::resource::release::{Release, ReleaseStatus, order};
 use super::resource::revision::{has_image, revision_of};
 use super::trouble::trouble;
 use crate::kubernetes::policy::TrafficPolicy;
@@ -52,6 +52,7 @@ impl Bundle {
             revision: Self::revision(release),
             strategy: spec.strategy.clone(),
             rollback: spec.rollback,
+            promoted: spec.promoted_from.is_some(),
             control: spec.control.clone(),
             on_failure: spec.on_failure,
             progress_deadline: Duration::from_secs(spec.progress_deadline_seconds.into()),
@@ -131,11 +132,6 @@ impl Bundle {
             release: self.newest().map(|it| format!("{} {phase:?}", it.name_any())).unwrap_or_default(),
         }
     }
-}
-
-/// Which of two releases is the newer.
-pub(super) fn order(release: &Release) -> (Option<Moment>, String) {
-    (release.creation_timestamp().map(|at| Moment::from(at.0)), release.name_any())
 }
 
 #[cfg(test)]

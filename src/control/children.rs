@@ -55,10 +55,18 @@ pub(super) fn traffic_of(policy: &TrafficPolicy, cluster: &str) -> Traffic {
 pub(super) fn policy(app: &App, release: &Release, cluster: &str, shares: &BTreeMap<String, u32>) -> Value {
     let (namespace, name, port) = (app.namespace().unwrap_or_default(), app.name_any(), &release.spec.port);
     let member = |(side, share): (&String, &u32)| json!({"pool": pool_of(cluster, &namespace, &name, side, port), "share": share});
+    let hosts = app.spec.exposure.iter().map(|it| &it.hosts).find(|hosts| !hosts.is_empty());
+    let spec = [
+        Some(("port", json!(port))),
+        Some(("members", shares.iter().map(member).collect())),
+        // Without hosts of the App, others may give its policy some.
+        hosts.map(|hosts| ("hosts", json!(hosts))),
+    ];
+    let spec: BTreeMap<&str, Value> = spec.into_iter().flatten().collect();
     json!({
         "apiVersion": "tidegate.dev/v1alpha1", "kind": "TrafficPolicy",
         "metadata": {"name": name, "namespace": namespace, "labels": {APP_LABEL: name}, "ownerReferences": owner(app)},
-        "spec": {"port": port, "members": shares.iter().map(member).collect::<Vec<_>>()},
+        "spec": spec,
     })
 }
 
@@ -105,6 +113,23 @@ pub(super) fn service(app: &App, release: &Release, revision: &str) -> Result<Se
     .map_err(|error| error.to_string())
 }
 
+/// Whether a Service is there as it is to be, whatever the API server and others added to it.
+pub(super) fn is_exposed(there: &Service, wanted: &Service) -> bool {
+    let ports = |service: &Service| {
+        let ports = service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
+        ports.into_iter().map(|it| (it.name, it.port, it.target_port)).collect::<Vec<_>>()
+    };
+    let selector = |service: &Service| service.spec.as_ref().and_then(|spec| spec.selector.clone());
+    let owner = |service: &Service| service.owner_references().first().map(|it| it.uid.clone());
+    let goes = there.metadata.deletion_timestamp.is_some();
+    let labelled = wanted.labels().iter().all(|(key, value)| there.labels().get(key) == Some(value));
+    !goes
+        && labelled
+        && ports(there) == ports(wanted)
+        && selector(there) == selector(wanted)
+        && owner(there) == owner(wanted)
+}
+
 fn container_port(template: &Value, name: &str) -> Option<u16> {
     let containers = template.pointer("/spec/containers")?.as_array()?;
     let ports = containers.iter().filter_map(|it| it.get("ports")?.as_array()).flatten();
@@ -123,6 +148,7 @@ fn owner(app: &App) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::control::resource::app::Exposure;
 
     pub(in crate::control) fn app_and_release() -> (App, Release) {
         let template = json!({"spec": {"containers": [
@@ -154,6 +180,15 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_hosts_of_an_app_stand_in_its_policy() {
+        let (mut app, release) = app_and_release();
+        let shares = BTreeMap::from([("0a".to_owned(), 1)]);
+        assert_eq!(policy(&app, &release, "east", &shares)["spec"].get("hosts"), None, "others may keep theirs");
+        app.spec.exposure = Some(Exposure { hosts: vec!["shop.example/api".to_owned()] });
+        assert_eq!(policy(&app, &release, "east", &shares)["spec"]["hosts"], json!(["shop.example/api"]));
+    }
+
+    #[test]
     fn a_pool_of_another_app_whose_name_begins_the_same_is_foreign() {
         let (app, release) = app_and_release();
         let shares =
@@ -172,6 +207,25 @@ pub(super) mod tests {
         assert_eq!((made.metadata.name.as_deref(), spec.replicas), (Some("web-0a"), Some(3)));
         let port = service(&app, &release, "0a").unwrap().spec.unwrap().ports.unwrap().remove(0);
         assert_eq!((port.name.as_deref(), port.port), (Some("http"), 8080));
+    }
+
+    #[test]
+    fn a_service_that_is_there_as_it_is_to_be_is_told_from_one_that_is_not() {
+        let (app, release) = app_and_release();
+        let wanted = service(&app, &release, "0a").unwrap();
+        let mut there = wanted.clone();
+        there.spec.as_mut().unwrap().cluster_ip = Some("10.96.0.7".to_owned());
+        there.labels_mut().insert("somebody".to_owned(), "else".to_owned());
+        assert!(is_exposed(&there, &wanted));
+        let mut other = there.clone();
+        other.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].port = 9090;
+        assert!(!is_exposed(&other, &wanted));
+        other = there.clone();
+        other.spec.as_mut().unwrap().selector = None;
+        assert!(!is_exposed(&other, &wanted));
+        other = there.clone();
+        other.metadata.owner_references = None;
+        assert!(!is_exposed(&other, &wanted));
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub struct ControlConfig {
     pub hubs: Vec<HubConfig>,
     /// Gateways that must acknowledge every switch, whether they asked lately or not.
     pub required_gateways: Vec<String>,
+    /// The Prometheus that metric gates ask.
+    pub prometheus: Option<String>,
+    /// The hosts that webhook gates may ask: a name, or `*.` and the end of names.
+    pub egress_allow: Vec<String>,
     /// A switch that is not acknowledged for so long pauses its release.
     pub acknowledge_timeout: Duration,
 }

@@ -13,7 +13,7 @@ use super::apply::{ApplyError, Writer};
 use super::bundle::Bundle;
 use super::children::{joined_pool, pool_of};
 use super::config::ControlConfig;
-use super::gate::{self, Question};
+use super::gate::{self, Outside, Question};
 use super::hubs::Hubs;
 use super::metrics::ControlMetrics;
 use super::observe::{self, Caches};
@@ -40,6 +40,7 @@ pub(super) struct Controller {
     pub(super) dirty: Arc<Dirty>,
     pub(super) writer: Writer,
     pub(super) hubs: Hubs,
+    pub(super) outside: Outside,
     pub(super) metrics: ControlMetrics,
 }
 
@@ -143,13 +144,18 @@ impl Controller {
         }
         // The caches may be behind our own writes: what is done follows from what is so now.
         let Some(bundle) = observe::ask(&self.writer.client, &known).await? else { return Ok(Next::Rest) };
+        let mut status = bundle.newest().and_then(|release| release.status.clone());
         for release in self.under_plan(&bundle) {
             let outcome = self.plan(&bundle, release).await;
             for write in &outcome.writes {
                 self.make(&bundle, release, write).await?;
+                if let Write::Status(written) = write
+                    && bundle.newest().is_some_and(|newest| newest.name_any() == release.name_any())
+                {
+                    status = Some((**written).clone());
+                }
             }
         }
-        let status = bundle.newest().and_then(|release| release.status.clone());
         let told = bundle.app_status(&self.config.cluster, status.as_ref());
         if bundle.app.status.as_ref() != Some(&told) {
             self.writer.app_status(&bundle.app, told).await?;
@@ -215,14 +221,13 @@ impl Controller {
     ) -> GateSeen {
         let question = Question {
             pool: self.pool(bundle, release, revision),
+            release,
             revision,
             ready: seen.revisions.get(revision).map(|it| it.ready).unwrap_or_default(),
             pods: &bundle.pods,
-            ignored: &release.spec.control.ignore_gateways,
-            http: release.spec.gate.http.as_ref(),
             waited: asked_since(status).map(|since| seen.at().since(since)).unwrap_or_default(),
         };
-        gate::ask(&question, &self.hubs).await
+        gate::ask(&question, &self.hubs, &self.outside).await
     }
 
     /// Why hubs do not know yet, of some side that is to have traffic, the pods that it has: to them a switch would be one to

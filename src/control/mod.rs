@@ -28,6 +28,7 @@ use std::sync::Arc;
 use self::apply::Writer;
 use self::config::ControlConfig;
 use self::controller::Controller;
+use self::gate::Outside;
 use self::hubs::Hubs;
 use self::metrics::ControlMetrics;
 use self::observe::Caches;
@@ -50,6 +51,7 @@ pub async fn start(config: ControlConfig, readiness: &Readiness, drain: &Drain) 
         caches: Caches::follow(&config, &dirty, readiness, drain),
         writer: Writer { client, leadership: leadership.clone(), cluster: config.cluster.clone() },
         hubs: Hubs::new(config.hubs.clone(), config.required_gateways.clone()),
+        outside: Outside { allowed: config.egress_allow.clone(), prometheus: config.prometheus.clone() },
         metrics: ControlMetrics::register(),
         dirty,
         config,

@@ -10,12 +10,12 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::apply::{ApplyError, answered};
-use super::bundle::{Bundle, order};
+use super::bundle::Bundle;
 use super::children::APP_LABEL;
 use super::config::ControlConfig;
 use super::resource::app::App;
 use super::resource::approval::{Approval, RolloutBlock};
-use super::resource::release::Release;
+use super::resource::release::{Release, order};
 use super::store::{Dirty, Key, Store, key_of};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::table::table;
 use super::{ServerOptions, ShowError, print, unusable};
+use crate::base::table::table;
 
 /// What `gateways` is told.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{EndpointBody, ListEntry};
+use crate::base::table::table;
 
 /// All pools.
 pub(super) fn list_table(pools: &[ListEntry]) -> String {
@@ -22,18 +23,6 @@ pub(super) fn pool_table(endpoints: &[EndpointBody]) -> String {
         [address(it), it.weight.to_string(), it.state.clone(), zone, node, cluster, target]
     };
     table(["ENDPOINT", "WEIGHT", "STATE", "ZONE", "NODE", "CLUSTER", "TARGET"], endpoints.iter().map(row))
-}
-
-/// Rows under a head, each column as wide as its widest cell.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
-    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 /// What came (`+`), went (`-`) and changed (`~`), a line each.

@@ -49,8 +49,9 @@ fn a_blue_green_deploy_switches_only_what_its_gateways_have_acknowledged() {
             (of_revision(&pods, &stage.namespace, "web", &first), of_revision(&pods, &stage.namespace, "web", &second));
         assert!(pods.len() >= 3 && (old.is_empty() || new.is_empty()), "{body:#}");
     }
-    let app = stage.cluster.client().get(&path(&stage.namespace, "apps", "web"));
-    assert_eq!(app["status"]["release"], "web-2 Healthy", "{app:#}");
+    // The App tells of it in a write of its own.
+    let app = || stage.cluster.client().get(&path(&stage.namespace, "apps", "web"))["status"]["release"].clone();
+    wait_until(SOON, "an App that tells of the end", || app() == "web-2 Healthy");
 
     // Settled is silent: looked at again and again, nothing is written.
     let (looks, writes) = ("tidegate_control_reconciles_total", "tidegate_control_writes_total");

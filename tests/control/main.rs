@@ -14,8 +14,12 @@ mod bed;
 #[path = "../kube/mod.rs"]
 mod kube;
 
+mod commands;
 mod deploys;
+mod gates;
 mod kills;
 mod leases;
+mod pods;
 mod resources;
 mod support;
+mod traffic;

@@ -1,9 +1,10 @@
 //! What a deploy needs: the resources, a data plane, a control component, a gateway, and an application.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::thread::JoinHandle;
@@ -18,6 +19,9 @@ use crate::kube::Cluster;
 
 /// Generous: other suites may have the processors.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// For a command that waits for a release.
+const COMMAND: Duration = Duration::from_secs(150);
 
 /// The cluster of this suite with the resources' definitions, as they are in the repository.
 pub(crate) fn cluster() -> &'static Cluster {
@@ -37,6 +41,9 @@ pub(crate) fn cluster() -> &'static Cluster {
                 _ => "validatingadmissionpolicybindings",
             };
             cluster.client().post(&format!("/apis/admissionregistration.k8s.io/v1/{collection}"), &object);
+        }
+        for object in documents(&folder.join("control-users.yaml")) {
+            cluster.client().post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &object);
         }
         for name in names {
             let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
@@ -70,6 +77,8 @@ pub(crate) struct Stage {
     pub(crate) namespace: String,
     pub(crate) plane: Tidegate,
     pub(crate) pools: SocketAddr,
+    /// The built-in gateway's listener, whose only route leads to the App `web`.
+    pub(crate) gateway: Option<SocketAddr>,
     files: WorkDir,
 }
 
@@ -89,17 +98,33 @@ pub(crate) struct Gateway {
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::start(false)
+    }
+
+    /// With the built-in gateway in the data plane.
+    pub(crate) fn with_gateway() -> Self {
+        Self::start(true)
+    }
+
+    fn start(with_gateway: bool) -> Self {
         let cluster = cluster();
         let (admin, pools) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let namespace = cluster.namespace("deploy");
         let kubeconfig = cluster.kubeconfig();
+        let gateway = with_gateway.then(|| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let section = gateway.map_or_else(String::new, |listen| {
+            format!(
+                "[gateway]\nthreads = 1\n[[gateway.listener]]\nlisten = \"{listen}\"\n\
+                 [[gateway.route]]\npool = \"app/{namespace}/web/http\"\n"
+            )
+        });
         let mut plane = Tidegate::spawn(&format!(
             "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"{pools}\"\n[[discovery.source]]\n\
-             kind = \"kubernetes\"\ncluster = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n"
+             kind = \"kubernetes\"\ncluster = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n{section}"
         ));
         plane.wait_listening();
         poll(SOON, || (plane.get("/readyz/discovery").status == 200).then_some(())).expect("a synced data plane");
-        Self { cluster, namespace, plane, pools, files: WorkDir::new("control") }
+        Self { cluster, namespace, plane, pools, gateway, files: WorkDir::new("control") }
     }
 
     /// A control component over the cluster itself.
@@ -185,6 +210,40 @@ impl Stage {
         policy["spec"]["members"].as_array().unwrap().iter().map(share).collect()
     }
 
+    /// Runs a command over the cluster, in this namespace, to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.run_as(&self.cluster.kubeconfig(), args)
+    }
+
+    /// The same with another kubeconfig.
+    pub(crate) fn run_as(&self, kubeconfig: impl AsRef<OsStr>, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(args).args(["--namespace", &self.namespace]).arg("--kubeconfig").arg(kubeconfig);
+        let name = crate::bed::unique("command");
+        let mut process = Process::start(&command, self.files.path(), &name);
+        let status = process.wait(COMMAND);
+        Output { status, stdout: process.stdout(), stderr: process.stderr().into_bytes() }
+    }
+
+    /// A kubeconfig of a user who has this role of `deploy/kubernetes/control-users.yaml` here.
+    pub(crate) fn kubeconfig_of(&self, user: &str, role: &str) -> PathBuf {
+        let api = "/apis/rbac.authorization.k8s.io/v1";
+        let binding = json!({
+            "metadata": {"name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        });
+        self.cluster.client().post(&format!("{api}/namespaces/{}/rolebindings", self.namespace), &binding);
+        let text = std::fs::read_to_string(self.cluster.kubeconfig()).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"]["as"] = json!(user);
+        let file = self.files.write(&format!("{user}.kubeconfig"), config.to_string());
+        // The API server learns of a binding a moment later.
+        let holds = || self.run_as(&file, &["app"]).status.success().then_some(());
+        poll(SOON, holds).unwrap_or_else(|| panic!("{user} has no rights"));
+        file
+    }
+
     /// Deletes the Lease, so that the next instance need not wait for it to run out.
     pub(crate) fn free_lease(&self) {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/control", self.namespace);
@@ -244,7 +303,7 @@ impl Gateway {
                 // The thread that starts it is in the network of pods already, and so is this one.
                 let mut tag = String::new();
                 while !end.load(Ordering::SeqCst) {
-                    pull(pools, &name, &pool, &mut tag, &got, serves.load(Ordering::SeqCst));
+                    pull(pools, &name, &pool, &mut tag, &got, &serves);
                 }
             }
         });
@@ -271,7 +330,7 @@ impl Drop for Gateway {
     }
 }
 
-fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex<Vec<Value>>, serves: bool) {
+fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex<Vec<Value>>, serves: &AtomicBool) {
     // Short waits: it asks within the minute that counts, and ends soon.
     let headers = format!("tidegate-gateway: {name}\r\nif-none-match: {tag}\r\n");
     let Ok(answer) = http::get_with(pools, &format!("/v1/pools/{pool}?wait=1s"), &headers) else { return };
@@ -280,7 +339,8 @@ fn pull(pools: SocketAddr, name: &str, pool: &str, tag: &mut String, got: &Mutex
         got.lock().unwrap().push(serde_json::from_slice(&answer.body).unwrap());
     }
     let generation = got.lock().unwrap().last().map(|it| it["traffic_generation"].clone());
-    if let Some(generation) = generation.filter(|_| serves) {
+    // As it is now: what it is told while it waits is what it must not acknowledge.
+    if let Some(generation) = generation.filter(|_| serves.load(Ordering::SeqCst)) {
         let ack = json!({"gateway": name, "applied": {pool: generation}}).to_string();
         let _ = http::request(pools, "POST", "/v1/ack", "", &ack);
     }

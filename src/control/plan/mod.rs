@@ -107,6 +107,8 @@ pub struct Goal {
     pub strategy: Strategy,
     /// Whether it goes back to an earlier revision.
     pub rollback: bool,
+    /// Whether its image was tested elsewhere: it gets traffic only with a live Approval.
+    pub promoted: bool,
     /// What people ask of it.
     pub control: Control,
     /// What becomes of it when it fails.

@@ -40,6 +40,11 @@ pub(super) fn compile(goal: &Goal, desired: u32, anything_before: bool, gate_kno
         way.switch(&mut steps, 1, 1);
         way.lower(&mut steps, 0, 1);
     }
+    let is_asked_for = steps.iter().any(|step| step.action == Action::Approval);
+    if goal.promoted && !goal.rollback && !is_asked_for {
+        let first = steps.iter().position(|step| step.action == Action::SetTraffic);
+        steps.insert(first.unwrap_or(steps.len()), step(Action::Approval));
+    }
     steps
 }
 

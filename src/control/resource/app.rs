@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::strategy::{Gate, OnFailure, Strategy};
+use super::gate::Gate;
+use super::strategy::{OnFailure, Strategy};
 
 /// What an application is and how its releases come about. Changing it starts nothing: a Release does, and takes what
 /// stands here at that time with it. Only `replicas` holds at once.
@@ -58,6 +59,9 @@ pub struct AppSpec {
     /// The container port, by its name, whose traffic is switched: pool `app/NAMESPACE/NAME/PORT`.
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub port: String,
+    /// How it is reached from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
     /// How a release comes to have all traffic.
     pub strategy: Strategy,
     /// What must hold of new pods before they get traffic.
@@ -78,6 +82,16 @@ pub struct AppSpec {
     #[serde(default = "three")]
     #[schemars(range(max = 100))]
     pub revision_history_limit: u32,
+}
+
+/// How an application is reached from outside.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// The hosts, with or without a path, that lead to it in every gateway, as `shop.example/api`. They hold from the next switch on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub hosts: Vec<String>,
 }
 
 /// What is seen of an application.

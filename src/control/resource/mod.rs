@@ -11,6 +11,7 @@
 pub mod app;
 pub mod approval;
 pub mod definitions;
+pub mod gate;
 pub mod moment;
 pub mod release;
 pub mod revision;

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::gate::Gate;
 use super::moment::Moment;
-use super::strategy::{Gate, OnFailure, Strategy};
+use super::strategy::{OnFailure, Strategy};
 
 /// One deploy of an App, with all that it needs: what it was made from may change without changing it. Only `control` is
 /// ever written again. The newest Release of an App holds.
@@ -79,6 +80,12 @@ pub struct ReleaseSpec {
     /// What people ask of it while it is under way.
     #[serde(default)]
     pub control: Control,
+}
+
+/// Which of two Releases is the newer: the API server counts seconds, and in one of them the longer name has the higher number.
+pub fn order(release: &Release) -> (Option<Moment>, usize, String) {
+    let name = release.metadata.name.clone().unwrap_or_default();
+    (release.metadata.creation_timestamp.as_ref().map(|at| Moment::from(at.0)), name.len(), name)
 }
 
 /// Who or what asked for a deploy.

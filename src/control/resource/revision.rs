@@ -45,6 +45,13 @@ pub fn has_image(template: &Value, image: &str) -> bool {
     containers.is_some_and(|all| all.iter().any(|it| it.get("image").and_then(Value::as_str) == Some(image)))
 }
 
+/// The name of the container that has this image.
+pub fn container_of(template: &Value, image: &str) -> Option<String> {
+    let containers = template.pointer("/spec/containers").and_then(Value::as_array)?;
+    let found = containers.iter().find(|it| it.get("image").and_then(Value::as_str) == Some(image))?;
+    Some(found.get("name")?.as_str()?.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -65,6 +72,7 @@ mod tests {
         let template = json!({"spec": {"containers": [{"name": "web", "image": "a"}, {"name": "log", "image": "b"}]}});
         let changed = with_image(&template, Some("log"), "c").unwrap();
         assert!(has_image(&changed, "a") && has_image(&changed, "c") && !has_image(&changed, "b"));
+        assert_eq!(container_of(&changed, "c").as_deref(), Some("log"));
         assert!(has_image(&with_image(&template, None, "c").unwrap(), "b"));
         assert!(with_image(&template, Some("none"), "c").unwrap_err().contains("none"));
         assert!(with_image(&json!({}), None, "c").is_err());

@@ -1,4 +1,4 @@
-//! How a release comes to have all traffic: the strategies that one can ask for, and the gate before a switch.
+//! How a release comes to have all traffic: the strategies that one can ask for, and what becomes of it when it fails.
 
 #![expect(unreachable_pub, reason = "the derive of KubeSchema writes a type a second time, inside a function")]
 
@@ -125,31 +125,6 @@ pub struct Migrate {
     pub steps: Vec<ShareStep>,
 }
 
-/// What must hold of the new pods before they get traffic, beside being available.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Gate {
-    /// Asked of every new pod by Tidegate itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpGate>,
-}
-
-/// A request that every new pod must answer with 200 to 299.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpGate {
-    /// The path, as `/health`.
-    #[schemars(regex(pattern = "^/[!-~]*$"), length(max = 1024))]
-    pub path: String,
-    /// The pods' port.
-    #[schemars(range(min = 1, max = 65_535))]
-    pub port: u16,
-    /// For how long it is tried again before the gate has failed.
-    #[serde(default = "sixty")]
-    #[schemars(range(min = 1, max = 86_400))]
-    pub timeout_seconds: u32,
-}
-
 /// What becomes of a release whose pods or gate fail.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub enum OnFailure {
@@ -186,8 +161,4 @@ fn ten() -> u32 {
 
 fn thirty() -> u32 {
     30
-}
-
-fn sixty() -> u32 {
-    60
 }

@@ -214,6 +214,29 @@ fn an_approval_is_waited_for_and_a_rejection_sends_it_back() {
 }
 
 #[test]
+fn an_image_that_was_tested_elsewhere_gets_no_traffic_by_any_strategy_before_it_is_approved() {
+    for (name, strategy) in strategies() {
+        let mut world = World::new(strategy, 4);
+        world.goal.promoted = true;
+        world.goal.control.promote_full = true;
+        let mut approved = false;
+        for second in 0..400 {
+            world.tick(1);
+            world.pods_come(9);
+            world.gateway_pulls();
+            world.reconcile(None).unwrap();
+            let has = world.shares().get("new").copied().unwrap_or_default();
+            assert!(approved || has == 0, "{name}: {has}");
+            if second == 60 {
+                assert_eq!(world.status.phase, Phase::Paused, "{name}: {}", world.status.message);
+                (approved, world.word) = (true, Some((Verdict::Approved, "ann".to_owned())));
+            }
+        }
+        assert_eq!(world.status.phase, Phase::Healthy, "{name}: {}", world.status.message);
+    }
+}
+
+#[test]
 fn a_pause_ends_by_a_persons_word_and_a_release_goes_one_step_back_at_any_time() {
     let mut world = world("migrate");
     for _ in 0..200 {

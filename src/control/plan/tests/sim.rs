@@ -68,6 +68,7 @@ pub(super) fn goal(strategy: Strategy) -> Goal {
         revision: "new".to_owned(),
         strategy,
         rollback: false,
+        promoted: false,
         control: Control::default(),
         on_failure: OnFailure::Pause,
         progress_deadline: Duration::from_secs(600),

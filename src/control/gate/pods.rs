@@ -1,0 +1,145 @@
+//! What every new pod is asked.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, TE};
+use hyper::{Method, Request};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use prost::Message;
+use tokio::net::TcpStream;
+
+use super::super::children::REVISION_LABEL;
+use super::super::resource::gate::{GrpcGate, HttpGate, TcpGate};
+use super::{Not, Question};
+use crate::net::fetch::{Credentials, Fetcher, flat};
+
+/// For one pod's answer.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Pods asked at once.
+const AT_ONCE: usize = 32;
+/// How much of a gRPC answer is read.
+const MAX_ANSWER: usize = 4 << 10;
+
+/// `grpc.health.v1.HealthCheckRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+/// `grpc.health.v1.HealthCheckResponse`; a status of 1 is SERVING.
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// Asks every ready pod of the revision.
+pub(super) async fn ask<'a, A>(question: &Question<'a>, one: impl Fn(&'a Pod) -> A) -> Result<(), Not>
+where
+    A: Future<Output = Result<(), String>>,
+{
+    let ours = question
+        .pods
+        .iter()
+        .filter(|pod| pod.labels().get(REVISION_LABEL).is_some_and(|it| it == question.revision) && is_ready(pod));
+    let pods: Vec<&Pod> = ours.collect();
+    if pods.len() < usize::try_from(question.ready).unwrap_or(usize::MAX) {
+        return Err(Not::Yet(format!("{} of {} ready pods are known", pods.len(), question.ready)));
+    }
+    for some in pods.chunks(AT_ONCE) {
+        let answers = some.iter().map(|pod| async {
+            let name = pod.name_any();
+            match tokio::time::timeout(ANSWER, one(pod)).await {
+                Ok(answer) => answer.map_err(|why| Not::Yet(format!("pod {name}: {why}"))),
+                Err(_) => Err(Not::Yet(format!("pod {name}: no answer within {} s", ANSWER.as_secs()))),
+            }
+        });
+        for answer in futures_util::future::join_all(answers).await {
+            answer?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it answers a request with success.
+pub(super) async fn http(pod: &Pod, http: &HttpGate) -> Result<(), String> {
+    let host = authority(pod, http.port)?;
+    let what = format!("GET http://{host}{}", http.path);
+    let fetcher = Fetcher::new(&format!("http://{host}"), &Credentials::default());
+    let fetcher = fetcher.map_err(|error| format!("{what}: {error}"))?;
+    let answer = fetcher.get(&http.path, &[], ANSWER).await.map_err(|error| format!("{what}: {error}"))?;
+    if !answer.status.is_success() {
+        return Err(format!("{what} answered {}", answer.status.as_u16()));
+    }
+    Ok(())
+}
+
+/// Whether it accepts a connection.
+pub(super) async fn tcp(pod: &Pod, tcp: &TcpGate) -> Result<(), String> {
+    let host = authority(pod, tcp.port)?;
+    TcpStream::connect(&host).await.map(drop).map_err(|error| format!("tcp {host}: {error}"))
+}
+
+/// Whether it says that it serves.
+pub(super) async fn grpc(pod: &Pod, grpc: &GrpcGate) -> Result<(), String> {
+    let host = authority(pod, grpc.port)?;
+    let told = |why: String| format!("grpc.health.v1.Health/Check at {host}: {why}");
+    check(&host, &grpc.service).await.map_err(told)
+}
+
+async fn check(host: &str, service: &str) -> Result<(), String> {
+    let stream = TcpStream::connect(host).await.map_err(|error| error.to_string())?;
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| flat(&error))?;
+    let message = HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
+    // Not compressed, and its length in four bytes.
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let body: Vec<u8> = [0].into_iter().chain(length).chain(message).collect();
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{host}/grpc.health.v1.Health/Check"))
+        .header(CONTENT_TYPE, "application/grpc")
+        .header(TE, "trailers")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| flat(&error))?;
+        let (head, body) = response.into_parts();
+        let collected = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| flat(&*error))?;
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        let status = trailers.get("grpc-status").or_else(|| head.headers.get("grpc-status"));
+        let status = status.and_then(|it| it.to_str().ok()).unwrap_or("none").to_owned();
+        if !head.status.is_success() || status != "0" {
+            return Err(format!("HTTP {}, grpc-status {status}", head.status.as_u16()));
+        }
+        let bytes = collected.to_bytes();
+        let message = bytes.get(5..).ok_or("an answer that is no message of gRPC")?;
+        match HealthCheckResponse::decode(message).map_err(|error| error.to_string())?.status {
+            1 => Ok(()),
+            2 => Err("it says NOT_SERVING".to_owned()),
+            other => Err(format!("it says {other}, which is not SERVING")),
+        }
+    };
+    tokio::select! {
+        answer = answer => answer,
+        ended = connection => Err(ended.err().map_or_else(|| "it closed the connection".to_owned(), |error| flat(&error))),
+    }
+}
+
+/// Its address and this port.
+fn authority(pod: &Pod, port: u16) -> Result<String, String> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).ok_or("it has no address")?;
+    let address: IpAddr = address.parse().map_err(|_| format!("{address} is no address"))?;
+    Ok(std::net::SocketAddr::new(address, port).to_string())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    pod.metadata.deletion_timestamp.is_none() && conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True")
+}
