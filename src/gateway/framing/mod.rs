@@ -137,14 +137,15 @@ impl Framing {
         if bytes == b"\r" {
             return Step::Hold;
         }
-        match end_of_head(bytes, self.scanned) {
+        // What is beyond the limit is not looked at: how much of it is there already changes nothing.
+        let allowed = bytes.get(..self.limits.size).unwrap_or(bytes);
+        match end_of_head(allowed, self.scanned) {
             Err(reason) => Step::Refuse(reason),
-            Ok(None) if bytes.len() > self.limits.size => Step::Refuse(self.too_large(bytes)),
+            Ok(None) if bytes.len() > self.limits.size => Step::Refuse(self.too_large(allowed)),
             Ok(None) => {
                 self.scanned = bytes.len();
                 Step::Hold
             }
-            Ok(Some(end)) if end > self.limits.size => Step::Refuse(self.too_large(bytes)),
             Ok(Some(end)) => {
                 (self.scanned, self.empty_lines) = (0, 0);
                 match check_head(bytes.get(..end).unwrap_or_default(), &self.limits) {
