@@ -9,9 +9,10 @@ OUTAGE_BYTES ?= 10737418240
 FAULTS_STATE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tidegate-testbed/faults-$(shell git rev-parse --short HEAD 2>/dev/null)
 # Further flags for cargo test, as TEST_FLAGS=--no-fail-fast.
 TEST_FLAGS ?=
-# Those beside mostly wait and run side by side with the others.
-PROVED := config layering terminal spool log faults node fairness agents proxies gateway control
-BESIDE := traffic
+# Suites side by side, which mostly wait, and those that have the machine to themselves (tests/run.sh).
+LEFT := config layering terminal spool node agents proxies control
+RIGHT := traffic
+ALONE := log faults fairness gateway
 
 .PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
 	scale-proxies faults outage lint fmt fuzz
@@ -34,7 +35,7 @@ test: ## install what the tests need (once), then run the suites that prove the 
 	tests/fuzz/run.sh decoder 30
 	tests/fuzz/run.sh spool 30
 	tests/fuzz/run.sh http 30
-	tests/run.sh "$(TEST_FLAGS)" "$(PROVED)" "$(BESIDE)"
+	tests/run.sh "$(TEST_FLAGS)" "$(LEFT)" "$(RIGHT)" "$(ALONE)"
 
 faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
