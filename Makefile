@@ -20,7 +20,7 @@ ALONE := log faults fairness gateway
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The dev profile is optimised a little and links in seconds; the release profile's whole-program optimisation takes minutes.
+# The dev profile compiles in minutes, OpenSSL and librdkafka included; the release profile's whole-program optimisation takes longer.
 dev: ## run everything on this machine over a Kafka inside the process
 	@echo "make dev: builds tidegate (the first time takes minutes: librdkafka and OpenSSL are compiled), then runs it"
 	cargo run --quiet -- dev

@@ -86,9 +86,10 @@ mod tests {
         metrics::counter!("tidegate_test_records_total", "topic" => "logs.app").increment(3);
         metrics::histogram!("tidegate_test_hold_seconds").record(0.003);
         metrics.upkeep();
-        let text = metrics.render();
-        assert!(text.contains("tidegate_test_records_total{topic=\"logs.app\"} 3"), "{text}");
-        assert!(text.contains("tidegate_test_hold_seconds_bucket{le=\"0.005\"} 1"), "{text}");
-        assert_eq!(Metrics::install().unwrap().render(), text, "installing again changes nothing");
+        // Installing again changes nothing. Other tests of this process record meanwhile.
+        for text in [metrics.render(), Metrics::install().unwrap().render()] {
+            assert!(text.contains("tidegate_test_records_total{topic=\"logs.app\"} 3"), "{text}");
+            assert!(text.contains("tidegate_test_hold_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+        }
     }
 }
