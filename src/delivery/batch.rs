@@ -23,6 +23,8 @@ pub(super) struct Batch {
     pub(super) born: Instant,
     /// It goes as a group of its own: a record in it made a larger group too large for the broker.
     pub(super) alone: bool,
+    /// Its place among its partition's batches that went, and that of what comes back of it.
+    pub(super) turn: u64,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     cost: usize,
@@ -45,7 +47,7 @@ struct Entry {
 
 impl Batch {
     pub(super) fn new(place: (usize, usize), born: Instant) -> Self {
-        Self { place, born, alone: false, bytes: Vec::new(), entries: Vec::new(), cost: 0, unattended: 0 }
+        Self { place, born, alone: false, turn: 0, bytes: Vec::new(), entries: Vec::new(), cost: 0, unattended: 0 }
     }
 
     /// True where a record of `size` bytes, its key and headers included, still goes in.

@@ -21,8 +21,10 @@ pub(super) struct PartitionQueue {
     sent: Option<(Instant, Instant)>,
     /// Until when nothing goes: the broker has just turned away what did.
     rest_until: Option<Instant>,
-    /// What must go again, by the order in which it went before.
+    /// What must go again. Of what is purged, librdkafka reports what it had not sent before what it had.
     again: Vec<Batch>,
+    /// Batches that went so far.
+    turns: u64,
     /// What the spool's disk did not take, until nothing that came after it can be there.
     returned: VecDeque<Batch>,
     /// Its lane in the spool, where there is one.
@@ -47,6 +49,7 @@ impl PartitionQueue {
             sent: None,
             rest_until: None,
             again: Vec::new(),
+            turns: 0,
             returned: VecDeque::new(),
             lane: None,
             switch: Switch::default(),
@@ -120,6 +123,10 @@ impl PartitionQueue {
                 break;
             }
         }
+        for batch in &mut group {
+            batch.turn = self.turns;
+            self.turns += 1;
+        }
         if let Some(first) = group.first() {
             self.sent.get_or_insert((now, first.born));
         }
@@ -139,7 +146,8 @@ impl PartitionQueue {
         self.again.extend(again);
         if self.in_flight == 0 {
             self.sent = None;
-            // Batches of a group are reported in the order in which they went.
+            // As they went before, and not as they were reported.
+            self.again.sort_by_key(|batch| batch.turn);
             for batch in self.again.drain(..).rev() {
                 self.waiting.push_front(batch);
             }
@@ -241,6 +249,18 @@ mod tests {
         group.next();
         assert!(queue.answered(group.next()));
         assert_eq!(texts(&queue.take_group(usize::MAX, Instant::now())), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_comes_back_goes_again_as_it_went_however_it_was_reported() {
+        let large = "x".repeat(super::super::batch::BATCH_BYTES);
+        let mut queue = queue_of(&["a", &large, "b"]);
+        let mut group = queue.take_group(usize::MAX, Instant::now());
+        assert!(!queue.answered(group.pop()));
+        assert!(!queue.answered([group.remove(0)]));
+        assert!(queue.answered(group.pop()));
+        let again = texts(&queue.take_group(usize::MAX, Instant::now()));
+        assert_eq!(again, ["a", &large, "b"]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::reason::Reason;
 use super::shared::Place;
 use super::strict::Strict;
 use super::worker::Worker;
+use crate::base::drain::Drain;
 use crate::net::{http, tls};
 
 /// After an error of accept that will not go away at once, such as too few descriptors.
@@ -45,17 +46,18 @@ const MAX_LOCAL_RESET: usize = 256;
 /// For a last word to a client whose request is refused.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Accepts connections until the end is asked for and nobody waits any more.
-pub(super) async fn accept(worker: Arc<Worker>, bound: Bound) {
+/// Accepts connections until the drain is requested and nobody waits any more.
+pub(super) async fn accept(worker: Arc<Worker>, bound: Bound, drain: Drain) {
     let listener = bound.listener;
     let socket = match TcpListener::from_std(bound.socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(address = %listener.address, %error, "a listener is lost"),
     };
+    let mut ended = pin!(drain.requested());
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            () = worker.drained() => break,
+            () = ended.as_mut() => break,
         };
         take(&worker, &listener, accepted).await;
     }

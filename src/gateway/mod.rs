@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 pub use access_log::Records;
 pub use reason::Reason;
@@ -119,18 +120,19 @@ impl Gateway {
             bound.push(listener);
         }
         let drain = Drain::new();
+        let closed = Arc::new(Barrier::new(threads));
         let processors = if pin_threads { processors(threads) } else { Vec::new() };
         let mut handles = Vec::new();
         for (thread, listeners) in sockets.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let guard = drain.guard("gateway thread");
-            let (shared, drain, patience) = (shared.clone(), drain.clone(), shutdown_timeout);
+            let (shared, drain, closed, patience) = (shared.clone(), drain.clone(), closed.clone(), shutdown_timeout);
             let processor = processors.get(thread).copied();
             let work = move || {
                 if let Some(processor) = processor {
                     pin(processor);
                 }
-                runtime.block_on(worker::run(Start { shared, thread, listeners, drain, guard, patience }));
+                runtime.block_on(worker::run(Start { shared, thread, listeners, drain, guard, patience, closed }));
             };
             handles.push(std::thread::Builder::new().name(format!("gateway-{thread}")).spawn(work)?);
         }

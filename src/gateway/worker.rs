@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 use super::connection;
 use super::listener::Bound;
@@ -18,6 +18,8 @@ use crate::upstream::{Connections, Random};
 /// How long connections of HTTP/1.1 are still read from once the end is asked for. Each answer says that it is the last one; who
 /// sent a request just before it knew is answered rather than cut off, and a POST cut off may not be repeated.
 const PARTING: Duration = Duration::from_secs(1);
+/// How long a thread waits for the others' sockets to close.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 thread_local! {
     static RANDOM: RefCell<Random> = RefCell::new(Random::default());
@@ -44,6 +46,8 @@ pub(super) struct Start {
     pub(super) guard: Guard,
     /// How long connections have for what is under way once the end is asked for.
     pub(super) patience: Duration,
+    /// Where the threads meet once their sockets are closed.
+    pub(super) closed: Arc<Barrier>,
 }
 
 /// Holds the thread's end back while a connection, or what came of it, is open.
@@ -52,7 +56,7 @@ pub(super) struct Opened(Arc<Worker>);
 /// Runs a thread's listeners until the drain is requested, then lets connections finish. What has not by then ends with the
 /// runtime.
 pub(super) async fn run(start: Start) {
-    let Start { shared, thread, listeners, drain, guard, patience } = start;
+    let Start { shared, thread, listeners, drain, guard, patience, closed } = start;
     let worker = Arc::new(Worker {
         shared,
         connections: Connections::new(thread),
@@ -63,16 +67,20 @@ pub(super) async fn run(start: Start) {
         open: AtomicUsize::new(0),
         closed: Notify::new(),
     });
-    let accepting: Vec<_> =
-        listeners.into_iter().map(|bound| tokio::spawn(connection::accept(worker.clone(), bound))).collect();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|bound| tokio::spawn(connection::accept(worker.clone(), bound, drain.clone())))
+        .collect();
     drain.requested().await;
-    // First the flag, then the call: who wakes sees it.
-    worker.draining.store(true, Ordering::Release);
-    worker.told.notify_waiters();
     for task in accepting {
         // It ends once nobody waits to be accepted.
         let _ = task.await;
     }
+    // Clients that are told connect anew at once: to whoever listens here next, and not to a socket that is about to close.
+    let _ = tokio::time::timeout(TOGETHER, closed.wait()).await;
+    // First the flag, then the call: who wakes sees it.
+    worker.draining.store(true, Ordering::Release);
+    worker.told.notify_waiters();
     let ended = async {
         loop {
             let closed = worker.closed.notified();

@@ -55,7 +55,8 @@ impl Replayer {
 
     /// A batch is back, every record of it reported.
     fn settle(&mut self, slot: usize, batch: Batch) {
-        let wrong = self.wrong.extract_if(.., |report| report.batch == slot).collect();
+        let mut wrong: Vec<Report> = self.wrong.extract_if(.., |report| report.batch == slot).collect();
+        wrong.sort_unstable_by_key(|report| report.entry);
         self.settle_with(batch, wrong);
     }
 

@@ -22,7 +22,9 @@ const REST: Duration = Duration::from_millis(200);
 impl KafkaSink {
     /// A batch is back from librdkafka, every record of it reported.
     pub(super) fn settle(&mut self, number: usize, batch: Batch, each: &mut dyn FnMut(Ticket, Result<(), Failure>)) {
-        let wrong: Vec<Report> = self.wrong.extract_if(.., |report| report.batch == number).collect();
+        let mut wrong: Vec<Report> = self.wrong.extract_if(.., |report| report.batch == number).collect();
+        // What librdkafka purges it reports in another order than that of sending.
+        wrong.sort_unstable_by_key(|report| report.entry);
         if wrong.len() < batch.len() {
             self.answered();
         }
@@ -104,8 +106,9 @@ impl KafkaSink {
     }
 
     /// A batch leaves librdkafka: so many of its records are delivered, so many have failed, and these go again.
-    pub(super) fn leave(&mut self, batch: Batch, again: Vec<Batch>, delivered: usize, failed: usize) {
+    pub(super) fn leave(&mut self, batch: Batch, mut again: Vec<Batch>, delivered: usize, failed: usize) {
         let (topic, partition) = batch.place;
+        again.iter_mut().for_each(|it| it.turn = batch.turn);
         let kept_cost: usize = again.iter().map(Batch::cost).sum();
         self.in_flight -= 1;
         self.factory.budget.give_back(batch.cost() - kept_cost);
