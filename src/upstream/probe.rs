@@ -3,46 +3,28 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::client::conn;
-use hyper::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
+use hyper::header::{HOST, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use prost::Message;
 use tokio::task::JoinHandle;
 
 use super::config::{CheckKind, HealthCheck};
-use super::connection::{BoxError, ProbeDial, RequestBody, probe_dial};
+use super::connection::{ProbeDial, RequestBody, probe_dial};
 use super::host::{Host, Out};
 use super::life::Context;
 use super::random::Random;
+use crate::net::grpc_health;
 
 /// The first check of an endpoint comes within this.
 const FIRST: Duration = Duration::from_secs(1);
-/// How much of an answer to a gRPC check is read.
-const MAX_ANSWER: usize = 4 << 10;
-
 /// An endpoint's checks; they end when it is dropped.
 #[derive(Debug)]
 pub(super) struct Checks(JoinHandle<()>);
 
 /// Ends a connection's task.
 struct Abort(JoinHandle<()>);
-
-/// `grpc.health.v1.HealthCheckRequest`.
-#[derive(Clone, PartialEq, Message)]
-struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    service: String,
-}
-
-/// `grpc.health.v1.HealthCheckResponse`; a status of 1 is SERVING.
-#[derive(Clone, PartialEq, Message)]
-struct HealthCheckResponse {
-    #[prost(int32, tag = "1")]
-    status: i32,
-}
 
 // === impl Checks ===
 
@@ -134,9 +116,10 @@ async fn ask(host: &Host, context: &Context, check: &HealthCheck, http2: bool) -
                 if (expected.0..=expected.1).contains(&status) { Ok(()) } else { Err(format!("status {status}")) }
             }
             CheckKind::Grpc { service } => {
-                let request = grpc_request(scheme, &address.to_string(), service).map_err(|error| error.to_string())?;
+                let request = grpc_health::request(scheme, &address.to_string(), service);
+                let request = request.map_err(|error| error.to_string())?.map(RequestBody::full);
                 let (_connection, response) = exchange(io, true, request).await?;
-                grpc_verdict(response).await
+                grpc_health::verdict(response).await
             }
         }
     });
@@ -158,38 +141,4 @@ async fn exchange(
     let (mut sender, connection) = conn::http1::handshake(io).await.map_err(said)?;
     let task = Abort(tokio::spawn(async move { _ = connection.await }));
     Ok((task, sender.send_request(request).await.map_err(said)?))
-}
-
-/// One message of gRPC: not compressed, its length in four bytes.
-fn grpc_request(scheme: &str, authority: &str, service: &str) -> Result<Request<RequestBody>, hyper::http::Error> {
-    let message = HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
-    let mut body = vec![0];
-    body.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    body.extend_from_slice(&message);
-    Request::builder()
-        .method(Method::POST)
-        .uri(format!("{scheme}://{authority}/grpc.health.v1.Health/Check"))
-        .header(CONTENT_TYPE, "application/grpc")
-        .header(TE, "trailers")
-        .header(USER_AGENT, "tidegate-health-check")
-        .body(RequestBody::full(Bytes::from(body)))
-}
-
-async fn grpc_verdict(response: Response<Incoming>) -> Result<(), String> {
-    let (head, body) = response.into_parts();
-    let unread = |error: BoxError| error.to_string();
-    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(unread)?;
-    // An error without a message stands in the header.
-    let trailers = body.trailers().unwrap_or(&head.headers);
-    let status = trailers.get("grpc-status").and_then(|status| status.to_str().ok()).unwrap_or("missing");
-    if status != "0" {
-        return Err(format!("HTTP status {}, gRPC status {status}", head.status.as_u16()));
-    }
-    let bytes = body.to_bytes();
-    let answer = bytes.get(5..).and_then(|message| HealthCheckResponse::decode(message).ok());
-    match answer {
-        Some(HealthCheckResponse { status: 1 }) => Ok(()),
-        Some(HealthCheckResponse { status }) => Err(format!("serving status {status}")),
-        None => Err("no message of grpc.health.v1".to_owned()),
-    }
 }

@@ -3,42 +3,22 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, TE};
-use hyper::{Method, Request};
+use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use prost::Message;
 use tokio::net::TcpStream;
 
 use super::super::children::REVISION_LABEL;
 use super::super::resource::gate::{GrpcGate, HttpGate, TcpGate};
 use super::{Not, Question};
 use crate::net::fetch::{Credentials, Fetcher, flat};
+use crate::net::grpc_health;
 
 /// For one pod's answer.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Pods asked at once.
 const AT_ONCE: usize = 32;
-/// How much of a gRPC answer is read.
-const MAX_ANSWER: usize = 4 << 10;
-
-/// `grpc.health.v1.HealthCheckRequest`.
-#[derive(Clone, PartialEq, Message)]
-struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    service: String,
-}
-
-/// `grpc.health.v1.HealthCheckResponse`; a status of 1 is SERVING.
-#[derive(Clone, PartialEq, Message)]
-struct HealthCheckResponse {
-    #[prost(int32, tag = "1")]
-    status: i32,
-}
-
 /// Asks every ready pod of the revision.
 pub(super) async fn ask<'a, A>(question: &Question<'a>, one: impl Fn(&'a Pod) -> A) -> Result<(), Not>
 where
@@ -97,34 +77,10 @@ async fn check(host: &str, service: &str) -> Result<(), String> {
     let stream = TcpStream::connect(host).await.map_err(|error| error.to_string())?;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| flat(&error))?;
-    let message = HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
-    // Not compressed, and its length in four bytes.
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let body: Vec<u8> = [0].into_iter().chain(length).chain(message).collect();
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("http://{host}/grpc.health.v1.Health/Check"))
-        .header(CONTENT_TYPE, "application/grpc")
-        .header(TE, "trailers")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| error.to_string())?;
+    let request = grpc_health::request("http", host, service).map_err(|error| error.to_string())?.map(Full::new);
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| flat(&error))?;
-        let (head, body) = response.into_parts();
-        let collected = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| flat(&*error))?;
-        let trailers = collected.trailers().cloned().unwrap_or_default();
-        let status = trailers.get("grpc-status").or_else(|| head.headers.get("grpc-status"));
-        let status = status.and_then(|it| it.to_str().ok()).unwrap_or("none").to_owned();
-        if !head.status.is_success() || status != "0" {
-            return Err(format!("HTTP {}, grpc-status {status}", head.status.as_u16()));
-        }
-        let bytes = collected.to_bytes();
-        let message = bytes.get(5..).ok_or("an answer that is no message of gRPC")?;
-        match HealthCheckResponse::decode(message).map_err(|error| error.to_string())?.status {
-            1 => Ok(()),
-            2 => Err("it says NOT_SERVING".to_owned()),
-            other => Err(format!("it says {other}, which is not SERVING")),
-        }
+        grpc_health::verdict(response).await
     };
     tokio::select! {
         answer = answer => answer,

@@ -158,7 +158,7 @@ async fn a_connection_is_enough_for_one_kind_and_grpc_asks_what_grpc_has_for_it(
         if grpc {
             server.set_healthy(false);
             until("NOT_SERVING", || out(server.address).0).await;
-            assert_eq!(out(server.address).1.failure.unwrap(), "serving status 2");
+            assert_eq!(out(server.address).1.failure.unwrap(), "it says NOT_SERVING");
         }
     }
 }
