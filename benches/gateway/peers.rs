@@ -145,7 +145,7 @@ fn nginx(ports: &Ports, backend: &Backend, certificate: &str, key: &str, directo
         .collect();
     // A body of 16 KiB stays in memory, as it does elsewhere.
     format!(
-        "daemon off;\nmaster_process off;\nworkerprocesses 1;\npid {directory}/nginx.pid;\nworker_rlimit_nofile 60000;\n\
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\nworker_rlimit_nofile 60000;\n\
          events {{ worker_connections 30000; }}\nhttp {{\naccess_log off;\nerror_log stderr crit;\n{temporary}\
          keepalive_requests 1000000000;\nkeepalive_timeout 600s;\ntcp_nodelay on;\nclient_body_buffer_size 64k;\n\
          upstream web {{ {}keepalive 256; keepalive_requests 1000000000; }}\n\
