@@ -14,7 +14,7 @@ LEFT := config layering terminal spool node agents proxies control
 RIGHT := traffic
 ALONE := log faults fairness gateway
 
-.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway gateway-loss gateway-tables scale-haproxy \
+.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway bench-control gateway-loss gateway-tables scale-haproxy \
 	scale-proxies faults outage lint fmt fuzz
 
 help: ## list the targets
@@ -75,6 +75,10 @@ bench-gateway: ## measure the gateway beside nginx, HAProxy and Envoy
 	@echo "make bench-gateway: tests/bed/install.sh installs what is measured against"
 	tests/bed/install.sh gateway gateways
 	cargo bench --bench gateway -- --part all
+
+bench-control: ## measure deploys: 3 000 Apps that are settled, 200 deploys at once
+	tests/bed/install.sh kube
+	cargo bench --bench control -- --apps 3000 --deploys 200
 
 gateway-loss: ## a minute each: swapped pools, back ends that end and are killed, under 200 connections of mixed traffic
 	tests/bed/install.sh kube gateway

@@ -16,6 +16,7 @@
 //! `tidegate_gateway_failures_total` and, where it is answered here, in the field `tidegate-reason`.
 
 mod access_log;
+mod alarm;
 mod answer;
 mod body;
 pub mod config;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Body;
 use hyper::{Method, Request, Response};
 
+use super::alarm::within;
 use super::config::{Retries, Timeouts};
 use super::exchange::Exchange;
 use super::reason::Reason;
@@ -207,11 +208,11 @@ impl<'a> Tries<'a> {
         let mut moved = self.moved();
         let sent = loop {
             let Some((time, reason)) = self.limit(order.timeouts) else { break Ok(sending.await) };
-            match tokio::time::timeout(time, sending.as_mut()).await {
-                Ok(sent) => break Ok(sent),
+            match within(time, sending.as_mut()).await {
+                Some(sent) => break Ok(sent),
                 // A body that is still on its way is no endpoint that does not answer.
-                Err(_) if reason == Reason::TryTimeout && self.moved() != moved => moved = self.moved(),
-                Err(_) => break Err(reason),
+                None if reason == Reason::TryTimeout && self.moved() != moved => moved = self.moved(),
+                None => break Err(reason),
             }
         };
         match sent {

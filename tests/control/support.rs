@@ -234,14 +234,19 @@ impl Stage {
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
         });
         self.cluster.client().post(&format!("{api}/namespaces/{}/rolebindings", self.namespace), &binding);
-        let text = std::fs::read_to_string(self.cluster.kubeconfig()).unwrap();
-        let mut config: Value = serde_json::from_str(&text).unwrap();
-        config["users"][0]["user"]["as"] = json!(user);
-        let file = self.files.write(&format!("{user}.kubeconfig"), config.to_string());
+        let file = self.kubeconfig_as(user);
         // The API server learns of a binding a moment later.
         let holds = || self.run_as(&file, &["app"]).status.success().then_some(());
         poll(SOON, holds).unwrap_or_else(|| panic!("{user} has no rights"));
         file
+    }
+
+    /// A kubeconfig by which one is this user.
+    pub(crate) fn kubeconfig_as(&self, user: &str) -> PathBuf {
+        let text = std::fs::read_to_string(self.cluster.kubeconfig()).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"]["as"] = json!(user);
+        self.files.write(&format!("{user}.kubeconfig"), config.to_string())
     }
 
     /// Deletes the Lease, so that the next instance need not wait for it to run out.
@@ -252,6 +257,11 @@ impl Stage {
 }
 
 impl Control {
+    #[allow(dead_code, reason = "the bench's: it looks at the process")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.process.kill9();
     }
