@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use super::access_log;
 use crate::base::drain::Drain;
-use crate::base::readiness::Readiness;
+use crate::base::readiness::{Gate, Readiness};
 use crate::config::GatewayPlaneConfig;
 use crate::endpoints::join::Join;
 use crate::endpoints::pool::PoolId;
 use crate::endpoints::{Listener, Snapshot};
-use crate::gateway::{Gateway, GatewayReloader};
+use crate::gateway::{Gateway, GatewayReloader, Opener};
 use crate::record::route::RouteTable;
 use crate::upstream::{PoolConfig, Reader, Upstreams, UpstreamsConfig};
 
@@ -63,7 +63,8 @@ pub(super) struct Pools {
 // === impl GatewayPlane ===
 
 impl GatewayPlane {
-    /// Starts it; it is ready once every source has told its pools. `sinks` makes the way into Kafka that access records take.
+    /// Starts it; it lets clients in and is ready once every source has told its pools. `log` makes the way into Kafka that access
+    /// records take.
     pub(super) fn start(
         config: GatewayPlaneConfig,
         pools: Pools,
@@ -79,7 +80,7 @@ impl GatewayPlane {
         let upstreams = Arc::new(Upstreams::start(upstreams, snapshot.clone()));
         let gate = readiness.gate("gateway", "the first pools of every source");
         let access_config = config.gateway.access_log.clone();
-        let (gateway, records) = Gateway::start(config.gateway, upstreams.reader())?;
+        let (gateway, opener, records) = Gateway::start(config.gateway, upstreams.reader())?;
         let access = match (records, log, access_config) {
             (Some(records), Some((sinks, routes)), Some(config)) => {
                 Some(access_log::Writer::start(records, &config.key, sinks, routes)?)
@@ -88,17 +89,14 @@ impl GatewayPlane {
         };
         let waiting = Drain::new();
         tokio::spawn({
-            let (waiting, tables) = (waiting.clone(), upstreams.reader());
+            let (tables, waiting) = (upstreams.reader(), waiting.clone());
+            let followed = move || is_followed(&snapshot.load(), &tables);
+            let patience = config.first_pools_timeout;
             async move {
-                let mut looks = tokio::time::interval(LOOK);
-                // Not closed again when a source goes away later: what is known is served.
-                while !is_followed(&snapshot.load(), &tables) {
-                    tokio::select! {
-                        _ = looks.tick() => {}
-                        () = waiting.requested() => break,
-                    }
+                tokio::select! {
+                    () = open(opener, gate, followed, patience) => {}
+                    () = waiting.requested() => {}
                 }
-                drop(gate);
             }
         });
         Ok(Self { gateway, upstreams, access, joins, zone, waiting, pools: Arc::new(Mutex::new(followed)) })
@@ -151,6 +149,30 @@ impl GatewayPlane {
         self.gateway.stop().await;
         if let Some(access) = self.access {
             access.stop().await;
+        }
+    }
+}
+
+/// Lets clients in when the first pools are there, or when that takes too long; the gate opens only with the pools. It is not closed
+/// again when a source goes away later: what is known is served.
+async fn open(opener: Opener, gate: Gate, is_followed: impl Fn() -> bool, patience: Duration) {
+    let (mut opener, began) = (Some(opener), Instant::now());
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        looks.tick().await;
+        let followed = is_followed();
+        if let Some(opener) = opener.take_if(|_| followed || began.elapsed() >= patience) {
+            if !followed {
+                let seconds = patience.as_secs();
+                tracing::warn!(seconds, "a source has told no pools yet: the gateway serves what it knows, and is not ready");
+            }
+            if let Err(error) = opener.open() {
+                tracing::error!(%error, "nobody can connect to the gateway, which is not ready");
+                return std::future::pending().await;
+            }
+        }
+        if followed {
+            return drop(gate);
         }
     }
 }

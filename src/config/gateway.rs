@@ -23,6 +23,7 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
     let threads = read_threads(&mut section);
     let pin_threads = section.flag("pin_threads", true);
     let shutdown_timeout = Duration::from_secs(section.number("shutdown_timeout_seconds", 1..=3_600, 25));
+    let first_pools_timeout = Duration::from_secs(section.number("first_pools_timeout_seconds", 0..=3_600, 30));
     let limits = read_limits(&mut section);
     let trusted_proxies = read_networks(&mut section);
     let via = section.text("via").unwrap_or("tidegate");
@@ -47,7 +48,7 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
     choose_balancers(&section, &mut pools, balancers);
     section.finish();
     let gateway = GatewayConfig { threads, pin_threads, shutdown_timeout, listeners, access_log, policy };
-    GatewayPlaneConfig { gateway, pools }
+    GatewayPlaneConfig { gateway, pools, first_pools_timeout }
 }
 
 /// A pool has one balancer, whichever of its routes says so.

@@ -37,6 +37,7 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -81,6 +82,8 @@ pub struct GatewayPlaneConfig {
     pub gateway: GatewayConfig,
     /// Every pool that a route names.
     pub pools: BTreeMap<PoolId, PoolConfig>,
+    /// For how long nobody is let in while a source has not told its pools yet.
+    pub first_pools_timeout: Duration,
 }
 
 /// The traffic plane: `[discovery]` and its sub-sections, by stage.

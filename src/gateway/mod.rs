@@ -53,10 +53,11 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
 pub use access_log::Records;
+pub use listener::Opener;
 pub use reason::Reason;
 
 use self::config::GatewayConfig;
-use self::listener::{Bound, Listener};
+use self::listener::Listener;
 use self::shared::Shared;
 use self::worker::Start;
 use crate::base::drain::Drain;
@@ -95,11 +96,12 @@ pub enum GatewayError {
 // === impl Gateway ===
 
 impl Gateway {
-    /// Binds every address and starts the threads. Gives what the log plane takes access records from, where they are asked for.
+    /// Binds every address and starts the threads, which accept nobody before the [`Opener`] lets them in. Gives what the log plane
+    /// takes access records from, too, where they are asked for.
     ///
     /// # Errors
     /// An address or a thread cannot be had.
-    pub fn start(config: GatewayConfig, upstreams: Reader) -> Result<(Self, Option<Records>), GatewayError> {
+    pub fn start(config: GatewayConfig, upstreams: Reader) -> Result<(Self, Opener, Option<Records>), GatewayError> {
         let GatewayConfig { threads, pin_threads, shutdown_timeout, listeners, access_log, policy } = config;
         let (access, records) = match access_log {
             Some(config) => {
@@ -109,13 +111,14 @@ impl Gateway {
             None => (None, None),
         };
         let shared = Arc::new(Shared::new(policy, upstreams, access));
-        let mut sockets: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut sockets: Vec<_> = (0..threads).map(|_| Vec::new()).collect();
+        let mut opener = Opener::new();
         let mut bound = Vec::new();
         for config in &listeners {
-            let (listener, own) =
-                listener::bind(config, threads).map_err(|error| GatewayError::Bind(config.listen, error))?;
+            let failed = |error| GatewayError::Bind(config.listen, error);
+            let (listener, own) = listener::bind(config, threads).map_err(failed)?;
             for (socket, thread) in own.into_iter().zip(&mut sockets) {
-                thread.push(Bound { socket, listener: listener.clone() });
+                thread.push(opener.hold(socket, &listener).map_err(failed)?);
             }
             bound.push(listener);
         }
@@ -137,7 +140,7 @@ impl Gateway {
             handles.push(std::thread::Builder::new().name(format!("gateway-{thread}")).spawn(work)?);
         }
         let gateway = Self { shared, listeners: bound, threads: handles, drain, patience: shutdown_timeout };
-        Ok((gateway, records))
+        Ok((gateway, opener, records))
     }
 
     /// Where clients connect, and whether it is over TLS; ports chosen by the system filled in.

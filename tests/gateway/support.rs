@@ -62,6 +62,12 @@ impl Setup {
         Self::new().pool("web", backends)
     }
 
+    /// Listening at this address, which another may have as well.
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
     /// Where it will listen.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
