@@ -118,13 +118,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         running.reloaders.discovery = Some(plane.reloader());
         pools = Some(report);
         if let Some(config) = gateway {
-            let from = Pools { snapshot: plane.snapshot(), joins, zone };
+            let own = plane.own_gateway(config.name.clone());
+            let from = Pools { snapshot: plane.snapshot(), joins, zone, own };
             let log = running.log.as_ref().map(LogPlane::sinks).zip(access_routes.as_ref());
-            let threads = config.gateway.threads;
             let gateway = GatewayPlane::start(config, from, &readiness, log)?;
             plane.tell(gateway.listener());
             gateway.catch_up();
-            running.reloaders.gateway = Some(gateway.reloader(threads));
+            running.reloaders.gateway = Some(gateway.reloader());
             pools = pools.map(|report| with_gateway(report, gateway.report()));
             running.gateway = Some(gateway);
         }

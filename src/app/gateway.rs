@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::access_log;
 use crate::base::drain::Drain;
 use crate::base::readiness::{Gate, Readiness};
 use crate::config::GatewayPlaneConfig;
+use crate::discovery::OwnGateway;
 use crate::endpoints::join::Join;
 use crate::endpoints::pool::PoolId;
 use crate::endpoints::{Listener, Snapshot};
@@ -21,6 +23,8 @@ use crate::upstream::{PoolConfig, Reader, Upstreams, UpstreamsConfig};
 
 /// How often it is looked whether every source has told its pools.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often the gateway says which pools it wants: well within the minute after which nobody would wait for it.
+const ASKS: Duration = Duration::from_secs(10);
 
 /// The running gateway and the pools that it sends to.
 pub(super) struct GatewayPlane {
@@ -28,9 +32,9 @@ pub(super) struct GatewayPlane {
     upstreams: Arc<Upstreams>,
     access: Option<access_log::Writer>,
     joins: Arc<[Join]>,
-    zone: Option<Arc<str>>,
     waiting: Drain,
-    pools: Arc<Mutex<Followed>>,
+    own: OwnGateway,
+    acknowledging: JoinHandle<()>,
 }
 
 /// Changes it while it runs.
@@ -39,18 +43,6 @@ pub(super) struct PlaneReloader {
     gateway: GatewayReloader,
     upstreams: Arc<Upstreams>,
     joins: Arc<[Join]>,
-    zone: Option<Arc<str>>,
-    threads: usize,
-    /// The pools of the last reload, and those of former ones that requests may still go to.
-    pools: Arc<Mutex<Followed>>,
-}
-
-/// Pools that are followed across reloads.
-#[derive(Default)]
-struct Followed {
-    /// Counts reloads.
-    turn: u64,
-    pools: BTreeMap<PoolId, PoolConfig>,
 }
 
 /// Where pools come from.
@@ -58,6 +50,8 @@ pub(super) struct Pools {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) joins: Vec<Join>,
     pub(super) zone: Option<Arc<str>>,
+    /// Who says what it serves of them.
+    pub(super) own: OwnGateway,
 }
 
 // === impl GatewayPlane ===
@@ -71,12 +65,11 @@ impl GatewayPlane {
         readiness: &Readiness,
         log: Option<(access_log::Sinks, &RouteTable)>,
     ) -> anyhow::Result<Self> {
-        let Pools { snapshot, joins, zone } = pools;
+        let Pools { snapshot, joins, zone, own } = pools;
         let joins: Arc<[Join]> = joins.into();
         let threads = config.gateway.threads;
         let pools = with_members(config.pools, &joins);
-        let followed = Followed { turn: 0, pools: pools.clone() };
-        let upstreams = UpstreamsConfig { pools, threads, zone: zone.clone() };
+        let upstreams = UpstreamsConfig { pools, threads, zone };
         let upstreams = Arc::new(Upstreams::start(upstreams, snapshot.clone()));
         let gate = readiness.gate("gateway", "the first pools of every source");
         let access_config = config.gateway.access_log.clone();
@@ -99,7 +92,8 @@ impl GatewayPlane {
                 }
             }
         });
-        Ok(Self { gateway, upstreams, access, joins, zone, waiting, pools: Arc::new(Mutex::new(followed)) })
+        let acknowledging = tokio::spawn(acknowledge(own.clone(), upstreams.clone(), waiting.clone()));
+        Ok(Self { gateway, upstreams, access, joins, waiting, own, acknowledging })
     }
 
     /// What is to hear of each publication of the snapshot.
@@ -132,23 +126,36 @@ impl GatewayPlane {
     }
 
     /// What changes it while it runs.
-    pub(super) fn reloader(&self, threads: usize) -> PlaneReloader {
-        PlaneReloader {
-            gateway: self.gateway.reloader(),
-            upstreams: self.upstreams.clone(),
-            joins: self.joins.clone(),
-            zone: self.zone.clone(),
-            threads,
-            pools: self.pools.clone(),
-        }
+    pub(super) fn reloader(&self) -> PlaneReloader {
+        PlaneReloader { gateway: self.gateway.reloader(), upstreams: self.upstreams.clone(), joins: self.joins.clone() }
     }
 
     /// Lets clients finish, then the access log.
     pub(super) async fn stop(self) {
         self.waiting.request();
         self.gateway.stop().await;
+        // It ends at its next look at the drain.
+        let _ = self.acknowledging.await;
+        // Until here requests could go by a table of before.
+        self.own.ended();
         if let Some(access) = self.access {
             access.stop().await;
+        }
+    }
+}
+
+/// Says which pools the gateway wants and as of which revision it serves them, with each of its tables and every while, until the
+/// end is asked for.
+async fn acknowledge(own: OwnGateway, upstreams: Arc<Upstreams>, ended: Drain) {
+    let mut published = upstreams.published();
+    let mut asks = tokio::time::interval(ASKS);
+    loop {
+        let revision = *published.borrow_and_update();
+        own.serves(&upstreams.pools(), revision);
+        tokio::select! {
+            _ = asks.tick() => {}
+            told = published.changed() => if told.is_err() { return },
+            () = ended.requested() => return,
         }
     }
 }
@@ -164,7 +171,10 @@ async fn open(opener: Opener, gate: Gate, is_followed: impl Fn() -> bool, patien
         if let Some(opener) = opener.take_if(|_| followed || began.elapsed() >= patience) {
             if !followed {
                 let seconds = patience.as_secs();
-                tracing::warn!(seconds, "a source has told no pools yet: the gateway serves what it knows, and is not ready");
+                tracing::warn!(
+                    seconds,
+                    "a source has told no pools yet: the gateway serves what it knows, and is not ready"
+                );
             }
             if let Err(error) = opener.open() {
                 tracing::error!(%error, "nobody can connect to the gateway, which is not ready");
@@ -187,37 +197,13 @@ fn is_followed(snapshot: &Snapshot, tables: &Reader) -> bool {
 impl PlaneReloader {
     /// Puts routes, limits, pools' settings and certificates into force.
     pub(super) fn reload(&self, config: &GatewayPlaneConfig) {
-        let pools = with_members(config.pools.clone(), &self.joins);
         // First who may be sent to, then who is. Requests that go by the former routes still need those routes' pools.
-        let turn = {
-            let mut followed = self.followed();
-            let mut all = std::mem::take(&mut followed.pools);
-            all.extend(pools.clone());
-            self.follow(all.clone());
-            followed.pools = all;
-            followed.turn += 1;
-            followed.turn
-        };
-        let former = self.gateway.reload(&config.gateway);
-        let reloader = self.clone();
+        let former_pools = self.upstreams.reconfigure(with_members(config.pools.clone(), &self.joins));
+        let former_routes = self.gateway.reload(&config.gateway);
         tokio::spawn(async move {
-            former.await;
-            let mut followed = reloader.followed();
-            // A reload since then has its own word on what is needed.
-            if followed.turn == turn {
-                reloader.follow(pools.clone());
-                followed.pools = pools;
-            }
+            former_routes.await;
+            drop(former_pools);
         });
-    }
-
-    fn followed(&self) -> MutexGuard<'_, Followed> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn follow(&self, pools: BTreeMap<PoolId, PoolConfig>) {
-        let (threads, zone) = (self.threads, self.zone.clone());
-        self.upstreams.reconfigure(UpstreamsConfig { pools, threads, zone });
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::discovery_remote::node_name;
 use super::log::texts;
 use super::section::Section;
 use super::{GatewayPlaneConfig, gateway_pool, gateway_route, gateway_tls};
@@ -20,6 +22,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const KIB: u64 = 1 << 10;
 
 pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
+    let name = read_name(&mut section);
     let threads = read_threads(&mut section);
     let pin_threads = section.flag("pin_threads", true);
     let shutdown_timeout = Duration::from_secs(section.number("shutdown_timeout_seconds", 1..=3_600, 25));
@@ -48,7 +51,7 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
     choose_balancers(&section, &mut pools, balancers);
     section.finish();
     let gateway = GatewayConfig { threads, pin_threads, shutdown_timeout, listeners, access_log, policy };
-    GatewayPlaneConfig { gateway, pools, first_pools_timeout }
+    GatewayPlaneConfig { gateway, name, pools, first_pools_timeout }
 }
 
 /// A pool has one balancer, whichever of its routes says so.
@@ -71,6 +74,19 @@ fn choose_balancers(
             config.balancer = balancer;
         }
     }
+}
+
+/// Its own word, or where it runs and as what: `NODE/HOST`, one of them where they are the same.
+fn read_name(section: &mut Section<'_>) -> Arc<str> {
+    let node = node_name();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let default = if *node == *host { host } else { format!("{node}/{host}") };
+    let name = section.text("name").unwrap_or(&default);
+    section.show("name", name);
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        section.problem("name", format!("{name:?} is no name: use 1 to 255 visible ASCII characters"));
+    }
+    name.into()
 }
 
 fn read_threads(section: &mut Section<'_>) -> usize {

@@ -37,6 +37,7 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -80,6 +81,8 @@ pub struct Config {
 pub struct GatewayPlaneConfig {
     /// Listeners, routes, limits.
     pub gateway: GatewayConfig,
+    /// Who it is to those who wait for what it serves.
+    pub name: Arc<str>,
     /// Every pool that a route names.
     pub pools: BTreeMap<PoolId, PoolConfig>,
     /// For how long nobody is let in while a source has not told its pools yet.

@@ -36,7 +36,7 @@ pub use config::{Balancer, ConfigError, PoolConfig, UpstreamsConfig};
 pub use connection::{
     BoxError, Connections, RequestBody, ResponseBody, SendError, SendErrorKind, SendOptions, Written,
 };
-pub use follow::Upstreams;
+pub use follow::{FormerPools, Upstreams};
 pub use limits::RetryPermit;
 pub use outlier::Outcome;
 pub use pool::{NoEndpoint, Pick, Picked, Pool};
