@@ -25,7 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use traffic::TrafficPlane;
 
-use crate::admin::{AdminServer, DebugDump, Sources, Tails};
+use crate::admin::{AdminServer, DebugDump, Reloads, Sources, Tails};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::{self, Config};
@@ -64,10 +64,11 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
-        let mut running = start(loaded.config.clone()).await?;
+        let (reloads, asked) = Reloads::new();
+        let mut running = start_with(loaded.config.clone(), Some(reloads)).await?;
         let reloaders = std::mem::take(&mut running.reloaders);
         let reload = Reload::new(path, loaded, reloaders, running.configuration.clone());
-        tokio::spawn(reload.run(hangup, running.admin.clone()));
+        tokio::spawn(reload.run(hangup, asked, running.admin.clone()));
         for line in running.address_lines() {
             // Nobody needs to read it.
             let _ = writeln!(std::io::stdout(), "{line}");
@@ -79,6 +80,11 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 
 /// Starts what the configuration has and returns once it is bound to its addresses.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    start_with(config, None).await
+}
+
+/// The same, with what reads the configuration again.
+async fn start_with(config: Config, reloads: Option<Reloads>) -> anyhow::Result<Running> {
     let metrics = Metrics::install()?;
     let readiness = Readiness::new();
     let admin = Drain::new();
@@ -133,7 +139,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
         running.admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails, pools };
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails, pools, reloads };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));

@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::backend::{Backend, Load};
-use crate::bed::{Kafka, Tidegate, consume_at_least, free_port, unique, wait_until};
+use crate::bed::{Kafka, Tidegate, consume_at_least, free_port, http, unique, wait_until};
 use crate::support::{SOON, Setup, endpoint};
 
 #[test]
@@ -43,6 +43,36 @@ fn a_reload_that_is_none_changes_nothing_and_says_why() {
     gateway.reload("pool = \"web\"", "pool = \"web\"\nno_such_key = 1");
     wait_until(SOON, "the refusal in the log", || gateway.tidegate.log().contains("no_such_key"));
     assert_eq!(gateway.curl("/", &[]).status, 200);
+}
+
+#[test]
+fn a_reload_by_the_admin_address_holds_when_it_is_answered_or_says_why_not() {
+    let backends = Backend::several(2);
+    let mut gateway = Setup::new()
+        .pool("one", &backends[..1])
+        .pool("two", &backends[1..])
+        .route("name = \"it\"\npool = \"one\"")
+        .start();
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    let (status, said) = gateway.reload_now("pool = \"one\"", "pool = \"two\"");
+    assert_eq!((status, &said), (200, &json!({"result": "applied", "needs_restart": []})));
+    let before = backends[1].requests();
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    assert_eq!(backends[1].requests(), before + 1, "the very next request goes by it");
+    let (status, said) = gateway.reload_now("pool = \"two\"", "pool = \"two\"\nno_such_key = 1");
+    let reason = said["reason"].as_str().unwrap();
+    assert!(status == 422 && said["result"] == "refused" && reason.contains("no_such_key"), "{status} {said}");
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    assert_eq!(backends[1].requests(), before + 2, "the one before goes on");
+    let (status, said) = gateway.reload_now("\nno_such_key = 1", "");
+    assert_eq!((status, &said["result"]), (200, &json!("applied")));
+    let (status, said) = gateway.reload_now("threads = 1", "threads = 2");
+    assert_eq!((status, &said["needs_restart"]), (200, &json!(["gateway.threads"])));
+    // Whoever could be led there from elsewhere is not heard.
+    let admin = gateway.tidegate.admin_addr();
+    let asked = |headers: &str| http::request(admin, "POST", "/v1/reload", headers, "").unwrap().status;
+    assert_eq!(asked("origin: http://evil.example\r\n"), 403);
+    assert_eq!(gateway.tidegate.get("/v1/reload").status, 405);
 }
 
 #[test]
