@@ -14,6 +14,7 @@
 //! - No lock is shared between the gateway's threads while requests flow: each has its own shelf of connections and its
 //!   own stripe of every counter. What is shared beyond that are the counts of an endpoint that two threads use at once.
 
+mod adaptive;
 mod balance;
 pub mod config;
 mod connection;
