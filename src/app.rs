@@ -8,6 +8,7 @@ mod gateway;
 mod log_plane;
 mod log_state;
 mod reload;
+mod routing;
 mod traffic;
 
 use std::io::Write;

@@ -1,6 +1,5 @@
 //! The gateway, from the snapshot of pools to clients' requests, and its access log on the way to the log plane.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +9,17 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::access_log;
+use super::routing::{Routing, hosts, with_members};
 use crate::base::drain::Drain;
 use crate::base::readiness::{Gate, Readiness};
 use crate::config::GatewayPlaneConfig;
 use crate::discovery::OwnGateway;
 use crate::endpoints::join::Join;
-use crate::endpoints::pool::PoolId;
 use crate::endpoints::{Listener, Snapshot};
-use crate::gateway::{Gateway, GatewayReloader, Opener};
+use crate::gateway::kubernetes::KubernetesRoutes;
+use crate::gateway::{Gateway, Opener};
 use crate::record::route::RouteTable;
-use crate::upstream::{PoolConfig, Reader, Upstreams, UpstreamsConfig};
+use crate::upstream::{Reader, Upstreams, UpstreamsConfig};
 
 /// How often it is looked whether every source has told its pools.
 const LOOK: Duration = Duration::from_millis(20);
@@ -31,7 +31,8 @@ pub(super) struct GatewayPlane {
     gateway: Gateway,
     upstreams: Arc<Upstreams>,
     access: Option<access_log::Writer>,
-    joins: Arc<[Join]>,
+    routing: Arc<Routing>,
+    cluster: Option<KubernetesRoutes>,
     waiting: Drain,
     own: OwnGateway,
     acknowledging: JoinHandle<()>,
@@ -40,9 +41,8 @@ pub(super) struct GatewayPlane {
 /// Changes it while it runs.
 #[derive(Clone)]
 pub(super) struct PlaneReloader {
-    gateway: GatewayReloader,
-    upstreams: Arc<Upstreams>,
-    joins: Arc<[Join]>,
+    routing: Arc<Routing>,
+    cluster: Option<KubernetesRoutes>,
 }
 
 /// Where pools come from.
@@ -68,12 +68,12 @@ impl GatewayPlane {
         let Pools { snapshot, joins, zone, own } = pools;
         let joins: Arc<[Join]> = joins.into();
         let threads = config.gateway.threads;
-        let pools = with_members(config.pools, &joins);
+        let pools = with_members(config.pools.clone(), &joins);
         let upstreams = UpstreamsConfig { pools, threads, zone };
         let upstreams = Arc::new(Upstreams::start(upstreams, snapshot.clone()));
         let gate = readiness.gate("gateway", "the first pools of every source");
         let access_config = config.gateway.access_log.clone();
-        let (gateway, opener, records) = Gateway::start(config.gateway, upstreams.reader())?;
+        let (gateway, opener, records) = Gateway::start(config.gateway.clone(), upstreams.reader())?;
         let access = match (records, log, access_config) {
             (Some(records), Some((sinks, routes)), Some(config)) => {
                 Some(access_log::Writer::start(records, &config.key, sinks, routes)?)
@@ -81,9 +81,15 @@ impl GatewayPlane {
             _ => None,
         };
         let waiting = Drain::new();
+        let routing = Arc::new(Routing::new(gateway.reloader(), upstreams.clone(), joins, &config));
+        let cluster = config.kubernetes.clone().map(|kubernetes| {
+            let routing = routing.clone();
+            KubernetesRoutes::start(kubernetes, hosts(&config), move |routes| routing.set_cluster(routes), &waiting)
+        });
         tokio::spawn({
-            let (tables, waiting) = (upstreams.reader(), waiting.clone());
-            let followed = move || is_followed(&snapshot.load(), &tables);
+            let (tables, waiting, cluster) = (upstreams.reader(), waiting.clone(), cluster.clone());
+            let is_told = move || cluster.as_ref().is_none_or(KubernetesRoutes::is_told);
+            let followed = move || is_told() && is_followed(&snapshot.load(), &tables);
             let patience = config.first_pools_timeout;
             async move {
                 tokio::select! {
@@ -93,7 +99,7 @@ impl GatewayPlane {
             }
         });
         let acknowledging = tokio::spawn(acknowledge(own.clone(), upstreams.clone(), waiting.clone()));
-        Ok(Self { gateway, upstreams, access, joins, waiting, own, acknowledging })
+        Ok(Self { gateway, upstreams, access, routing, cluster, waiting, own, acknowledging })
     }
 
     /// What is to hear of each publication of the snapshot.
@@ -115,11 +121,12 @@ impl GatewayPlane {
 
     /// What `/debug/pools` shows of it.
     pub(super) fn report(&self) -> impl Fn() -> Value + Send + Sync + 'static {
-        let (gateway, upstreams) = (self.gateway.report(), self.upstreams.clone());
+        let (gateway, upstreams, cluster) = (self.gateway.report(), self.upstreams.clone(), self.cluster.clone());
         move || {
             let mut report = gateway();
             if let (Some(fields), Value::Object(pools)) = (report.as_object_mut(), upstreams.report()) {
                 fields.extend(pools);
+                fields.extend(cluster.as_ref().map(|cluster| ("kubernetes".to_owned(), cluster.report())));
             }
             report
         }
@@ -127,7 +134,7 @@ impl GatewayPlane {
 
     /// What changes it while it runs.
     pub(super) fn reloader(&self) -> PlaneReloader {
-        PlaneReloader { gateway: self.gateway.reloader(), upstreams: self.upstreams.clone(), joins: self.joins.clone() }
+        PlaneReloader { routing: self.routing.clone(), cluster: self.cluster.clone() }
     }
 
     /// Lets clients finish, then the access log.
@@ -197,22 +204,9 @@ fn is_followed(snapshot: &Snapshot, tables: &Reader) -> bool {
 impl PlaneReloader {
     /// Puts routes, limits, pools' settings and certificates into force.
     pub(super) fn reload(&self, config: &GatewayPlaneConfig) {
-        // First who may be sent to, then who is. Requests that go by the former routes still need those routes' pools.
-        let former_pools = self.upstreams.reconfigure(with_members(config.pools.clone(), &self.joins));
-        let former_routes = self.gateway.reload(&config.gateway);
-        tokio::spawn(async move {
-            former_routes.await;
-            drop(former_pools);
-        });
-    }
-}
-
-/// Joined pools know their members, so that a priority is left when its endpoints are ill and not only when it is empty.
-fn with_members(mut pools: BTreeMap<PoolId, PoolConfig>, joins: &[Join]) -> BTreeMap<PoolId, PoolConfig> {
-    for join in joins {
-        if let Some(pool) = pools.get_mut(&join.id) {
-            pool.members.clone_from(&join.members);
+        self.routing.set_file(config);
+        if let Some(cluster) = &self.cluster {
+            cluster.set_operators(hosts(config));
         }
     }
-    pools
 }

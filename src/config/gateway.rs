@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::discovery_remote::node_name;
 use super::log::texts;
 use super::section::Section;
-use super::{GatewayPlaneConfig, gateway_pool, gateway_route, gateway_tls};
+use super::{GatewayPlaneConfig, gateway_kubernetes, gateway_pool, gateway_route, gateway_tls};
 use crate::base::units::ByteSize;
 use crate::endpoints::pool::PoolId;
 use crate::gateway::config::{AccessLogConfig, GatewayConfig, Limits, ListenerConfig, Policy, Via};
@@ -43,7 +43,8 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
             .problem("listener", "missing: nobody could connect; add [[gateway.listener]] with listen = \"IP:PORT\"");
     }
     let mut pools = gateway_pool::read_all(&mut section);
-    let (routes, balancers) = gateway_route::read_all(&mut section);
+    let kubernetes = gateway_kubernetes::read(&mut section);
+    let (routes, balancers) = gateway_route::read_all(&mut section, kubernetes.is_some());
     let policy = Policy { routes, limits, trusted_proxies, via: via_member, start_traces };
     for pool in policy.pools() {
         pools.entry(pool.clone()).or_insert_with(gateway_pool::default);
@@ -51,7 +52,7 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
     choose_balancers(&section, &mut pools, balancers);
     section.finish();
     let gateway = GatewayConfig { threads, pin_threads, shutdown_timeout, listeners, access_log, policy };
-    GatewayPlaneConfig { gateway, name, pools, first_pools_timeout }
+    GatewayPlaneConfig { gateway, name, pools, default_pool: gateway_pool::default(), kubernetes, first_pools_timeout }
 }
 
 /// A pool has one balancer, whichever of its routes says so.

@@ -26,6 +26,7 @@ mod exchange;
 mod forward;
 pub mod framing;
 mod headers;
+pub mod kubernetes;
 mod limit;
 mod listener;
 mod metrics;
@@ -56,7 +57,7 @@ pub use access_log::Records;
 pub use listener::Opener;
 pub use reason::Reason;
 
-use self::config::GatewayConfig;
+use self::config::{GatewayConfig, Policy};
 use self::listener::Listener;
 use self::shared::Shared;
 use self::worker::Start;
@@ -191,9 +192,14 @@ impl std::fmt::Debug for Gateway {
 // === impl GatewayReloader ===
 
 impl GatewayReloader {
-    /// Puts into force what can change while connections are open: routes, limits, certificates. Those who come see it; nobody is cut
-    /// off. Certificates go by the order of the listeners. The future ends when no request goes by the former routes any more.
-    pub fn reload(&self, config: &GatewayConfig) -> impl Future<Output = ()> + Send + 'static {
+    /// Puts other routes and limits into force while connections are open. Those who come see it; nobody is cut off. The future ends
+    /// when no request goes by the former routes any more.
+    pub fn reload(&self, policy: Policy) -> impl Future<Output = ()> + Send + 'static {
+        self.shared.reload(policy)
+    }
+
+    /// Puts the certificates of a configuration into force, by the order of the listeners: for those who connect from now on.
+    pub fn reload_certificates(&self, config: &GatewayConfig) {
         for (listener, config) in self.listeners.iter().zip(&config.listeners) {
             let (own, wanted) = (listener.address, config.listen);
             let same = own.ip() == wanted.ip() && (wanted.port() == 0 || own.port() == wanted.port());
@@ -202,7 +208,6 @@ impl GatewayReloader {
                 listener.tls.store(config.tls.clone().map(Arc::new));
             }
         }
-        self.shared.reload(config.policy.clone())
     }
 }
 
