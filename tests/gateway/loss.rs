@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Load};
-use crate::bed::{poll, wait_until};
+use crate::bed::{WorkDir, poll, wait_until};
+use crate::kube::ApiProxy;
 use crate::kube::Cluster;
 use crate::kube::objects::{slice, slice_path};
 use crate::support::{Gateway, SOON, Setup};
@@ -95,14 +97,14 @@ impl Stage {
 
     /// A gateway that follows the cluster. Its retries have no budget: whether a request may be repeated decides.
     fn gateway(&self) -> Gateway {
-        self.setup().start()
+        self.setup(&self.cluster.kubeconfig()).start()
     }
 
-    fn setup(&self) -> Setup {
+    /// The same with this kubeconfig, not started.
+    fn setup(&self, kubeconfig: &Path) -> Setup {
         Setup::new()
             .source(&format!(
-                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = {:?}\nnamespaces = [\"{}\"]",
-                self.cluster.kubeconfig(),
+                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\nnamespaces = [\"{}\"]",
                 self.namespace
             ))
             .keys("threads = 2")
@@ -274,11 +276,16 @@ fn gateways_that_are_replaced_one_after_the_other_on_one_port_lose_no_request() 
     let stage = Stage::new(24);
     let mut gateway = stage.gateway();
     let address = gateway.address;
+    // Those that follow hear of their pools late: until then, the one before has all the clients.
+    let slow = ApiProxy::start(stage.cluster);
+    slow.delay(Duration::from_millis(500));
+    let files = WorkDir::new("slow");
+    let kubeconfig = files.write("kubeconfig", slow.kubeconfig());
     let mut load = load(address);
     wait_until(SOON, "load", || stage.backends[0].requests() > 100);
     let mut seen = BTreeMap::new();
     let replaced = every(Duration::from_millis(1000), 3, |_| {
-        let mut former = std::mem::replace(&mut gateway, stage.setup().at(address).start());
+        let mut former = std::mem::replace(&mut gateway, stage.setup(&kubeconfig).at(address).start());
         for (reason, count) in reasons(&former) {
             *seen.entry(reason).or_insert(0) += count;
         }
