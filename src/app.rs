@@ -213,6 +213,13 @@ impl Running {
         self.gateway.as_ref().map(GatewayPlane::urls).unwrap_or_default()
     }
 
+    /// Returns once clients of the gateway are let in, or never will be; at once without one.
+    pub async fn gateway_opened(&self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.opened().await;
+        }
+    }
+
     /// One line an address, as people paste them.
     pub fn address_lines(&self) -> Vec<String> {
         let redis = self.redis_addresses.iter().map(|address| match address {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::access_log;
@@ -34,6 +35,7 @@ pub(super) struct GatewayPlane {
     routing: Arc<Routing>,
     cluster: Option<KubernetesRoutes>,
     waiting: Drain,
+    opened: watch::Receiver<bool>,
     own: OwnGateway,
     acknowledging: JoinHandle<()>,
 }
@@ -86,6 +88,7 @@ impl GatewayPlane {
             let routing = routing.clone();
             KubernetesRoutes::start(kubernetes, hosts(&config), move |routes| routing.set_cluster(routes), &waiting)
         });
+        let (telling, opened) = watch::channel(false);
         tokio::spawn({
             let (tables, waiting, cluster) = (upstreams.reader(), waiting.clone(), cluster.clone());
             let is_told = move || cluster.as_ref().is_none_or(KubernetesRoutes::is_told);
@@ -93,13 +96,19 @@ impl GatewayPlane {
             let patience = config.first_pools_timeout;
             async move {
                 tokio::select! {
-                    () = open(opener, gate, followed, patience) => {}
+                    () = open(opener, gate, telling, followed, patience) => {}
                     () = waiting.requested() => {}
                 }
             }
         });
         let acknowledging = tokio::spawn(acknowledge(own.clone(), upstreams.clone(), waiting.clone()));
-        Ok(Self { gateway, upstreams, access, routing, cluster, waiting, own, acknowledging })
+        Ok(Self { gateway, upstreams, access, routing, cluster, waiting, opened, own, acknowledging })
+    }
+
+    /// Returns once clients are let in, or never will be.
+    pub(super) async fn opened(&self) {
+        // An error says that they never will be.
+        let _ = self.opened.clone().wait_for(|opened| *opened).await;
     }
 
     /// What is to hear of each publication of the snapshot.
@@ -169,7 +178,13 @@ async fn acknowledge(own: OwnGateway, upstreams: Arc<Upstreams>, ended: Drain) {
 
 /// Lets clients in when the first pools are there, or when that takes too long; the gate opens only with the pools. It is not closed
 /// again when a source goes away later: what is known is served.
-async fn open(opener: Opener, gate: Gate, is_followed: impl Fn() -> bool, patience: Duration) {
+async fn open(
+    opener: Opener,
+    gate: Gate,
+    telling: watch::Sender<bool>,
+    is_followed: impl Fn() -> bool,
+    patience: Duration,
+) {
     let (mut opener, began) = (Some(opener), Instant::now());
     let mut looks = tokio::time::interval(LOOK);
     loop {
@@ -185,8 +200,10 @@ async fn open(opener: Opener, gate: Gate, is_followed: impl Fn() -> bool, patien
             }
             if let Err(error) = opener.open() {
                 tracing::error!(%error, "nobody can connect to the gateway, which is not ready");
+                drop(telling);
                 return std::future::pending().await;
             }
+            telling.send_replace(true);
         }
         if followed {
             return drop(gate);
