@@ -8,6 +8,7 @@ mod gateway;
 mod log_plane;
 mod log_state;
 mod reload;
+mod routing;
 mod traffic;
 
 use std::io::Write;
@@ -25,7 +26,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use traffic::TrafficPlane;
 
-use crate::admin::{AdminServer, DebugDump, Sources, Tails};
+use crate::admin::{AdminServer, DebugDump, Reloads, Sources, Tails};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::{self, Config};
@@ -64,10 +65,11 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
-        let mut running = start(loaded.config.clone()).await?;
+        let (reloads, asked) = Reloads::new();
+        let mut running = start_with(loaded.config.clone(), Some(reloads)).await?;
         let reloaders = std::mem::take(&mut running.reloaders);
         let reload = Reload::new(path, loaded, reloaders, running.configuration.clone());
-        tokio::spawn(reload.run(hangup, running.admin.clone()));
+        tokio::spawn(reload.run(hangup, asked, running.admin.clone()));
         for line in running.address_lines() {
             // Nobody needs to read it.
             let _ = writeln!(std::io::stdout(), "{line}");
@@ -79,6 +81,11 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 
 /// Starts what the configuration has and returns once it is bound to its addresses.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    start_with(config, None).await
+}
+
+/// The same, with what reads the configuration again.
+async fn start_with(config: Config, reloads: Option<Reloads>) -> anyhow::Result<Running> {
     let metrics = Metrics::install()?;
     let readiness = Readiness::new();
     let admin = Drain::new();
@@ -118,13 +125,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         running.reloaders.discovery = Some(plane.reloader());
         pools = Some(report);
         if let Some(config) = gateway {
-            let from = Pools { snapshot: plane.snapshot(), joins, zone };
+            let own = plane.own_gateway(config.name.clone());
+            let from = Pools { snapshot: plane.snapshot(), joins, zone, own };
             let log = running.log.as_ref().map(LogPlane::sinks).zip(access_routes.as_ref());
-            let threads = config.gateway.threads;
             let gateway = GatewayPlane::start(config, from, &readiness, log)?;
             plane.tell(gateway.listener());
             gateway.catch_up();
-            running.reloaders.gateway = Some(gateway.reloader(threads));
+            running.reloaders.gateway = Some(gateway.reloader());
             pools = pools.map(|report| with_gateway(report, gateway.report()));
             running.gateway = Some(gateway);
         }
@@ -133,7 +140,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(config) = config.admin {
         let server = AdminServer::bind(config).await?;
         running.admin_address = Some(server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails, pools };
+        let sources = Sources { readiness, metrics: metrics.clone(), log: dump, tails, pools, reloads };
         tokio::spawn(server.serve(sources, admin.clone()));
     }
     tokio::spawn(every(UPKEEP, admin, move || metrics.upkeep()));
@@ -204,6 +211,13 @@ impl Running {
     /// Where clients of the gateway connect; empty without one.
     pub fn gateway_urls(&self) -> Vec<String> {
         self.gateway.as_ref().map(GatewayPlane::urls).unwrap_or_default()
+    }
+
+    /// Returns once clients of the gateway are let in, or never will be; at once without one.
+    pub async fn gateway_opened(&self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.opened().await;
+        }
     }
 
     /// One line an address, as people paste them.

@@ -71,6 +71,7 @@ pub fn run(options: &DevOptions) -> Result<(), DevError> {
 async fn serve(config: Config, brokers: &str) -> Result<(), DevError> {
     let running = app::start(config).await?;
     let mut view = show_records(brokers)?;
+    running.gateway_opened().await;
     let printed = print_addresses(&running, brokers);
     // Without a reader it serves on, for whoever runs it in the background.
     if let Err(error) = printed

@@ -110,12 +110,17 @@ fn the_effective_configuration_of_the_gateway_means_the_same() {
 id = "a"
 endpoints = [{ address = "10.0.0.1", port = 80 }]
 [gateway]
+name = "node-1/edge"
 trusted_proxies = ["10.0.0.0/8"]
+[gateway.kubernetes]
+cluster = "east"
+gateways = ["infra/edge"]
 [[gateway.listener]]
 listen = "127.0.0.1:0"
 [[gateway.pool]]
 id = "a"
 max_requests = 7
+adaptive_requests = { min = 5, latency_ms = 250 }
 health_check = { kind = "http", path = "/up", port = 81 }
 outlier = { consecutive_5xx = 9 }
 [[gateway.route]]
@@ -146,6 +151,7 @@ respond = { body = "pong" }
     let gateway = config.gateway.unwrap();
     let pools: Vec<_> = gateway.pools.keys().map(|pool| pool.as_str()).collect();
     assert_eq!(pools, ["a", "b", "c"]);
+    assert_eq!(gateway.kubernetes.map(|it| (it.ingress_class, it.write_status)), Some((None, true)));
     let names: Vec<_> = gateway.gateway.policy.routes.iter().map(|route| &*route.name).collect();
     assert_eq!(names, ["*.shop.example~^(?:/v[0-9]+/.*)$", "away", "/ping"]);
 }

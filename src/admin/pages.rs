@@ -7,10 +7,11 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::access::{Access, Refusal};
+use super::reload::{self, Reloads};
 use super::tail::{self, Tails};
 use crate::base::readiness::Readiness;
 use crate::net::http::Peer;
@@ -32,6 +33,8 @@ pub struct Sources {
     pub tails: Option<Tails>,
     /// The traffic plane's state; `None` where it does not run.
     pub pools: Option<DebugDump>,
+    /// Reads the configuration again; `None` where none is.
+    pub reloads: Option<Reloads>,
 }
 
 const PAGE: &str = include_str!("page.html");
@@ -44,6 +47,7 @@ pub(super) fn router(sources: Sources, access: Access) -> Router {
         .route("/debug/log", get(debug_log))
         .route("/v1/tail", get(tail::tail))
         .route("/debug/pools", get(debug_pools))
+        .route("/v1/reload", post(reload::reload))
         .route_layer(middleware::from_fn_with_state(Arc::new(access), guard));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

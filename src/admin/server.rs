@@ -84,6 +84,7 @@ mod tests {
             log: Some(log),
             tails: None,
             pools: None,
+            reloads: None,
         };
         tokio::spawn(server.serve(sources, drain.clone()));
         Running { address, readiness, drain }

@@ -98,7 +98,8 @@ async fn serve(
         let server = AdminServer::bind(admin).await?;
         // Nobody needs to read it.
         let _ = writeln!(std::io::stdout(), "admin  http://{}", server.address());
-        let sources = Sources { readiness, metrics: metrics.clone(), log: None, tails: None, pools: None };
+        let sources =
+            Sources { readiness, metrics: metrics.clone(), log: None, tails: None, pools: None, reloads: None };
         tokio::spawn(server.serve(sources, drain.clone()));
     }
     tokio::spawn(every(UPKEEP, drain.clone(), move || metrics.upkeep()));

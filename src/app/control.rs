@@ -32,7 +32,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             let server = AdminServer::bind(config).await?;
             // Nobody needs to read it.
             let _ = writeln!(std::io::stdout(), "admin  http://{}", server.address());
-            let sources = Sources { readiness, metrics: metrics.clone(), log: None, tails: None, pools: None };
+            let sources =
+                Sources { readiness, metrics: metrics.clone(), log: None, tails: None, pools: None, reloads: None };
             tokio::spawn(server.serve(sources, admin.clone()));
         }
         tokio::spawn(every(UPKEEP, admin.clone(), move || metrics.upkeep()));

@@ -1,56 +1,50 @@
 //! The gateway, from the snapshot of pools to clients' requests, and its access log on the way to the log plane.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::access_log;
+use super::routing::{Routing, hosts, with_members};
 use crate::base::drain::Drain;
-use crate::base::readiness::Readiness;
+use crate::base::readiness::{Gate, Readiness};
 use crate::config::GatewayPlaneConfig;
+use crate::discovery::OwnGateway;
 use crate::endpoints::join::Join;
-use crate::endpoints::pool::PoolId;
 use crate::endpoints::{Listener, Snapshot};
-use crate::gateway::{Gateway, GatewayReloader};
+use crate::gateway::kubernetes::KubernetesRoutes;
+use crate::gateway::{Gateway, Opener};
 use crate::record::route::RouteTable;
-use crate::upstream::{PoolConfig, Reader, Upstreams, UpstreamsConfig};
+use crate::upstream::{Reader, Upstreams, UpstreamsConfig};
 
 /// How often it is looked whether every source has told its pools.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often the gateway says which pools it wants: well within the minute after which nobody would wait for it.
+const ASKS: Duration = Duration::from_secs(10);
 
 /// The running gateway and the pools that it sends to.
 pub(super) struct GatewayPlane {
     gateway: Gateway,
     upstreams: Arc<Upstreams>,
     access: Option<access_log::Writer>,
-    joins: Arc<[Join]>,
-    zone: Option<Arc<str>>,
+    routing: Arc<Routing>,
+    cluster: Option<KubernetesRoutes>,
     waiting: Drain,
-    pools: Arc<Mutex<Followed>>,
+    opened: watch::Receiver<bool>,
+    own: OwnGateway,
+    acknowledging: JoinHandle<()>,
 }
 
 /// Changes it while it runs.
 #[derive(Clone)]
 pub(super) struct PlaneReloader {
-    gateway: GatewayReloader,
-    upstreams: Arc<Upstreams>,
-    joins: Arc<[Join]>,
-    zone: Option<Arc<str>>,
-    threads: usize,
-    /// The pools of the last reload, and those of former ones that requests may still go to.
-    pools: Arc<Mutex<Followed>>,
-}
-
-/// Pools that are followed across reloads.
-#[derive(Default)]
-struct Followed {
-    /// Counts reloads.
-    turn: u64,
-    pools: BTreeMap<PoolId, PoolConfig>,
+    routing: Arc<Routing>,
+    cluster: Option<KubernetesRoutes>,
 }
 
 /// Where pools come from.
@@ -58,28 +52,30 @@ pub(super) struct Pools {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) joins: Vec<Join>,
     pub(super) zone: Option<Arc<str>>,
+    /// Who says what it serves of them.
+    pub(super) own: OwnGateway,
 }
 
 // === impl GatewayPlane ===
 
 impl GatewayPlane {
-    /// Starts it; it is ready once every source has told its pools. `sinks` makes the way into Kafka that access records take.
+    /// Starts it; it lets clients in and is ready once every source has told its pools. `log` makes the way into Kafka that access
+    /// records take.
     pub(super) fn start(
         config: GatewayPlaneConfig,
         pools: Pools,
         readiness: &Readiness,
         log: Option<(access_log::Sinks, &RouteTable)>,
     ) -> anyhow::Result<Self> {
-        let Pools { snapshot, joins, zone } = pools;
+        let Pools { snapshot, joins, zone, own } = pools;
         let joins: Arc<[Join]> = joins.into();
         let threads = config.gateway.threads;
-        let pools = with_members(config.pools, &joins);
-        let followed = Followed { turn: 0, pools: pools.clone() };
-        let upstreams = UpstreamsConfig { pools, threads, zone: zone.clone() };
+        let pools = with_members(config.pools.clone(), &joins);
+        let upstreams = UpstreamsConfig { pools, threads, zone };
         let upstreams = Arc::new(Upstreams::start(upstreams, snapshot.clone()));
         let gate = readiness.gate("gateway", "the first pools of every source");
         let access_config = config.gateway.access_log.clone();
-        let (gateway, records) = Gateway::start(config.gateway, upstreams.reader())?;
+        let (gateway, opener, records) = Gateway::start(config.gateway.clone(), upstreams.reader())?;
         let access = match (records, log, access_config) {
             (Some(records), Some((sinks, routes)), Some(config)) => {
                 Some(access_log::Writer::start(records, &config.key, sinks, routes)?)
@@ -87,21 +83,32 @@ impl GatewayPlane {
             _ => None,
         };
         let waiting = Drain::new();
+        let routing = Arc::new(Routing::new(gateway.reloader(), upstreams.clone(), joins, &config));
+        let cluster = config.kubernetes.clone().map(|kubernetes| {
+            let routing = routing.clone();
+            KubernetesRoutes::start(kubernetes, hosts(&config), move |routes| routing.set_cluster(routes), &waiting)
+        });
+        let (telling, opened) = watch::channel(false);
         tokio::spawn({
-            let (waiting, tables) = (waiting.clone(), upstreams.reader());
+            let (tables, waiting, cluster) = (upstreams.reader(), waiting.clone(), cluster.clone());
+            let is_told = move || cluster.as_ref().is_none_or(KubernetesRoutes::is_told);
+            let followed = move || is_told() && is_followed(&snapshot.load(), &tables);
+            let patience = config.first_pools_timeout;
             async move {
-                let mut looks = tokio::time::interval(LOOK);
-                // Not closed again when a source goes away later: what is known is served.
-                while !is_followed(&snapshot.load(), &tables) {
-                    tokio::select! {
-                        _ = looks.tick() => {}
-                        () = waiting.requested() => break,
-                    }
+                tokio::select! {
+                    () = open(opener, gate, telling, followed, patience) => {}
+                    () = waiting.requested() => {}
                 }
-                drop(gate);
             }
         });
-        Ok(Self { gateway, upstreams, access, joins, zone, waiting, pools: Arc::new(Mutex::new(followed)) })
+        let acknowledging = tokio::spawn(acknowledge(own.clone(), upstreams.clone(), waiting.clone()));
+        Ok(Self { gateway, upstreams, access, routing, cluster, waiting, opened, own, acknowledging })
+    }
+
+    /// Returns once clients are let in, or never will be.
+    pub(super) async fn opened(&self) {
+        // An error says that they never will be.
+        let _ = self.opened.clone().wait_for(|opened| *opened).await;
     }
 
     /// What is to hear of each publication of the snapshot.
@@ -123,34 +130,83 @@ impl GatewayPlane {
 
     /// What `/debug/pools` shows of it.
     pub(super) fn report(&self) -> impl Fn() -> Value + Send + Sync + 'static {
-        let (gateway, upstreams) = (self.gateway.report(), self.upstreams.clone());
+        let (gateway, upstreams, cluster) = (self.gateway.report(), self.upstreams.clone(), self.cluster.clone());
         move || {
             let mut report = gateway();
             if let (Some(fields), Value::Object(pools)) = (report.as_object_mut(), upstreams.report()) {
                 fields.extend(pools);
+                fields.extend(cluster.as_ref().map(|cluster| ("kubernetes".to_owned(), cluster.report())));
             }
             report
         }
     }
 
     /// What changes it while it runs.
-    pub(super) fn reloader(&self, threads: usize) -> PlaneReloader {
-        PlaneReloader {
-            gateway: self.gateway.reloader(),
-            upstreams: self.upstreams.clone(),
-            joins: self.joins.clone(),
-            zone: self.zone.clone(),
-            threads,
-            pools: self.pools.clone(),
-        }
+    pub(super) fn reloader(&self) -> PlaneReloader {
+        PlaneReloader { routing: self.routing.clone(), cluster: self.cluster.clone() }
     }
 
     /// Lets clients finish, then the access log.
     pub(super) async fn stop(self) {
         self.waiting.request();
         self.gateway.stop().await;
+        // It ends at its next look at the drain.
+        let _ = self.acknowledging.await;
+        // Until here requests could go by a table of before.
+        self.own.ended();
         if let Some(access) = self.access {
             access.stop().await;
+        }
+    }
+}
+
+/// Says which pools the gateway wants and as of which revision it serves them, with each of its tables and every while, until the
+/// end is asked for.
+async fn acknowledge(own: OwnGateway, upstreams: Arc<Upstreams>, ended: Drain) {
+    let mut published = upstreams.published();
+    let mut asks = tokio::time::interval(ASKS);
+    loop {
+        let revision = *published.borrow_and_update();
+        own.serves(&upstreams.pools(), revision);
+        tokio::select! {
+            _ = asks.tick() => {}
+            told = published.changed() => if told.is_err() { return },
+            () = ended.requested() => return,
+        }
+    }
+}
+
+/// Lets clients in when the first pools are there, or when that takes too long; the gate opens only with the pools. It is not closed
+/// again when a source goes away later: what is known is served.
+async fn open(
+    opener: Opener,
+    gate: Gate,
+    telling: watch::Sender<bool>,
+    is_followed: impl Fn() -> bool,
+    patience: Duration,
+) {
+    let (mut opener, began) = (Some(opener), Instant::now());
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        looks.tick().await;
+        let followed = is_followed();
+        if let Some(opener) = opener.take_if(|_| followed || began.elapsed() >= patience) {
+            if !followed {
+                let seconds = patience.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "a source has told no pools yet: the gateway serves what it knows, and is not ready"
+                );
+            }
+            if let Err(error) = opener.open() {
+                tracing::error!(%error, "nobody can connect to the gateway, which is not ready");
+                drop(telling);
+                return std::future::pending().await;
+            }
+            telling.send_replace(true);
+        }
+        if followed {
+            return drop(gate);
         }
     }
 }
@@ -165,46 +221,9 @@ fn is_followed(snapshot: &Snapshot, tables: &Reader) -> bool {
 impl PlaneReloader {
     /// Puts routes, limits, pools' settings and certificates into force.
     pub(super) fn reload(&self, config: &GatewayPlaneConfig) {
-        let pools = with_members(config.pools.clone(), &self.joins);
-        // First who may be sent to, then who is. Requests that go by the former routes still need those routes' pools.
-        let turn = {
-            let mut followed = self.followed();
-            let mut all = std::mem::take(&mut followed.pools);
-            all.extend(pools.clone());
-            self.follow(all.clone());
-            followed.pools = all;
-            followed.turn += 1;
-            followed.turn
-        };
-        let former = self.gateway.reload(&config.gateway);
-        let reloader = self.clone();
-        tokio::spawn(async move {
-            former.await;
-            let mut followed = reloader.followed();
-            // A reload since then has its own word on what is needed.
-            if followed.turn == turn {
-                reloader.follow(pools.clone());
-                followed.pools = pools;
-            }
-        });
-    }
-
-    fn followed(&self) -> MutexGuard<'_, Followed> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn follow(&self, pools: BTreeMap<PoolId, PoolConfig>) {
-        let (threads, zone) = (self.threads, self.zone.clone());
-        self.upstreams.reconfigure(UpstreamsConfig { pools, threads, zone });
-    }
-}
-
-/// Joined pools know their members, so that a priority is left when its endpoints are ill and not only when it is empty.
-fn with_members(mut pools: BTreeMap<PoolId, PoolConfig>, joins: &[Join]) -> BTreeMap<PoolId, PoolConfig> {
-    for join in joins {
-        if let Some(pool) = pools.get_mut(&join.id) {
-            pool.members.clone_from(&join.members);
+        self.routing.set_file(config);
+        if let Some(cluster) = &self.cluster {
+            cluster.set_operators(hosts(config));
         }
     }
-    pools
 }

@@ -1,4 +1,5 @@
-//! The reload: at SIGHUP, or when a file of the configuration says something else, the configuration is read again.
+//! The reload: at SIGHUP, when a file of the configuration says something else, or when somebody asks for it at the admin address,
+//! the configuration is read again.
 //! What can change while connections are open changes at once; what cannot is named and left; a bad file changes
 //! nothing. Either way it is visible: in the log, in the metrics, and on the admin page.
 
@@ -9,9 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 
 use super::cluster::Membership;
 use super::gateway::PlaneReloader;
+use crate::admin::{Asked, Reloaded};
 use crate::base::drain::Drain;
 use crate::config::{self, Attempt, ConfigError, Files, Loaded};
 use crate::discovery::{DiscoveryReloader, OpenError};
@@ -114,20 +117,24 @@ impl Reload {
         reload
     }
 
-    /// Runs until the drain is requested. `hangup` is SIGHUP.
-    pub(super) async fn run(mut self, mut hangup: Signal, drain: Drain) {
+    /// Runs until the drain is requested. `hangup` is SIGHUP, and `asked` are those who wait for an answer.
+    pub(super) async fn run(mut self, mut hangup: Signal, mut asked: mpsc::Receiver<Asked>, drain: Drain) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut seen: Option<Files> = None;
         loop {
-            let told = tokio::select! {
-                heard = hangup.recv() => heard.is_some(),
-                _ = ticks.tick() => false,
+            let (told, waits) = tokio::select! {
+                heard = hangup.recv() => (heard.is_some(), None),
+                Some(waits) = asked.recv() => (true, Some(waits)),
+                _ = ticks.tick() => (false, None),
                 () = drain.requested() => return,
             };
             // Files are read, and Kafka's properties checked by librdkafka: on a thread that may block.
             let turn = tokio::task::spawn_blocking(move || {
-                self.turn(told, &mut seen);
+                let reloaded = self.turn(told, &mut seen);
+                if let (Some(waits), Some(reloaded)) = (waits, reloaded) {
+                    waits.answer(reloaded);
+                }
                 (self, seen)
             });
             match turn.await {
@@ -138,21 +145,24 @@ impl Reload {
     }
 
     /// Reloads where told to, or where the files are not what was read and stand still.
-    fn turn(&mut self, told: bool, seen: &mut Option<Files>) {
+    fn turn(&mut self, told: bool, seen: &mut Option<Files>) -> Option<Reloaded> {
         let now = self.files.look();
         if told || (now != self.files && seen.as_ref() == Some(&now)) {
             *seen = None;
-            self.reload();
+            Some(self.reload())
         } else {
             *seen = Some(now);
+            None
         }
     }
 
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Reloaded {
         let Attempt { outcome, files } = config::attempt(&self.path);
         self.files = files;
         let outcome = outcome.map_err(ReloadError::from).and_then(|loaded| self.apply(&loaded));
+        let reloaded = outcome.as_ref().map(Vec::clone).map_err(ToString::to_string);
         self.note(outcome);
+        reloaded
     }
 
     /// Puts into force what can be, and gives the keys that cannot.

@@ -11,7 +11,7 @@ use crate::admin::DebugDump;
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
 use crate::config::TrafficConfig;
-use crate::discovery::{Discovery, DiscoveryReloader};
+use crate::discovery::{Book, Discovery, DiscoveryReloader, OwnGateway};
 use crate::endpoints::{Endpoints, Listener, Snapshot};
 
 /// How long waiting gateways have for their last answer, and the registry to write its file.
@@ -26,6 +26,7 @@ pub(super) struct TrafficPlane {
     endpoints: Endpoints,
     heard: Arc<OnceLock<Listener>>,
     reloader: DiscoveryReloader,
+    book: Book,
     secure: bool,
     drain: Drain,
 }
@@ -71,6 +72,7 @@ impl TrafficPlane {
             }
         });
         let reloader = discovery.reloader();
+        let book = discovery.book(snapshot.clone());
         let report = discovery.relaying(endpoints.links()).serve(snapshot, drain.clone());
         let dump = move || {
             let mut report = report();
@@ -79,7 +81,7 @@ impl TrafficPlane {
             }
             report
         };
-        Ok((Self { address, endpoints, heard, reloader, secure, drain }, Arc::new(dump)))
+        Ok((Self { address, endpoints, heard, reloader, book, secure, drain }, Arc::new(dump)))
     }
 
     /// Where the pull API listens.
@@ -90,6 +92,11 @@ impl TrafficPlane {
     /// The snapshot's place.
     pub(super) fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
         self.endpoints.snapshot()
+    }
+
+    /// What speaks for the gateway in this process, by its name.
+    pub(super) fn own_gateway(&self, name: Arc<str>) -> OwnGateway {
+        self.book.of(name)
     }
 
     /// Lets another plane hear of every publication from now on; one only.

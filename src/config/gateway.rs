@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::discovery_remote::node_name;
 use super::log::texts;
 use super::section::Section;
-use super::{GatewayPlaneConfig, gateway_pool, gateway_route, gateway_tls};
+use super::{GatewayPlaneConfig, gateway_kubernetes, gateway_pool, gateway_route, gateway_tls};
 use crate::base::units::ByteSize;
 use crate::endpoints::pool::PoolId;
 use crate::gateway::config::{AccessLogConfig, GatewayConfig, Limits, ListenerConfig, Policy, Via};
@@ -20,9 +22,11 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const KIB: u64 = 1 << 10;
 
 pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
+    let name = read_name(&mut section);
     let threads = read_threads(&mut section);
     let pin_threads = section.flag("pin_threads", true);
     let shutdown_timeout = Duration::from_secs(section.number("shutdown_timeout_seconds", 1..=3_600, 25));
+    let first_pools_timeout = Duration::from_secs(section.number("first_pools_timeout_seconds", 0..=3_600, 30));
     let limits = read_limits(&mut section);
     let trusted_proxies = read_networks(&mut section);
     let via = section.text("via").unwrap_or("tidegate");
@@ -39,7 +43,8 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
             .problem("listener", "missing: nobody could connect; add [[gateway.listener]] with listen = \"IP:PORT\"");
     }
     let mut pools = gateway_pool::read_all(&mut section);
-    let (routes, balancers) = gateway_route::read_all(&mut section);
+    let kubernetes = gateway_kubernetes::read(&mut section);
+    let (routes, balancers) = gateway_route::read_all(&mut section, kubernetes.is_some());
     let policy = Policy { routes, limits, trusted_proxies, via: via_member, start_traces };
     for pool in policy.pools() {
         pools.entry(pool.clone()).or_insert_with(gateway_pool::default);
@@ -47,7 +52,7 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
     choose_balancers(&section, &mut pools, balancers);
     section.finish();
     let gateway = GatewayConfig { threads, pin_threads, shutdown_timeout, listeners, access_log, policy };
-    GatewayPlaneConfig { gateway, pools }
+    GatewayPlaneConfig { gateway, name, pools, default_pool: gateway_pool::default(), kubernetes, first_pools_timeout }
 }
 
 /// A pool has one balancer, whichever of its routes says so.
@@ -70,6 +75,19 @@ fn choose_balancers(
             config.balancer = balancer;
         }
     }
+}
+
+/// Its own word, or where it runs and as what: `NODE/HOST`, one of them where they are the same.
+fn read_name(section: &mut Section<'_>) -> Arc<str> {
+    let node = node_name();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let default = if *node == *host { host } else { format!("{node}/{host}") };
+    let name = section.text("name").unwrap_or(&default);
+    section.show("name", name);
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        section.problem("name", format!("{name:?} is no name: use 1 to 255 visible ASCII characters"));
+    }
+    name.into()
 }
 
 fn read_threads(section: &mut Section<'_>) -> usize {

@@ -10,7 +10,7 @@ use super::gateway_tls;
 use super::section::Section;
 use crate::endpoints::pool::PoolId;
 use crate::upstream::config::{
-    CheckKind, ConnectionConfig, HealthCheck, Limits, OutlierConfig, ProxyProtocol, RetryBudget, SuccessRate,
+    Adaptive, CheckKind, ConnectionConfig, HealthCheck, Limits, OutlierConfig, ProxyProtocol, RetryBudget, SuccessRate,
     UpstreamProtocol,
 };
 use crate::upstream::{Balancer, PoolConfig};
@@ -71,6 +71,7 @@ fn read(section: &mut Section<'_>) -> PoolConfig {
             )),
             max_requests: read_limit(section, "max_requests"),
             max_retries: read_limit(section, "max_retries"),
+            adaptive: read_adaptive(section),
         },
         retry_budget: RetryBudget {
             percent: narrow(section.number("retry_budget_percent", 0..=100, default.retry_budget.percent.into())),
@@ -84,6 +85,24 @@ fn read(section: &mut Section<'_>) -> PoolConfig {
         outlier: read_outlier(section),
         connection: read_connection(section, default.connection),
     }
+}
+
+/// `{ min, max, latency_ms }`; absent: no such limit.
+fn read_adaptive(section: &mut Section<'_>) -> Option<Adaptive> {
+    let mut table = section.inline("adaptive_requests")?;
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let min = table.number("min", 1..=1_000_000, 10);
+    let max = table.number("max", 1..=1_000_000, 1_000);
+    let latency = table.number("latency_ms", 1..=600_000, 1_000);
+    if min > max {
+        table.problem("min", "is above max: between them the limit moves");
+    }
+    table.finish();
+    let number = |number: u64| Value::from(i64::try_from(number).unwrap_or(i64::MAX));
+    let shown = [("min", min), ("max", max), ("latency_ms", latency)];
+    section
+        .show("adaptive_requests", shown.map(|(key, it)| (key.to_owned(), number(it))).into_iter().collect::<Table>());
+    Some(Adaptive { min: narrow(min), max: narrow(max), latency: Duration::from_millis(latency) })
 }
 
 /// Absent: no limit.

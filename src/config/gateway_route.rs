@@ -17,8 +17,8 @@ use crate::gateway::config::{
 };
 use crate::upstream::Balancer;
 
-/// All routes in order, and how their pools are to be balanced.
-pub(super) fn read_all(section: &mut Section<'_>) -> (Vec<RouteConfig>, Vec<(PoolId, Balancer)>) {
+/// All routes in order, and how their pools are to be balanced. There may be none where others come from elsewhere.
+pub(super) fn read_all(section: &mut Section<'_>, others: bool) -> (Vec<RouteConfig>, Vec<(PoolId, Balancer)>) {
     let (mut routes, mut balancers): (Vec<RouteConfig>, _) = (Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
     for mut table in section.tables("route") {
@@ -30,7 +30,7 @@ pub(super) fn read_all(section: &mut Section<'_>) -> (Vec<RouteConfig>, Vec<(Poo
         table.finish();
         routes.push(route);
     }
-    if routes.is_empty() {
+    if routes.is_empty() && !others {
         section.problem("route", "missing: every request would be answered 404; add [[gateway.route]] with a pool");
     }
     (routes, balancers)

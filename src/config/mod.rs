@@ -20,6 +20,7 @@ mod enrich;
 mod files;
 mod gateway;
 mod gateway_action;
+mod gateway_kubernetes;
 mod gateway_pool;
 mod gateway_route;
 mod gateway_tls;
@@ -37,6 +38,8 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -47,6 +50,7 @@ use crate::discovery::config::DiscoveryConfig;
 use crate::endpoints::config::EndpointsConfig;
 use crate::endpoints::pool::PoolId;
 use crate::gateway::config::GatewayConfig;
+use crate::gateway::kubernetes::KubernetesRoutesConfig;
 use crate::intake::config::IntakeConfig;
 use crate::pods::config::PodsConfig;
 use crate::record::config::{Accept, RouteConfig};
@@ -79,8 +83,16 @@ pub struct Config {
 pub struct GatewayPlaneConfig {
     /// Listeners, routes, limits.
     pub gateway: GatewayConfig,
+    /// Who it is to those who wait for what it serves.
+    pub name: Arc<str>,
     /// Every pool that a route names.
     pub pools: BTreeMap<PoolId, PoolConfig>,
+    /// How a pool is run that it says nothing of.
+    pub default_pool: PoolConfig,
+    /// Whose objects are routes, too.
+    pub kubernetes: Option<KubernetesRoutesConfig>,
+    /// For how long nobody is let in while a source has not told its pools yet.
+    pub first_pools_timeout: Duration,
 }
 
 /// The traffic plane: `[discovery]` and its sub-sections, by stage.

@@ -48,7 +48,7 @@ pub(super) struct Api {
     pub(super) boot: String,
     pub(super) waiters: Waiters,
     pub(super) clients: Clients,
-    pub(super) gateways: Gateways,
+    pub(super) gateways: Arc<Gateways>,
     pub(super) access: Arc<ArcSwap<Access>>,
     pub(super) views: Views,
     pub(super) metrics: ApiMetrics,

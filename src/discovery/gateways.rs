@@ -4,7 +4,7 @@
 //! for a day is forgotten. Every word of a gateway has a number, the highest for the latest, so that a relay can tell its
 //! hub what is new (see [`super::relays`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,7 @@ use super::formats::Format;
 use super::iso;
 use super::relays::{Relay, is_gone};
 use crate::endpoints::Snapshot;
+use crate::endpoints::pool::PoolId;
 
 const MAX_GATEWAYS: usize = 10_000;
 pub(super) const MAX_POOLS: usize = 10_000;
@@ -174,6 +175,35 @@ impl Gateways {
             }
         });
         asked.map(drop)
+    }
+
+    /// Notes all that a gateway asks for, and what it serves of that.
+    pub(super) fn serves(
+        &self,
+        name: &str,
+        client: &str,
+        asked: &BTreeSet<PoolId>,
+        applied: Vec<(&PoolId, Applied)>,
+        now: SystemTime,
+    ) -> Result<(), AckError> {
+        let mut news = false;
+        let number = self.with(name, client, now, |gateway, number| {
+            gateway.asked.clear();
+            gateway.asked.extend(
+                asked.iter().take(MAX_POOLS).map(|pool| (pool.as_str().to_owned(), Word { what: (), at: now, number })),
+            );
+            gateway.applied.retain(|pool, _| asked.contains(pool.as_str()));
+            for (pool, what) in applied.into_iter().take(MAX_POOLS) {
+                if gateway.applied.get(pool.as_str()).is_none_or(|before| before.what != what) {
+                    gateway.applied.insert(pool.as_str().to_owned(), Word { what, at: now, number });
+                    news = true;
+                }
+            }
+        })?;
+        if news {
+            self.acknowledged.send_replace(number);
+        }
+        Ok(())
     }
 
     /// Follows the number of the last acknowledgement.

@@ -30,6 +30,7 @@ mod gateways;
 mod hosts;
 mod lists;
 mod metrics;
+mod own;
 mod pieces;
 mod pools;
 mod query;
@@ -44,6 +45,7 @@ mod uplink;
 mod waiters;
 mod xds;
 
+pub use own::{Book, OwnGateway};
 pub use server::{Discovery, DiscoveryError, DiscoveryReloader, OpenError};
 
 /// A time as RFC 3339 has it, in UTC.

@@ -16,6 +16,7 @@ use super::config::DiscoveryConfig;
 use super::eureka::Past;
 use super::gateways::Gateways;
 use super::metrics::{ApiMetrics, certificate_expires};
+use super::own::Book;
 use super::relay::Views;
 use super::report::report;
 use super::waiters::Waiters;
@@ -56,6 +57,7 @@ pub struct Discovery {
     listener: HttpListener,
     config: DiscoveryConfig,
     waiters: Waiters,
+    gateways: Arc<Gateways>,
     boot: String,
     links: Vec<HubLink>,
     reloader: DiscoveryReloader,
@@ -97,7 +99,15 @@ impl Discovery {
             Some(tls) => listener.with_tls(tls.clone()),
             None => listener,
         };
-        Ok(Self { listener, config, waiters: Waiters::default(), boot: boot()?, links: Vec::new(), reloader })
+        Ok(Self {
+            listener,
+            config,
+            waiters: Waiters::default(),
+            gateways: Arc::default(),
+            boot: boot()?,
+            links: Vec::new(),
+            reloader,
+        })
     }
 
     /// Tells the hubs at the other end of these links what gateways say here.
@@ -115,6 +125,11 @@ impl Discovery {
     /// What changes its tokens and certificates while it runs.
     pub fn reloader(&self) -> DiscoveryReloader {
         self.reloader.clone()
+    }
+
+    /// The book of what gateways serve, for one in this process that goes by this snapshot.
+    pub fn book(&self, snapshot: Arc<ArcSwap<Snapshot>>) -> Book {
+        Book::new(self.gateways.clone(), snapshot)
     }
 
     /// Where it listens, the port chosen by the system filled in.
@@ -135,7 +150,7 @@ impl Discovery {
             boot: self.boot,
             waiters: self.waiters,
             clients: Clients::new(self.config.limits),
-            gateways: Gateways::default(),
+            gateways: self.gateways,
             access: self.reloader.access.clone(),
             views: Views::default(),
             metrics: ApiMetrics::register(),

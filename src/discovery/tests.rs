@@ -138,7 +138,7 @@ async fn request(address: SocketAddr, method: &str, path: &str, headers: &str, b
     Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
 }
 
-fn pool(id: &str, addresses: &[u8]) -> PoolContent {
+pub(super) fn pool(id: &str, addresses: &[u8]) -> PoolContent {
     let endpoint = |last: &u8| Endpoint::new([10, 0, 0, *last].into(), 80);
     PoolContent {
         id: PoolId::parse(id).unwrap(),

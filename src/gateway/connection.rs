@@ -46,14 +46,21 @@ const MAX_LOCAL_RESET: usize = 256;
 /// For a last word to a client whose request is refused.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Accepts connections until the drain is requested and nobody waits any more.
+/// Accepts connections once the address is listened on, until the drain is requested and nobody waits any more.
 pub(super) async fn accept(worker: Arc<Worker>, bound: Bound, drain: Drain) {
-    let listener = bound.listener;
-    let socket = match TcpListener::from_std(bound.socket) {
+    let Bound { socket, mut open, listener } = bound;
+    let mut ended = pin!(drain.requested());
+    let opened = tokio::select! {
+        opened = open.wait_for(|open| *open) => opened.is_ok(),
+        () = ended.as_mut() => false,
+    };
+    if !opened {
+        return;
+    }
+    let socket = match TcpListener::from_std(socket.into()) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(address = %listener.address, %error, "a listener is lost"),
     };
-    let mut ended = pin!(drain.requested());
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,

@@ -27,6 +27,7 @@ mod exchange;
 mod forward;
 pub mod framing;
 mod headers;
+pub mod kubernetes;
 mod limit;
 mod listener;
 mod metrics;
@@ -54,10 +55,11 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
 pub use access_log::Records;
+pub use listener::Opener;
 pub use reason::Reason;
 
-use self::config::GatewayConfig;
-use self::listener::{Bound, Listener};
+use self::config::{GatewayConfig, Policy};
+use self::listener::Listener;
 use self::shared::Shared;
 use self::worker::Start;
 use crate::base::drain::Drain;
@@ -96,11 +98,12 @@ pub enum GatewayError {
 // === impl Gateway ===
 
 impl Gateway {
-    /// Binds every address and starts the threads. Gives what the log plane takes access records from, where they are asked for.
+    /// Binds every address and starts the threads, which accept nobody before the [`Opener`] lets them in. Gives what the log plane
+    /// takes access records from, too, where they are asked for.
     ///
     /// # Errors
     /// An address or a thread cannot be had.
-    pub fn start(config: GatewayConfig, upstreams: Reader) -> Result<(Self, Option<Records>), GatewayError> {
+    pub fn start(config: GatewayConfig, upstreams: Reader) -> Result<(Self, Opener, Option<Records>), GatewayError> {
         let GatewayConfig { threads, pin_threads, shutdown_timeout, listeners, access_log, policy } = config;
         let (access, records) = match access_log {
             Some(config) => {
@@ -110,13 +113,14 @@ impl Gateway {
             None => (None, None),
         };
         let shared = Arc::new(Shared::new(policy, upstreams, access));
-        let mut sockets: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut sockets: Vec<_> = (0..threads).map(|_| Vec::new()).collect();
+        let mut opener = Opener::new();
         let mut bound = Vec::new();
         for config in &listeners {
-            let (listener, own) =
-                listener::bind(config, threads).map_err(|error| GatewayError::Bind(config.listen, error))?;
+            let failed = |error| GatewayError::Bind(config.listen, error);
+            let (listener, own) = listener::bind(config, threads).map_err(failed)?;
             for (socket, thread) in own.into_iter().zip(&mut sockets) {
-                thread.push(Bound { socket, listener: listener.clone() });
+                thread.push(opener.hold(socket, &listener).map_err(failed)?);
             }
             bound.push(listener);
         }
@@ -138,7 +142,7 @@ impl Gateway {
             handles.push(std::thread::Builder::new().name(format!("gateway-{thread}")).spawn(work)?);
         }
         let gateway = Self { shared, listeners: bound, threads: handles, drain, patience: shutdown_timeout };
-        Ok((gateway, records))
+        Ok((gateway, opener, records))
     }
 
     /// Where clients connect, and whether it is over TLS; ports chosen by the system filled in.
@@ -189,9 +193,14 @@ impl std::fmt::Debug for Gateway {
 // === impl GatewayReloader ===
 
 impl GatewayReloader {
-    /// Puts into force what can change while connections are open: routes, limits, certificates. Those who come see it; nobody is cut
-    /// off. Certificates go by the order of the listeners. The future ends when no request goes by the former routes any more.
-    pub fn reload(&self, config: &GatewayConfig) -> impl Future<Output = ()> + Send + 'static {
+    /// Puts other routes and limits into force while connections are open. Those who come see it; nobody is cut off. The future ends
+    /// when no request goes by the former routes any more.
+    pub fn reload(&self, policy: Policy) -> impl Future<Output = ()> + Send + 'static {
+        self.shared.reload(policy)
+    }
+
+    /// Puts the certificates of a configuration into force, by the order of the listeners: for those who connect from now on.
+    pub fn reload_certificates(&self, config: &GatewayConfig) {
         for (listener, config) in self.listeners.iter().zip(&config.listeners) {
             let (own, wanted) = (listener.address, config.listen);
             let same = own.ip() == wanted.ip() && (wanted.port() == 0 || own.port() == wanted.port());
@@ -200,7 +209,6 @@ impl GatewayReloader {
                 listener.tls.store(config.tls.clone().map(Arc::new));
             }
         }
-        self.shared.reload(config.policy.clone())
     }
 }
 

@@ -109,7 +109,8 @@ impl<'a> Tries<'a> {
         // Room within the pool's budget, while a try after the first is under way.
         let mut _permit: Option<RetryPermit> = None;
         loop {
-            let spare = (repeatable && (left > 0 || keep)).then(|| copy(&request));
+            // The last one as well: an idle connection that was closed costs none of the route's tries.
+            let spare = repeatable.then(|| copy(&request));
             let now = Instant::now();
             let picked = match self.pick(order, now) {
                 Ok(picked) => picked,

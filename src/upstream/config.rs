@@ -76,6 +76,19 @@ pub struct Limits {
     pub max_requests: Option<u32>,
     /// Retries in flight.
     pub max_retries: Option<u32>,
+    /// Requests in flight, as many as are answered in time.
+    pub adaptive: Option<Adaptive>,
+}
+
+/// A limit of requests in flight that finds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    /// Never below; at least 1.
+    pub min: u32,
+    /// Never above, and what it begins with; at most a million.
+    pub max: u32,
+    /// An answer that takes longer says that there are too many.
+    pub latency: Duration,
 }
 
 /// Retries in flight beside the requests in flight, so that a pool that fails is not hit by several times its load.
@@ -232,7 +245,7 @@ impl Default for PoolConfig {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: None, max_pending: 1_024, max_requests: None, max_retries: None }
+        Self { max_connections: None, max_pending: 1_024, max_requests: None, max_retries: None, adaptive: None }
     }
 }
 

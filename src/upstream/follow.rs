@@ -1,14 +1,18 @@
 //! Following the snapshot: one task turns what changed, and what health and time say, into the next table.
 //!
 //! All state is behind one lock that only this task, reloads and reports take; those who pick read tables.
+//!
+//! A pool is followed for as long as a configuration names it that requests may still go by: the present one, and each former one
+//! until its [`FormerPools`] are let go.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::config::{PoolConfig, UpstreamsConfig};
@@ -35,7 +39,17 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     attention: Arc<Attention>,
     table: Arc<ArcSwap<Table>>,
+    /// Told of each table by the snapshot's revision that it follows from.
+    published: watch::Sender<u64>,
     state: Mutex<State>,
+}
+
+/// Pools of a former configuration, which requests may still go by: they are followed until this is dropped.
+#[derive(Debug)]
+#[must_use = "the pools that only the former configuration names are let go with this"]
+pub struct FormerPools {
+    shared: Arc<Shared>,
+    turn: u64,
 }
 
 /// What the tables are made of.
@@ -47,7 +61,15 @@ struct State {
     /// Which pools are made of each pool of the snapshot.
     followers: HashMap<PoolId, Vec<PoolKey>>,
     targets: Targets,
-    config: UpstreamsConfig,
+    zone: Option<Arc<str>>,
+    /// Of the present configuration.
+    present: BTreeMap<PoolId, PoolConfig>,
+    /// Of those before, by their turn.
+    former: BTreeMap<u64, BTreeMap<PoolId, PoolConfig>>,
+    /// Counts configurations.
+    turn: u64,
+    /// All of these together, which are followed; what the later one says of a pool holds.
+    pools: BTreeMap<PoolId, PoolConfig>,
     /// The snapshot's revision that the table follows from; `None` before the first.
     revision: Option<u64>,
     base: Instant,
@@ -68,14 +90,19 @@ impl Upstreams {
             names: Arc::default(),
             followers: HashMap::new(),
             targets: Targets::new(config.threads),
-            config: UpstreamsConfig::default(),
+            zone: config.zone,
+            present: config.pools,
+            former: BTreeMap::new(),
+            turn: 0,
+            pools: BTreeMap::new(),
             revision: None,
             base: now,
             shown: now,
             runtime: Handle::current(),
         };
-        let shared = Arc::new(Shared { snapshot, attention, table: Arc::default(), state: Mutex::new(state) });
-        shared.configure(config, now);
+        let (table, published, state) = (Arc::default(), watch::Sender::default(), Mutex::new(state));
+        let shared = Arc::new(Shared { snapshot, attention, table, published, state });
+        shared.change(now, |_| {});
         let task = tokio::spawn(follow(Arc::clone(&shared)));
         Self { shared, task }
     }
@@ -86,10 +113,27 @@ impl Upstreams {
         Arc::new(move |_| attention.wake())
     }
 
-    /// Puts another configuration into effect, before this returns. Connections, health, and what is known of endpoints
-    /// stay; the number of threads does, too.
-    pub fn reconfigure(&self, config: UpstreamsConfig) {
-        self.shared.configure(config, Instant::now());
+    /// Puts other pools into effect, before this returns. Connections, health, and what is known of endpoints stay, and so do the
+    /// pools of before, until what is given is dropped.
+    pub fn reconfigure(&self, pools: BTreeMap<PoolId, PoolConfig>) -> FormerPools {
+        let mut turn = 0;
+        self.shared.change(Instant::now(), |state| {
+            turn = state.turn;
+            let before = std::mem::replace(&mut state.present, pools);
+            state.former.insert(turn, before);
+            state.turn += 1;
+        });
+        FormerPools { shared: Arc::clone(&self.shared), turn }
+    }
+
+    /// The pools that are followed.
+    pub fn pools(&self) -> BTreeSet<PoolId> {
+        self.shared.state().pools.keys().cloned().collect()
+    }
+
+    /// Told of each table by the snapshot's revision that it follows from.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.shared.published.subscribe()
     }
 
     /// Takes up what the snapshot has, before this returns: for what was published before anybody told the listener.
@@ -112,7 +156,16 @@ impl Drop for Upstreams {
     fn drop(&mut self) {
         self.task.abort();
         // Checks end with their endpoints.
-        self.shared.configure(UpstreamsConfig::default(), Instant::now());
+        self.shared.change(Instant::now(), |state| {
+            state.present.clear();
+            state.former.clear();
+        });
+    }
+}
+
+impl Drop for FormerPools {
+    fn drop(&mut self) {
+        self.shared.change(Instant::now(), |state| _ = state.former.remove(&self.turn));
     }
 }
 
@@ -134,9 +187,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn configure(&self, config: UpstreamsConfig, now: Instant) {
+    /// Changes what is configured, and takes it over.
+    fn change(&self, now: Instant, change: impl FnOnce(&mut State)) {
         let mut state = self.state();
-        let changed = state.configure(config, &self.attention);
+        change(&mut state);
+        let changed = state.configure(&self.attention);
         self.publish(&mut state, changed, now);
     }
 
@@ -165,7 +220,9 @@ impl Shared {
             // Keys are given in order, and each one's first table is made when it is given.
             if at < table.pools.len() { _ = table.pools.set(at, pool) } else { table.pools.push_back(pool) }
         }
+        let revision = table.revision;
         self.table.store(Arc::new(table));
+        self.published.send_replace(revision);
         // Only now does nobody find what is gone: connections made from here on would not be kept.
         state.targets.forget_unused();
     }
@@ -174,10 +231,14 @@ impl Shared {
 // === impl State ===
 
 impl State {
-    /// Takes a configuration over; gives the pools that it changes.
-    fn configure(&mut self, config: UpstreamsConfig, attention: &Arc<Attention>) -> BTreeSet<PoolKey> {
+    /// Takes over what is configured; gives the pools that it changes.
+    fn configure(&mut self, attention: &Arc<Attention>) -> BTreeSet<PoolKey> {
+        self.pools.clear();
+        for pools in self.former.values().chain([&self.present]) {
+            self.pools.extend(pools.iter().map(|(id, config)| (id.clone(), config.clone())));
+        }
         let mut names = HashMap::clone(&self.names);
-        for id in config.pools.keys().filter(|id| !self.names.contains_key(*id)) {
+        for id in self.pools.keys().filter(|id| !self.names.contains_key(*id)) {
             let key = PoolKey(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
             names.insert(id.clone(), key);
             let life = Life::new(id.clone(), key, self.targets.threads(), self.base, Arc::clone(attention));
@@ -186,22 +247,20 @@ impl State {
         if names.len() != self.names.len() {
             self.names = Arc::new(names);
         }
-        let zone_changed = config.zone != self.config.zone;
         let mut changed = BTreeSet::new();
         for (id, key) in self.names.iter() {
             let Some(entry) = self.entries.get_mut(key.0 as usize) else { continue };
-            if entry.configure(config.pools.get(id)) || zone_changed {
+            if entry.configure(self.pools.get(id)) {
                 changed.insert(*key);
             }
         }
-        self.config = config;
         self.followers = self.followers();
         changed
     }
 
     fn followers(&self) -> HashMap<PoolId, Vec<PoolKey>> {
         let mut followers: HashMap<PoolId, Vec<PoolKey>> = HashMap::new();
-        for (id, config) in &self.config.pools {
+        for (id, config) in &self.pools {
             let Some(key) = self.names.get(id) else { continue };
             for source in sources(id, config) {
                 followers.entry(source.clone()).or_default().push(*key);
@@ -222,7 +281,7 @@ impl State {
 
     fn rebuild(&mut self, key: PoolKey, snapshot: &Snapshot, now: Instant) -> Option<Arc<super::Pool>> {
         let entry = self.entries.get_mut(key.0 as usize)?;
-        let scene = Scene { snapshot, zone: self.config.zone.as_deref(), runtime: &self.runtime, now };
+        let scene = Scene { snapshot, zone: self.zone.as_deref(), runtime: &self.runtime, now };
         Some(entry.rebuild(&scene, &mut self.targets))
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::adaptive::AdaptiveLimit;
 use super::config::{Limits, RetryBudget};
 
 /// What is in use of a pool.
@@ -15,6 +16,7 @@ pub(super) struct Usage {
     retries: AtomicU32,
     connections: AtomicU32,
     pending: AtomicU32,
+    pub(super) adaptive: AdaptiveLimit,
     /// Told whenever a connection becomes idle or is closed while somebody waits for one.
     released: Notify,
 }
@@ -48,6 +50,7 @@ impl Usage {
             retries: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             pending: AtomicU32::new(0),
+            adaptive: AdaptiveLimit::default(),
             released: Notify::new(),
         }
     }
@@ -60,7 +63,9 @@ impl Usage {
     /// Counts a request of a thread, unless there are as many as may be.
     #[inline]
     pub(super) fn begin(&self, thread: usize, limits: &Limits) -> bool {
-        if limits.max_requests.is_some_and(|most| self.requests() >= most) {
+        let adaptive = limits.adaptive.as_ref().map(|config| self.adaptive.get(config));
+        let most = limits.max_requests.into_iter().chain(adaptive).min();
+        if most.is_some_and(|most| self.requests() >= most) {
             return false;
         }
         if let Some(stripe) = self.stripe(thread) {

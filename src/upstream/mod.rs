@@ -14,6 +14,7 @@
 //! - No lock is shared between the gateway's threads while requests flow: each has its own shelf of connections and its
 //!   own stripe of every counter. What is shared beyond that are the counts of an endpoint that two threads use at once.
 
+mod adaptive;
 mod balance;
 pub mod config;
 mod connection;
@@ -36,7 +37,7 @@ pub use config::{Balancer, ConfigError, PoolConfig, UpstreamsConfig};
 pub use connection::{
     BoxError, Connections, RequestBody, ResponseBody, SendError, SendErrorKind, SendOptions, Written,
 };
-pub use follow::Upstreams;
+pub use follow::{FormerPools, Upstreams};
 pub use limits::RetryPermit;
 pub use outlier::Outcome;
 pub use pool::{NoEndpoint, Pick, Picked, Pool};

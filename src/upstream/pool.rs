@@ -230,6 +230,10 @@ impl Picked {
         if matches!(outcome, Outcome::Status(_) | Outcome::TimedOut) {
             host.took(latency, context.life.milliseconds(now));
         }
+        if let Some(config) = &context.config.limits.adaptive {
+            let usage = &context.life.usage;
+            usage.adaptive.count(config, outcome, latency, usage.requests(), context.life.milliseconds(now));
+        }
         if let Some(config) = &context.config.outlier
             && let Some(cause) = host.tally.count(outcome, config)
         {

@@ -46,6 +46,7 @@ fn of_pool(pool: &Pool, snapshot: &Snapshot, now: Instant) -> Value {
         "tls": config.connection.tls.as_ref().map(|tls| tls.identity().to_string()),
         "health_check": config.health_check.is_some(),
         "requests": life.usage.requests(),
+        "adaptive_limit": config.limits.adaptive.map(|adaptive| life.usage.adaptive.get(&adaptive)),
         "retries": life.usage.retries(),
         "connections": life.usage.connections(),
         "pending": life.usage.pending(),

@@ -71,6 +71,35 @@ fn a_blue_green_deploy_switches_only_what_its_gateways_have_acknowledged() {
 }
 
 #[test]
+fn a_switch_waits_for_a_built_in_gateway_that_lags_as_for_any_other() {
+    let stage = Stage::new();
+    let _control = stage.control();
+    stage.create_app("web", 2, &json!({"blueGreen": {"scaleDownDelaySeconds": 0}}), &template());
+    let mut edge = stage.edge("node-1/edge");
+    stage.release("web", "web-1", "web:1", &json!({}));
+    let first = revision(&stage.wait_phase("web-1", "Healthy"));
+    let serves = || {
+        let pool = format!("app/{}/web/http", stage.namespace);
+        let known = stage.gateways();
+        let edge = known["gateways"].as_array().unwrap().iter().find(|it| it["name"] == "node-1/edge").cloned();
+        edge.is_some_and(|edge| edge["pools"][&pool]["current"] == true && edge["pools"][&pool]["applied"].is_i64())
+    };
+    wait_until(SOON, "the gateway's word at the hub", serves);
+
+    // It does not move, and its clients still go to the old pods.
+    edge.signal("STOP");
+    stage.release("web", "web-2", "web:2", &json!({}));
+    stage.wait("web-2", "waiting for the gateway", |status| {
+        status["message"].as_str().is_some_and(|it| it.contains("is not acknowledged by node-1/edge"))
+    });
+    assert_eq!(stage.counts()[&format!("web-{first}")], 2);
+    edge.signal("CONT");
+    stage.wait_phase("web-2", "Healthy");
+    assert_eq!(stage.counts()[&format!("web-{first}")], 0);
+    wait_until(SOON, "the gateway's word of the switch", serves);
+}
+
+#[test]
 fn a_rolling_deploy_never_has_fewer_pods_in_service_and_goes_back_from_its_middle() {
     let stage = Stage::new();
     let control = stage.control();

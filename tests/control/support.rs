@@ -127,6 +127,25 @@ impl Stage {
         Self { cluster, namespace, plane, pools, gateway, files: WorkDir::new("control") }
     }
 
+    /// Another node: a relay of the data plane, with a built-in gateway of this name whose only route leads to the App `web`.
+    pub(crate) fn edge(&self, name: &str) -> Tidegate {
+        let (admin, pools, listen) = (free_port(), free_port(), free_port());
+        let mut edge = Tidegate::spawn(&format!(
+            "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"127.0.0.1:{pools}\"\n[[discovery.source]]\n\
+             kind = \"hub\"\nurl = \"http://{}\"\n[gateway]\nname = \"{name}\"\nthreads = 1\n[[gateway.listener]]\n\
+             listen = \"127.0.0.1:{listen}\"\n[[gateway.route]]\npool = \"app/{}/web/http\"\n",
+            self.pools, self.namespace
+        ));
+        edge.wait_listening();
+        edge
+    }
+
+    /// Who serves what, as the data plane knows it.
+    pub(crate) fn gateways(&self) -> Value {
+        let answer = http::get(self.pools, "/v1/gateways").expect("an answer");
+        serde_json::from_slice(&answer.body).expect("JSON")
+    }
+
     /// A control component over the cluster itself.
     pub(crate) fn control(&self) -> Control {
         self.control_over(&self.cluster.kubeconfig(), "")

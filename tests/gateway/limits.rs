@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, Load};
+use crate::backend::{Backend, Load, count};
 use crate::bed::wait_until;
 use crate::support::{Gateway, SOON, Setup};
 
@@ -196,4 +196,31 @@ fn a_client_above_its_rate_waits_and_another_does_not() {
     }
     assert!(backends[0].requests() <= taken + 2);
     assert!(gateway.failures("rate_limited") >= refused as f64);
+}
+
+#[test]
+fn a_pool_that_answers_late_gets_fewer_requests_at_once_and_the_rest_is_refused_at_once() {
+    let backends = Backend::several(1);
+    let gateway = Setup::over(&backends)
+        .route("pool = \"web\"\nretries = 0")
+        .section("[[gateway.pool]]\nid = \"web\"\noutlier = false\nadaptive_requests = { min = 4, max = 20, latency_ms = 20 }")
+        .start();
+    let limit = || gateway.debug_pool("web")["adaptive_limit"].as_u64();
+    assert_eq!(limit(), Some(20));
+    // Each is late, and a round of its own.
+    for _ in 0..20 {
+        assert_eq!(gateway.curl("/delay/40", &[]).status, 200);
+    }
+    assert_eq!(limit(), Some(4));
+    let url = gateway.url("/delay/1500");
+    let result = count(&["-url", &url, "-n", "20", "-connections", "20"]);
+    let of = |status: &str| result["statuses"][status].as_u64().unwrap_or(0);
+    assert_eq!((of("200"), of("503")), (4, 16), "{result}");
+    assert_eq!(gateway.failures("overloaded"), 16.0);
+    // Answers in time, with the limit in use, let it grow again.
+    let url = gateway.url("/");
+    wait_until(SOON, "a higher limit", || {
+        count(&["-url", &url, "-n", "400", "-connections", "16"]);
+        limit() > Some(8)
+    });
 }

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Load};
-use crate::bed::{poll, wait_until};
+use crate::bed::{WorkDir, poll, wait_until};
+use crate::kube::ApiProxy;
 use crate::kube::Cluster;
 use crate::kube::objects::{slice, slice_path};
 use crate::support::{Gateway, SOON, Setup};
@@ -95,10 +97,14 @@ impl Stage {
 
     /// A gateway that follows the cluster. Its retries have no budget: whether a request may be repeated decides.
     fn gateway(&self) -> Gateway {
+        self.setup(&self.cluster.kubeconfig()).start()
+    }
+
+    /// The same with this kubeconfig, not started.
+    fn setup(&self, kubeconfig: &Path) -> Setup {
         Setup::new()
             .source(&format!(
-                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = {:?}\nnamespaces = [\"{}\"]",
-                self.cluster.kubeconfig(),
+                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\nnamespaces = [\"{}\"]",
                 self.namespace
             ))
             .keys("threads = 2")
@@ -108,7 +114,6 @@ impl Stage {
             ))
             .route(&format!("name = \"http\"\npool = \"{}\"", self.pool("http")))
             .section(&format!("[[gateway.pool]]\nid = \"{}\"\nretry_budget_min = 1000", self.pool("http")))
-            .start()
     }
 
     /// Waits until a gateway thinks so of a back end.
@@ -264,4 +269,31 @@ fn back_ends_that_are_killed_lose_only_what_may_not_be_repeated_and_that_is_expl
     assert!(seen <= explained, "{seen} failures, {explained} explained: {outcome:#} {reasons:?}");
     // Only what was under way: far fewer than there were connections, each time.
     assert!(seen <= kills as u64 * 100, "{seen} failures in {kills} kills: {outcome:#}");
+}
+
+#[test]
+fn gateways_that_are_replaced_one_after_the_other_on_one_port_lose_no_request() {
+    let stage = Stage::new(24);
+    let mut gateway = stage.gateway();
+    let address = gateway.address;
+    // Those that follow hear of their pools late: until then, the one before has all the clients.
+    let slow = ApiProxy::start(stage.cluster);
+    slow.delay(Duration::from_millis(500));
+    let files = WorkDir::new("slow");
+    let kubeconfig = files.write("kubeconfig", slow.kubeconfig());
+    let mut load = load(address);
+    wait_until(SOON, "load", || stage.backends[0].requests() > 100);
+    let mut seen = BTreeMap::new();
+    let replaced = every(Duration::from_millis(1000), 3, |_| {
+        let mut former = std::mem::replace(&mut gateway, stage.setup(&kubeconfig).at(address).start());
+        for (reason, count) in reasons(&former) {
+            *seen.entry(reason).or_insert(0) += count;
+        }
+        former.tidegate.sigterm();
+        assert_eq!(former.tidegate.wait_exit(Duration::from_secs(40)).code(), Some(0), "{}", former.tidegate.log());
+    });
+    load.stop();
+    let outcome = load.result(SOON);
+    told(&format!("{replaced} replaced"), &gateway, &outcome);
+    assert_eq!(failures(&outcome), BTreeMap::new(), "{outcome:#} {seen:?}");
 }

@@ -19,6 +19,7 @@ mod browser;
 mod conformance;
 mod curl;
 mod forwarding;
+mod kubernetes;
 mod limits;
 mod loss;
 mod measured;

@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::backend::{Backend, Load};
-use crate::bed::{Kafka, Tidegate, consume_at_least, free_port, unique, wait_until};
+use crate::bed::{Kafka, Tidegate, consume_at_least, free_port, http, unique, wait_until};
 use crate::support::{SOON, Setup, endpoint};
 
 #[test]
@@ -43,6 +43,36 @@ fn a_reload_that_is_none_changes_nothing_and_says_why() {
     gateway.reload("pool = \"web\"", "pool = \"web\"\nno_such_key = 1");
     wait_until(SOON, "the refusal in the log", || gateway.tidegate.log().contains("no_such_key"));
     assert_eq!(gateway.curl("/", &[]).status, 200);
+}
+
+#[test]
+fn a_reload_by_the_admin_address_holds_when_it_is_answered_or_says_why_not() {
+    let backends = Backend::several(2);
+    let mut gateway = Setup::new()
+        .pool("one", &backends[..1])
+        .pool("two", &backends[1..])
+        .route("name = \"it\"\npool = \"one\"")
+        .start();
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    let (status, said) = gateway.reload_now("pool = \"one\"", "pool = \"two\"");
+    assert_eq!((status, &said), (200, &json!({"result": "applied", "needs_restart": []})));
+    let before = backends[1].requests();
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    assert_eq!(backends[1].requests(), before + 1, "the very next request goes by it");
+    let (status, said) = gateway.reload_now("pool = \"two\"", "pool = \"two\"\nno_such_key = 1");
+    let reason = said["reason"].as_str().unwrap();
+    assert!(status == 422 && said["result"] == "refused" && reason.contains("no_such_key"), "{status} {said}");
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    assert_eq!(backends[1].requests(), before + 2, "the one before goes on");
+    let (status, said) = gateway.reload_now("\nno_such_key = 1", "");
+    assert_eq!((status, &said["result"]), (200, &json!("applied")));
+    let (status, said) = gateway.reload_now("threads = 1", "threads = 2");
+    assert_eq!((status, &said["needs_restart"]), (200, &json!(["gateway.threads"])));
+    // Whoever could be led there from elsewhere is not heard.
+    let admin = gateway.tidegate.admin_addr();
+    let asked = |headers: &str| http::request(admin, "POST", "/v1/reload", headers, "").unwrap().status;
+    assert_eq!(asked("origin: http://evil.example\r\n"), 403);
+    assert_eq!(gateway.tidegate.get("/v1/reload").status, 405);
 }
 
 #[test]
@@ -87,6 +117,63 @@ fn readiness_waits_for_the_first_pools() {
     let answer = gateway.tidegate.get("/readyz/gateway");
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(gateway.tidegate.get("/livez").status == 200);
+}
+
+#[test]
+fn nobody_is_let_in_before_the_first_pools_and_another_instance_on_the_address_serves_meanwhile() {
+    let backends = Backend::several(1);
+    let hub_port = free_port();
+    let hub = format!("[[discovery.source]]\nkind = \"hub\"\nurl = \"http://127.0.0.1:{hub_port}\"");
+    let setup = || Setup::over(&backends).route("pool = \"web\"");
+    let mut new = setup().source(&hub).start_unready();
+    assert!(TcpStream::connect(new.address).is_err(), "the address is bound, and nobody listens");
+    let old = setup().at(new.address).start();
+    // Were the new one to listen as well, the system would give it about half of them.
+    for _ in 0..40 {
+        assert_eq!(old.curl("/", &[]).status, 200);
+    }
+    assert_eq!(new.tidegate.get("/readyz/gateway").status, 503);
+    drop(old);
+    assert!(TcpStream::connect(new.address).is_err(), "nobody is there any more");
+    let _hub = Tidegate::spawn(&format!(
+        "[admin]\nlisten = \"127.0.0.1:{}\"\n[discovery]\nlisten = \"127.0.0.1:{hub_port}\"\n[[discovery.pool]]\nid = \"other\"\nendpoints = []",
+        free_port()
+    ));
+    new.wait_ready();
+    assert_eq!(new.curl("/", &[]).status, 200);
+}
+
+#[test]
+fn a_source_that_tells_nothing_holds_clients_up_for_a_bounded_time_alone() {
+    let backends = Backend::several(1);
+    let hub = format!("[[discovery.source]]\nkind = \"hub\"\nurl = \"http://127.0.0.1:{}\"", free_port());
+    let gateway = Setup::over(&backends)
+        .source(&hub)
+        .keys("first_pools_timeout_seconds = 1")
+        .route("pool = \"web\"")
+        .start_unready();
+    wait_until(SOON, "somebody listens", || TcpStream::connect(gateway.address).is_ok());
+    assert_eq!(gateway.curl("/", &[]).status, 200, "what it knows is served");
+    let answer = gateway.tidegate.get("/readyz/gateway");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(gateway.tidegate.log().contains("serves what it knows"), "{}", gateway.tidegate.log());
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_start_at_once() {
+    // Whoever has it does not share it.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let files = crate::bed::WorkDir::new("taken");
+    let config = format!(
+        "[discovery]\nlisten = \"127.0.0.1:0\"\n[[discovery.source]]\nkind = \"hub\"\nurl = \"http://127.0.0.1:1\"\n\
+         [gateway]\n[[gateway.listener]]\nlisten = \"{address}\"\n[[gateway.route]]\npool = \"web\"\n"
+    );
+    let path = files.write("tidegate.toml", config);
+    let output = Tidegate::run_to_end(&["run", "--config", path.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&address.to_string()), "{said}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::backend::Backend;
-use crate::bed::{Tidegate, WorkDir, free_port, poll, wait_until};
+use crate::bed::{Tidegate, WorkDir, free_port, http, poll, wait_until};
 use crate::curl::{Answer, curl};
 
 /// Generous: other suites may have the processors.
@@ -60,6 +60,12 @@ impl Setup {
     /// With the pool `web` of these back ends, and one route to it.
     pub(crate) fn over(backends: &[Backend]) -> Self {
         Self::new().pool("web", backends)
+    }
+
+    /// Listening at this address, which another may have as well.
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
     }
 
     /// Where it will listen.
@@ -237,10 +243,21 @@ impl Gateway {
 
     /// Rewrites part of its configuration and reloads it.
     pub(crate) fn reload(&mut self, from: &str, to: &str) {
+        self.rewrite(from, to);
+        self.tidegate.signal("HUP");
+    }
+
+    /// The same by the admin address; gives the status and the answer.
+    pub(crate) fn reload_now(&mut self, from: &str, to: &str) -> (u16, Value) {
+        self.rewrite(from, to);
+        let answer = http::request(self.tidegate.admin_addr(), "POST", "/v1/reload", "", "").expect("an answer");
+        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {}", answer.text())))
+    }
+
+    fn rewrite(&mut self, from: &str, to: &str) {
         assert!(self.config.contains(from), "{from:?} is not in the configuration");
         self.config = self.config.replace(from, to);
         std::fs::write(self.tidegate.directory().join("tidegate.toml"), &self.config).expect("a file");
-        self.tidegate.signal("HUP");
     }
 
     /// Requests by their code, of all routes and pools.

@@ -1,11 +1,13 @@
 //! Who gets a request, who gets none, and what becomes of requests that fail.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::backend::{Backend, Load, count};
 use crate::bed::wait_until;
+use crate::recorder::{self, Recorder};
 use crate::support::{Gateway, SOON, Setup, endpoint};
 
 fn counted(gateway: &Gateway, path: &str, requests: usize, further: &[&str]) -> Value {
@@ -21,6 +23,25 @@ fn assert_all_served(result: &Value, requests: u64) {
     assert_eq!(result["statuses"]["200"].as_u64(), Some(requests), "{result}");
     assert_eq!(result["statuses"].as_object().unwrap().len(), 1, "{result}");
     assert_eq!(result["errors"].as_object().unwrap().len(), 0, "{result}");
+}
+
+#[test]
+fn an_idle_connection_that_was_closed_costs_none_of_the_routes_tries() {
+    let asked = AtomicUsize::new(0);
+    // Its second answer never comes: the connection, idle until then, is closed under the request.
+    let recorder = Recorder::answering(move |request| {
+        (asked.fetch_add(1, Ordering::SeqCst) != 1).then(|| recorder::ok(&request.target))
+    });
+    let gateway = Setup::new()
+        .endpoints("web", vec![endpoint(recorder.address, "")])
+        .route("pool = \"web\"\nretries = 0")
+        .start();
+    assert_eq!(gateway.curl("/a", &[]).status, 200);
+    assert_eq!(gateway.curl("/b", &[]).status, 200, "sent again, on a new connection");
+    let targets: Vec<String> = recorder.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(targets, ["/a", "/b", "/b"]);
+    // What may not be repeated is not, and there is no try beyond that one.
+    assert_eq!(gateway.tidegate.metric("tidegate_gateway_retries_total"), 1.0);
 }
 
 #[test]

@@ -192,6 +192,7 @@ fn collection_of(object: &Value) -> String {
     let plural = match kind.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),
         None if kind == "endpoints" => kind,
+        None if kind.ends_with("ss") => format!("{kind}es"),
         None => format!("{kind}s"),
     };
     match object["metadata"]["namespace"].as_str() {

@@ -129,7 +129,7 @@ pub struct Matches {
 }
 
 /// Lower case, without a port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostPattern {
     /// Any, and none.
     #[default]

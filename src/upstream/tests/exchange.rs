@@ -140,7 +140,7 @@ async fn connections_outlive_a_swap_of_everything_else() {
     }
     assert!(!std::sync::Arc::ptr_eq(&before, &bed.pool()));
     let config = PoolConfig { balancer: Balancer::LeastRequest, ..PoolConfig::default() };
-    bed.upstreams.reconfigure(UpstreamsConfig { pools: [(id(POOL), config)].into(), threads: 1, zone: None });
+    drop(bed.upstreams.reconfigure([(id(POOL), config)].into()));
     assert_eq!(bed.pool().config().balancer, Balancer::LeastRequest);
     bed.get("/a").await;
     assert_eq!(server.opened(), 1);

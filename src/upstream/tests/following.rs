@@ -17,7 +17,7 @@ async fn a_change_reaches_the_pools_that_it_is_about_and_no_others() {
         vec![Member { pool: id("vms"), share: 1, priority: 0 }, Member { pool: id(POOL), share: 1, priority: 1 }];
     let joined = PoolConfig { members, ..PoolConfig::default() };
     let pools = [(id(POOL), PoolConfig::default()), (id("joined"), joined), (id("other"), PoolConfig::default())];
-    bed.upstreams.reconfigure(UpstreamsConfig { pools: pools.into(), threads: 1, zone: None });
+    drop(bed.upstreams.reconfigure(pools.into()));
     let reader = bed.upstreams.reader();
     let key = reader.key(&id(POOL)).unwrap();
     let pool = |name: &str| Arc::clone(reader.table().pool(name).unwrap());
@@ -31,14 +31,34 @@ async fn a_change_reaches_the_pools_that_it_is_about_and_no_others() {
     bed.tell(endpoints(3)).await;
     until("the revision is followed", || reader.table().revision() == bed.source.snapshot.load().revision()).await;
     assert!(Arc::ptr_eq(&before, &pool(POOL)), "nothing changed for it");
-    bed.upstreams.reconfigure(UpstreamsConfig {
-        pools: [(id("new"), PoolConfig::default())].into(),
-        threads: 1,
-        zone: None,
-    });
+    let former = bed.upstreams.reconfigure([(id("new"), PoolConfig::default())].into());
+    assert!(reader.table().get(key).unwrap().has_ready(), "requests may still go by the configuration before");
+    drop(former);
     assert_eq!(reader.key(&id(POOL)), Some(key), "keys stay");
     assert!(!reader.table().get(key).unwrap().has_ready(), "what the configuration no longer names has nobody");
     assert!(reader.table().pool("new").is_some() && reader.table().pool("nothing").is_none());
+}
+
+#[tokio::test]
+async fn pools_of_former_configurations_are_followed_as_long_as_requests_go_by_them_however_often_there_is_another() {
+    let mut bed = Bed::new(PoolConfig::default());
+    bed.tell(endpoints(2)).await;
+    let (reader, only) = (bed.upstreams.reader(), |name| [(id(name), PoolConfig::default())].into());
+    let serves = || reader.table().pool(POOL).unwrap().has_ready();
+    let first = bed.upstreams.reconfigure(only("second"));
+    let second = bed.upstreams.reconfigure(only("third"));
+    drop(second);
+    assert!(serves(), "whoever goes by the first configuration is still there, and it is not the last one that ended");
+    bed.tell(endpoints(3)).await;
+    assert_eq!(reader.table().pool(POOL).unwrap().members.len(), 3, "it is followed");
+    let limits = Limits { max_requests: Some(7), ..Limits::default() };
+    drop(bed.upstreams.reconfigure([(id(POOL), PoolConfig { limits, ..PoolConfig::default() })].into()));
+    assert_eq!(reader.table().pool(POOL).unwrap().config().limits, limits, "what the present one says holds");
+    drop(bed.upstreams.reconfigure(only("third")));
+    assert!(serves());
+    drop(first);
+    assert!(!serves(), "nobody goes by it any more");
+    assert_eq!(bed.upstreams.pools(), [id("third")].into());
 }
 
 #[tokio::test]

@@ -104,8 +104,7 @@ async fn a_change_of_tls_takes_other_connections() {
     let bed = Bed::with(authority.client(Some("shop.internal"), true), &[server.address]).await;
     bed.get("/a").await;
     let foreign = Authority::new("shop.internal").client(Some("shop.internal"), false);
-    let pools = |config| UpstreamsConfig { pools: [(id(POOL), config)].into(), threads: 1, zone: None };
-    bed.upstreams.reconfigure(pools(foreign));
+    drop(bed.upstreams.reconfigure([(id(POOL), foreign)].into()));
     until("the connection of before closes", || server.open() == 0).await;
     assert_eq!(bed.send(get("/")).await.unwrap_err().kind(), SendErrorKind::Tls);
     assert!(UpstreamTls::new(&tls::client(authority.ca.as_bytes(), None).unwrap(), Some("a b"), "").is_err());

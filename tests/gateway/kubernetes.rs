@@ -1,0 +1,261 @@
+//! HTTPRoutes and Ingresses of a real API server as routes: what they say holds, who has a host, what is told of it, and no
+//! connection is dropped by a change.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Once;
+
+use serde_json::{Value, json};
+
+use crate::backend::{Backend, Load};
+use crate::bed::{poll, wait_until};
+use crate::kube::Cluster;
+use crate::kube::objects::slice;
+use crate::support::{Gateway, SOON, Setup};
+
+/// A namespace with the Services `web` and `api`, port 80 named `http`, of one back end each.
+struct Stage {
+    cluster: &'static Cluster,
+    namespace: String,
+    backends: Vec<Backend>,
+}
+
+fn cluster() -> &'static Cluster {
+    static INSTALLED: Once = Once::new();
+    let cluster = Cluster::shared(0);
+    INSTALLED.call_once(|| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/crds/httproutes.yaml");
+        let definition: Value = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        cluster.client().create(&definition);
+        let served = || cluster.client().try_get("/apis/gateway.networking.k8s.io/v1/httproutes").ok().flatten();
+        poll(SOON, served).expect("HTTPRoutes are not served");
+    });
+    cluster
+}
+
+// === impl Stage ===
+
+impl Stage {
+    fn new(network: u8) -> Self {
+        let cluster = cluster();
+        let namespace = cluster.namespace("routes");
+        let names = ["web", "api"];
+        let backends: Vec<Backend> = (1..)
+            .zip(names)
+            .map(|(number, name)| {
+                let address = IpAddr::from([10, 244, network, number]);
+                Backend::start_on(name, [8080, 8081, 8082].map(|port| SocketAddr::new(address, port)), &[])
+            })
+            .collect();
+        let stage = Self { cluster, namespace, backends };
+        for (name, backend) in names.into_iter().zip(&stage.backends) {
+            stage.service(&stage.namespace, name, backend);
+        }
+        stage
+    }
+
+    fn service(&self, namespace: &str, name: &str, backend: &Backend) {
+        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+        self.cluster.client().create(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": ports},
+        }));
+        let endpoints = json!([{"addresses": [backend.http.ip().to_string()], "conditions": {"ready": true}}]);
+        let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
+        self.cluster.client().create(&slice(namespace, &format!("{name}-1"), name, &endpoints, &ports));
+    }
+
+    /// A gateway that goes by these namespaces' objects, after a route of its own.
+    fn gateway(&self, others: &[&str]) -> Gateway {
+        let namespaces: Vec<&str> = [self.namespace.as_str()].iter().chain(others).copied().collect();
+        let (kubeconfig, namespace) = (self.cluster.kubeconfig(), &self.namespace);
+        Setup::new()
+            .source(&format!(
+                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\nnamespaces = {namespaces:?}"
+            ))
+            .keys("threads = 2")
+            .route(&format!("name = \"own\"\nhost = \"file.example\"\npool = \"east/{namespace}/web/http\""))
+            .section(&format!(
+                "[gateway.kubernetes]\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\nnamespaces = {namespaces:?}\n\
+                 gateways = [\"infra/edge\"]\ningress_class = \"tidegate\""
+            ))
+            .start()
+    }
+
+    fn route_path(namespace: &str, name: &str) -> String {
+        format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes/{name}")
+    }
+
+    fn create_route(&self, namespace: &str, name: &str, hosts: &[&str], rules: &Value) {
+        self.cluster.client().create(&json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"parentRefs": [{"name": "edge", "namespace": "infra"}], "hostnames": hosts, "rules": rules},
+        }));
+    }
+
+    /// Waits for a condition of a route's status.
+    fn wait_condition(&self, namespace: &str, name: &str, kind: &str, status: &str) -> Value {
+        let mut last = Value::Null;
+        let found = poll(SOON, || {
+            last = self.cluster.client().get(&Self::route_path(namespace, name))["status"].clone();
+            let conditions = last["parents"][0]["conditions"].as_array()?;
+            conditions.iter().find(|it| it["type"] == kind && it["status"] == status).cloned()
+        });
+        found.unwrap_or_else(|| panic!("{name}: {kind} is not {status}: {last:#}"))
+    }
+}
+
+fn to(name: &str) -> Value {
+    json!({"backendRefs": [{"name": name, "port": 80}]})
+}
+
+/// Who answers, as soon as it is this one.
+fn wait_answer(gateway: &Gateway, host: &str, path: &str, status: u16, instance: &str) {
+    let what = format!("{host}{path} is answered by {instance:?} with {status}");
+    wait_until(SOON, &what, || {
+        let answer = gateway.curl_host(host, path, &[]);
+        (answer.status, answer.instance()) == (status, instance)
+    });
+}
+
+#[test]
+fn an_http_route_is_a_route_with_its_matches_filters_and_backends_and_its_status_says_so() {
+    let stage = Stage::new(31);
+    let gateway = stage.gateway(&[]);
+    let namespace = &stage.namespace;
+    let mut api = to("api");
+    api["matches"] =
+        json!([{"path": {"type": "PathPrefix", "value": "/api"}, "headers": [{"name": "x-kind", "value": "beta"}]}]);
+    api["filters"] = json!([
+        {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2"}}},
+        {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-set", "value": "ours"}]}},
+        {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "x-added", "value": "yes"}]}},
+    ]);
+    api["timeouts"] = json!({"request": "10s"});
+    let moved = json!({
+        "matches": [{"path": {"type": "Exact", "value": "/old"}}],
+        "filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}],
+    });
+    stage.create_route(namespace, "shop", &["shop.example"], &json!([to("web"), api, moved]));
+    wait_answer(&gateway, "shop.example", "/", 200, "web");
+    let answer = gateway.curl_host("shop.example", "/api/x?q=1", &["-H", "X-Kind: beta"]);
+    assert_eq!((answer.instance(), answer.field("x-added")), ("api", Some("yes")));
+    assert_eq!((answer.echo().text("target"), answer.echo().header("x-set")), ("/v2/x?q=1", vec!["ours".to_owned()]));
+    assert_eq!(gateway.curl_host("shop.example", "/api/x", &[]).instance(), "web", "another header");
+    let moved = gateway.curl_host("shop.example", "/old", &[]);
+    assert_eq!((moved.status, moved.field("location")), (301, Some("https://shop.example/old")));
+    gateway.curl_host("other.example", "/", &[]).assert_refused(404, "no_route");
+    let accepted = stage.wait_condition(namespace, "shop", "Accepted", "True");
+    assert_eq!(accepted["observedGeneration"], 1);
+    stage.wait_condition(namespace, "shop", "ResolvedRefs", "True");
+    // Shares, and one that is not there.
+    let split =
+        json!([{"backendRefs": [{"name": "web", "port": 80, "weight": 1}, {"name": "api", "port": 80, "weight": 3}]}]);
+    stage.create_route(namespace, "split", &["split.example"], &split);
+    wait_answer(&gateway, "split.example", "/", 200, "api");
+    let answers: Vec<String> =
+        (0..100).map(|_| gateway.curl_host("split.example", "/", &[]).instance().to_owned()).collect();
+    let of_web = answers.iter().filter(|it| *it == "web").count();
+    // 25 of 100; five standard deviations are 22.
+    assert!((3..=47).contains(&of_web), "{of_web}");
+    stage.create_route(namespace, "nowhere", &["nowhere.example"], &json!([to("nobody")]));
+    assert_eq!(stage.wait_condition(namespace, "nowhere", "ResolvedRefs", "False")["reason"], "BackendNotFound");
+    assert_eq!(gateway.curl_host("nowhere.example", "/", &[]).status, 503);
+    stage.service(namespace, "nobody", &stage.backends[1]);
+    wait_answer(&gateway, "nowhere.example", "/", 200, "api");
+    stage.wait_condition(namespace, "nowhere", "ResolvedRefs", "True");
+    // Gone with its object.
+    stage.cluster.client().delete(&Stage::route_path(namespace, "shop"));
+    wait_answer(&gateway, "shop.example", "/", 404, "");
+}
+
+#[test]
+fn what_is_not_supported_and_a_host_of_another_namespace_are_refused_and_told() {
+    let stage = Stage::new(32);
+    let other = stage.cluster.namespace("others");
+    stage.service(&other, "web", &stage.backends[1]);
+    let gateway = stage.gateway(&[&other]);
+    let namespace = &stage.namespace;
+    stage.create_route(namespace, "first", &["taken.example"], &json!([to("web")]));
+    wait_answer(&gateway, "taken.example", "/", 200, "web");
+    // The API server counts in seconds: the other is to be younger, whatever the namespaces' names.
+    let created = |namespace: &str, name: &str| {
+        stage.cluster.client().get(&Stage::route_path(namespace, name))["metadata"]["creationTimestamp"].clone()
+    };
+    let first = created(namespace, "first");
+    wait_until(SOON, "a later second", || {
+        jiff::Timestamp::now().as_second() > first.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second()
+    });
+    stage.create_route(&other, "thief", &["taken.example", "free.example"], &json!([to("web")]));
+    wait_answer(&gateway, "free.example", "/", 200, "api");
+    assert_eq!(gateway.curl_host("taken.example", "/", &[]).instance(), "web");
+    let told = stage.wait_condition(&other, "thief", "PartiallyInvalid", "True");
+    assert!(
+        told["message"].as_str().unwrap().contains(&format!("taken.example belongs to namespace {namespace}")),
+        "{told}"
+    );
+    stage.create_route(&other, "operators", &["file.example"], &json!([to("web")]));
+    assert_eq!(stage.wait_condition(&other, "operators", "Accepted", "False")["reason"], "HostTaken");
+    assert_eq!(gateway.curl_host("file.example", "/", &[]).instance(), "web", "the file's route");
+    // One rule that is not understood takes the good one with it.
+    let extension = json!({"filters": [{"type": "ExtensionRef", "extensionRef": {"group": "x.example", "kind": "Y", "name": "z"}}], "backendRefs": [{"name": "web", "port": 80}]});
+    stage.create_route(namespace, "half", &["half.example"], &json!([to("web"), extension]));
+    let refused = stage.wait_condition(namespace, "half", "Accepted", "False");
+    assert!(
+        refused["reason"] == "UnsupportedValue" && refused["message"].as_str().unwrap().contains("extensionRef"),
+        "{refused}"
+    );
+    gateway.curl_host("half.example", "/", &[]).assert_refused(404, "no_route");
+    // An Ingress has no place in its status for this: the report, the metrics and the log have it.
+    let ingress = |name: &str, host: &str, class: &str| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name, "namespace": other},
+            "spec": {"ingressClassName": class, "rules": [{"host": host, "http": {"paths": [
+                {"path": "/x", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"name": "http"}}}}]}}]},
+        })
+    };
+    stage.cluster.client().create(&ingress("good", "in.example", "tidegate"));
+    stage.cluster.client().create(&ingress("taken", "taken.example", "tidegate"));
+    stage.cluster.client().create(&ingress("foreign", "foreign.example", "nginx"));
+    wait_answer(&gateway, "in.example", "/x/y", 200, "api");
+    assert_eq!(gateway.curl_host("in.example", "/y", &[]).status, 404);
+    assert_eq!(gateway.curl_host("foreign.example", "/x", &[]).status, 404);
+    let of = |name: &str| {
+        let objects = gateway.debug()["gateway"]["kubernetes"]["objects"].as_array().unwrap().clone();
+        objects.into_iter().find(|it| it["name"] == name)
+    };
+    wait_until(SOON, "the report of the Ingress", || of("taken").is_some_and(|it| it["accepted"] == false));
+    assert!(of("foreign").is_none());
+    assert_eq!(
+        gateway.tidegate.metric_with("tidegate_gateway_kubernetes_objects", "kind=\"Ingress\",result=\"host_taken\""),
+        1.0
+    );
+    assert!(gateway.tidegate.log().contains("HostTaken"));
+    // Who gives a host up makes room for the next.
+    stage.cluster.client().delete(&Stage::route_path(namespace, "first"));
+    wait_answer(&gateway, "taken.example", "/", 200, "api");
+}
+
+#[test]
+fn routes_of_a_cluster_change_under_load_and_drop_no_connection() {
+    let stage = Stage::new(33);
+    let gateway = stage.gateway(&[]);
+    let namespace = &stage.namespace;
+    stage.create_route(namespace, "all", &[], &json!([to("web")]));
+    wait_answer(&gateway, "any.example", "/", 200, "web");
+    let url = gateway.url("");
+    let mut load =
+        Load::start(&["mix", "-url", &url, "-connections", "40", "-seconds", "60", "-kinds", "get,post,stream,ws"]);
+    wait_until(SOON, "load", || stage.backends[0].requests() > 100);
+    for turn in 0..6 {
+        let (name, backend) = if turn % 2 == 0 { ("api", &stage.backends[1]) } else { ("web", &stage.backends[0]) };
+        let before = backend.requests();
+        stage.cluster.client().patch(&Stage::route_path(namespace, "all"), &json!({"spec": {"rules": [to(name)]}}));
+        wait_until(SOON, "requests at the other", || backend.requests() > before + 20);
+    }
+    load.stop();
+    let outcome = load.result(SOON);
+    for (kind, result) in outcome.as_object().unwrap() {
+        assert_eq!(result["failed"], 0, "{kind}: {outcome}");
+    }
+}
