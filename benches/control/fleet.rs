@@ -114,9 +114,9 @@ impl Fleet {
         let writes = self.control.metric("tidegate_control_writes_total").expect("a metric");
         let metrics = self.stage.cluster.client().text_of("/metrics");
         let own = format!("flow_schema=\"{USER}\"");
-        let counted = metrics.lines().filter(|line| {
-            line.starts_with("apiserver_flowcontrol_dispatched_requests_total") && line.contains(&own)
-        });
+        let counted = metrics
+            .lines()
+            .filter(|line| line.starts_with("apiserver_flowcontrol_dispatched_requests_total") && line.contains(&own));
         let calls = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
         Spent { cpu: system::cpu_time(self.control.pid()), writes, calls }
     }

@@ -17,6 +17,9 @@
 
 #[path = "../../tests/bed/mod.rs"]
 mod bed;
+#[path = "../log/histogram.rs"]
+#[allow(dead_code, reason = "of the report")]
+mod histogram;
 #[path = "../../tests/kube/mod.rs"]
 mod kube;
 #[path = "../discovery/report.rs"]
@@ -28,9 +31,6 @@ mod support;
 #[path = "../log/system.rs"]
 #[allow(dead_code, reason = "the log bench's file; this bench pins nothing")]
 mod system;
-#[path = "../log/histogram.rs"]
-#[allow(dead_code, reason = "of the report")]
-mod histogram;
 
 mod fleet;
 

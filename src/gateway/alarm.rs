@@ -7,8 +7,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// As many are kept by a thread; further ones are made anew.
@@ -24,10 +22,10 @@ struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a future gives; nothing if that takes longer than `time`. The future can be asked again then.
-pub(super) async fn within<F: Future>(time: Duration, future: Pin<&mut F>) -> Option<F::Output> {
+/// What a future gives; nothing if that takes longer than `until`. The future can be asked again then.
+pub(super) async fn within<F: Future>(until: std::time::Instant, future: Pin<&mut F>) -> Option<F::Output> {
     let mut future = future;
-    let mut alarm = Alarm { until: Instant::now() + time, sleep: None };
+    let mut alarm = Alarm { until: until.into(), sleep: None };
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => alarm.poll(context).map(|()| None),
@@ -72,32 +70,38 @@ impl Drop for Alarm {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::time::Duration;
 
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn after(time: Duration) -> std::time::Instant {
+        std::time::Instant::now() + time
+    }
 
     #[tokio::test]
     async fn what_takes_too_long_is_left_and_can_be_asked_again() {
         let started = Instant::now();
         let mut slow = pin!(tokio::time::sleep(4 * SHORT));
-        assert!(within(SHORT, slow.as_mut()).await.is_none());
+        assert!(within(after(SHORT), slow.as_mut()).await.is_none());
         assert!(started.elapsed() >= SHORT && started.elapsed() < 4 * SHORT);
-        assert!(within(Duration::from_secs(60), slow).await.is_some());
+        assert!(within(after(LONG), slow).await.is_some());
     }
 
     #[tokio::test]
     async fn a_kept_alarm_rings_for_the_next_when_it_should() {
-        let short = |time| async move { within(Duration::from_secs(60), pin!(tokio::time::sleep(time))).await };
+        let short = |time| async move { within(after(LONG), pin!(tokio::time::sleep(time))).await };
         // Kept, it is set a minute ahead: the next is not to wait for that.
         assert!(short(SHORT / 10).await.is_some());
         let started = Instant::now();
-        assert!(within(SHORT, pin!(std::future::pending::<()>())).await.is_none());
+        assert!(within(after(SHORT), pin!(std::future::pending::<()>())).await.is_none());
         assert!(started.elapsed() >= SHORT);
         // Kept, it has rung, or rings too early for this one.
-        assert!(within(SHORT / 2, pin!(tokio::time::sleep(SHORT / 10))).await.is_some());
+        assert!(within(after(SHORT / 2), pin!(tokio::time::sleep(SHORT / 10))).await.is_some());
         let started = Instant::now();
-        assert!(within(2 * SHORT, pin!(std::future::pending::<()>())).await.is_none());
+        assert!(within(after(2 * SHORT), pin!(std::future::pending::<()>())).await.is_none());
         assert!(started.elapsed() >= 2 * SHORT);
     }
 }

@@ -24,7 +24,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// A request that a route took.
 pub(super) struct Asking {
-    pub(super) exchange: Exchange,
+    pub(super) exchange: Box<Exchange>,
     pub(super) active: Arc<Active>,
     pub(super) route: Arc<Route>,
     /// As the client wrote it.
@@ -88,7 +88,8 @@ pub(super) async fn answer(
     let asking = Asking { exchange, active, route: route.clone(), host, origin };
     match (verdict, &route.config.action) {
         (Verdict::Forward(way), Action::Forward(config)) => {
-            forward::forward(&worker, config, way, asking, head, body, upgraded).await
+            // Boxed: what it holds while it waits would be moved with every answer that is ready at once.
+            Box::pin(forward::forward(&worker, config, way, asking, head, body, upgraded)).await
         }
         (Verdict::Redirect(Some(location)), Action::Redirect(redirect)) => {
             let mut response = respond_with(asking, redirect.status, Bytes::new());
@@ -244,11 +245,11 @@ pub(super) fn fail(mut asking: Asking, reason: Reason) -> Response<Download> {
 }
 
 /// The answer to a request that no route takes.
-fn refuse(exchange: Exchange, reason: Reason) -> Response<Download> {
+fn refuse(exchange: Box<Exchange>, reason: Reason) -> Response<Download> {
     failure(exchange, reason, HeaderMap::new())
 }
 
-fn failure(mut exchange: Exchange, reason: Reason, mut fields: HeaderMap) -> Response<Download> {
+fn failure(mut exchange: Box<Exchange>, reason: Reason, mut fields: HeaderMap) -> Response<Download> {
     exchange.status = Some(reason.status());
     exchange.reason = Some(reason);
     if exchange.grpc {

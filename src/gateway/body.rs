@@ -48,7 +48,7 @@ pub(super) struct Upload {
 /// The body of an answer on its way to a client. It ends the request when it ends.
 pub(super) struct Download {
     kind: Kind,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
 }
 
 enum Kind {
@@ -205,7 +205,7 @@ impl Body for Upload {
 
 impl Download {
     /// Made here, of what is at hand.
-    pub(super) fn whole(bytes: Bytes, exchange: Exchange) -> Self {
+    pub(super) fn whole(bytes: Bytes, exchange: Box<Exchange>) -> Self {
         Self { kind: Kind::Whole(bytes), exchange: Some(exchange) }
     }
 
@@ -215,7 +215,7 @@ impl Download {
     }
 
     /// Of a pool.
-    pub(super) fn streamed(body: ResponseBody, picked: Picked, idle: Duration, exchange: Exchange) -> Self {
+    pub(super) fn streamed(body: ResponseBody, picked: Picked, idle: Duration, exchange: Box<Exchange>) -> Self {
         let taken = exchange.http2.then(|| exchange.downstream.answering());
         Self { kind: Kind::Streamed { body, idle: Idle::new(idle), taken, _picked: picked }, exchange: Some(exchange) }
     }

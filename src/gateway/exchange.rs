@@ -44,9 +44,10 @@ pub(super) struct Exchange {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn begin(worker: Arc<Worker>, downstream: Arc<Downstream>) -> Self {
+    /// Boxed: it goes through many hands until its answer has ended.
+    pub(super) fn begin(worker: Arc<Worker>, downstream: Arc<Downstream>) -> Box<Self> {
         downstream.begin();
-        Self {
+        Box::new(Self {
             worker,
             downstream,
             started: Instant::now(),
@@ -62,7 +63,7 @@ impl Exchange {
             wants_upgrade: false,
             http2: false,
             grpc: false,
-        }
+        })
     }
 
     /// Counts and logs what never became a request: its connection's bytes were refused.

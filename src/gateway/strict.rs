@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::downstream::{Downstream, Upgrade};
 use super::framing::{Framing, HeadLimits, Step};
 use super::reason::Reason;
+use crate::net::gather;
 
 /// What is read at once while a head is not whole.
 const PIECE: usize = 4096;
@@ -270,7 +271,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        let written = gather::poll_write(Pin::new(&mut this.stream), context, slices);
         this.poll_stalled(context, written)
     }
 

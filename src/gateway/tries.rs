@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::body::Body;
 use hyper::{Method, Request, Response};
@@ -111,7 +111,8 @@ impl<'a> Tries<'a> {
         loop {
             // The last one as well: an idle connection that was closed costs none of the route's tries.
             let spare = repeatable.then(|| copy(&request));
-            let now = Instant::now();
+            // The first goes out as the request comes in.
+            let now = if self.count == 0 { self.started } else { Instant::now() };
             let picked = match self.pick(order, now) {
                 Ok(picked) => picked,
                 Err(reason) => return Err(self.failed(reason, keep.then_some(request))),
@@ -121,7 +122,8 @@ impl<'a> Tries<'a> {
             let miss = match self.send(order, &picked, request, now).await {
                 Ok(response) => {
                     let status = response.status();
-                    picked.record(Outcome::Status(status.as_u16()), now.elapsed(), Instant::now());
+                    let answered = Instant::now();
+                    picked.record(Outcome::Status(status.as_u16()), answered - now, answered);
                     let again = left > 0 && order.retries.on_status.contains(&status);
                     let Some(next) = spare.filter(|_| again) else { return Ok(Answered { response, picked }) };
                     // A bad answer is better than none: it is let go when another can be had.
@@ -206,13 +208,15 @@ impl<'a> Tries<'a> {
         now: Instant,
     ) -> Result<Response<ResponseBody>, Miss> {
         let mut sending = pin!(self.worker.connections.send(picked, request, &self.options));
-        let mut moved = self.moved();
+        let (mut moved, mut from) = (self.moved(), now);
         let sent = loop {
-            let Some((time, reason)) = self.limit(order.timeouts) else { break Ok(sending.await) };
-            match within(time, sending.as_mut()).await {
+            let Some((until, reason)) = self.limit(order.timeouts, from) else { break Ok(sending.await) };
+            match within(until, sending.as_mut()).await {
                 Some(sent) => break Ok(sent),
                 // A body that is still on its way is no endpoint that does not answer.
-                None if reason == Reason::TryTimeout && self.moved() != moved => moved = self.moved(),
+                None if reason == Reason::TryTimeout && self.moved() != moved => {
+                    (moved, from) = (self.moved(), Instant::now());
+                }
                 None => break Err(reason),
             }
         };
@@ -234,14 +238,13 @@ impl<'a> Tries<'a> {
         self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed))
     }
 
-    /// How long a try may last from now, and what it is when that is over.
-    fn limit(&self, timeouts: Timeouts) -> Option<(Duration, Reason)> {
-        let passed = self.started.elapsed();
-        let whole = timeouts.request.map(|time| (time.saturating_sub(passed), Reason::RequestTimeout));
-        match (timeouts.per_try, whole) {
-            (Some(time), Some((left, reason))) if left <= time => Some((left, reason)),
-            (Some(time), _) => Some((time, Reason::TryTimeout)),
-            (None, whole) => whole,
+    /// Until when a try may last that begins, or goes on, at this time; and what it is when that is over.
+    fn limit(&self, timeouts: Timeouts, from: Instant) -> Option<(Instant, Reason)> {
+        let whole = timeouts.request.map(|time| (self.started + time, Reason::RequestTimeout));
+        let own = timeouts.per_try.map(|time| (from + time, Reason::TryTimeout));
+        match (own, whole) {
+            (Some(own), Some(whole)) => Some(if whole.0 <= own.0 { whole } else { own }),
+            (own, whole) => own.or(whole),
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn open(
 /// A request whose answer is a connection.
 struct Open {
     worker: Arc<Worker>,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     picked: Picked,
     _opened: Opened,
 }
