@@ -32,9 +32,7 @@ test: ## install what the tests need (once), then run the suites that prove the 
 	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
 	tests/bed/install.sh log kube gateways gateway
 	@echo "make test: random bytes for what reads Redis and HTTP, damage for the spool, then every proved suite"
-	tests/fuzz/run.sh decoder 30
-	tests/fuzz/run.sh spool 30
-	tests/fuzz/run.sh http 30
+	tests/fuzz/run.sh all 30
 	tests/run.sh "$(TEST_FLAGS)" "$(LEFT)" "$(RIGHT)" "$(ALONE)"
 
 faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
@@ -96,6 +94,4 @@ fmt: ## format the code
 	cargo fmt
 
 fuzz: ## feed random bytes to what reads Redis and HTTP, and damage spools, for FUZZ_SECONDS (60) each
-	tests/fuzz/run.sh decoder $(FUZZ_SECONDS)
-	tests/fuzz/run.sh spool $(FUZZ_SECONDS)
-	tests/fuzz/run.sh http $(FUZZ_SECONDS)
+	tests/fuzz/run.sh all $(FUZZ_SECONDS)

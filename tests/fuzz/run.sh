@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes one target: run.sh [TARGET [SECONDS [libFuzzer options]]]. Fails on a crash, and says where the input is. Targets:
-# decoder, of the RESP protocol; spool, its recovery and replay; http, where a request of HTTP/1.1 ends.
+# decoder, of the RESP protocol; spool, its recovery and replay; http, where a request of HTTP/1.1 ends; all, side by side.
 #
 # Needs a C++ compiler for libFuzzer, and no nightly Rust: the coverage counters that libFuzzer reads are a pass of LLVM's,
 # which stable rustc runs by name. What it learns is kept from run to run, outside the checkout.
@@ -8,6 +8,16 @@ set -euo pipefail
 
 name=${1:-decoder}
 seconds=${2:-${FUZZ_SECONDS:-60}}
+if [ "$name" = all ]; then
+  running=()
+  for each in decoder spool http; do
+    "${BASH_SOURCE[0]}" "$each" "$seconds" "${@:3}" &
+    running+=($!)
+  done
+  status=0
+  for each in "${running[@]}"; do wait "$each" || status=1; done
+  exit "$status"
+fi
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}/fuzz
 kept=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-testbed/fuzz
@@ -30,7 +40,7 @@ http)
   options=(-max_len=2048 -dict="$here/http.dict")
   ;;
 *)
-  echo "fuzz: there is no target $name: choose decoder, spool or http" >&2
+  echo "fuzz: there is no target $name: choose decoder, spool, http or all" >&2
   exit 2
   ;;
 esac
