@@ -9,6 +9,9 @@
 //! (replaced by a reload) and the table of endpoints (replaced when endpoints come and go). A request reads each of them once
 //! and is answered by [`answer`](answer::answer), which is the whole path in order.
 //!
+//! Nobody is let in before whoever started it says that its pools are there ([`Opener`]). Routes are those of the file and, where they
+//! are asked for, of a cluster's own objects ([`kubernetes`]); either way a change is one swap.
+//!
 //! Bodies are never kept: a piece is read when the other side takes it. So a request with a body is tried again only
 //! where none of it was written.
 //!

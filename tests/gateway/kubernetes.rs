@@ -1,14 +1,14 @@
 //! HTTPRoutes and Ingresses of a real API server as routes: what they say holds, who has a host, what is told of it, and no
 //! connection is dropped by a change.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Load};
-use crate::bed::{poll, wait_until};
+use crate::bed::{WorkDir, free_port, poll, unique, wait_until};
 use crate::kube::Cluster;
 use crate::kube::objects::slice;
 use crate::support::{Gateway, SOON, Setup};
@@ -66,6 +66,11 @@ impl Stage {
 
     /// A gateway that goes by these namespaces' objects, after a route of its own.
     fn gateway(&self, others: &[&str]) -> Gateway {
+        self.gateway_as(others, &self.cluster.kubeconfig()).start()
+    }
+
+    /// The same, not started, that asks for routes with this kubeconfig.
+    fn gateway_as(&self, others: &[&str], routes: &Path) -> Setup {
         let namespaces: Vec<&str> = [self.namespace.as_str()].iter().chain(others).copied().collect();
         let (kubeconfig, namespace) = (self.cluster.kubeconfig(), &self.namespace);
         Setup::new()
@@ -75,10 +80,35 @@ impl Stage {
             .keys("threads = 2")
             .route(&format!("name = \"own\"\nhost = \"file.example\"\npool = \"east/{namespace}/web/http\""))
             .section(&format!(
-                "[gateway.kubernetes]\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\nnamespaces = {namespaces:?}\n\
+                "[gateway.kubernetes]\ncluster = \"east\"\nkubeconfig = {routes:?}\nnamespaces = {namespaces:?}\n\
                  gateways = [\"infra/edge\"]\ningress_class = \"tidegate\""
             ))
-            .start()
+    }
+
+    /// A kubeconfig with the rights of `deploy/kubernetes/gateway-routes.yaml`, or all of them but for the status.
+    fn kubeconfig_of(&self, user: &str, may_tell: bool, files: &WorkDir) -> PathBuf {
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/gateway-routes.yaml"));
+        let objects: Vec<Value> =
+            text.unwrap().split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect();
+        let mut role = objects.into_iter().find(|it| it["kind"] == "ClusterRole").unwrap();
+        role["metadata"]["name"] = json!(user);
+        role["rules"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|rule| may_tell || rule["resources"] != json!(["httproutes/status"]));
+        let api = "/apis/rbac.authorization.k8s.io/v1";
+        self.cluster.client().post(&format!("{api}/clusterroles"), &role);
+        let binding = json!({
+            "metadata": {"name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        });
+        self.cluster.client().post(&format!("{api}/clusterrolebindings"), &binding);
+        let mut config: Value =
+            serde_json::from_str(&std::fs::read_to_string(self.cluster.kubeconfig()).unwrap()).unwrap();
+        config["users"][0]["user"]["as"] = json!(user);
+        files.write(&format!("{user}.kubeconfig"), config.to_string())
     }
 
     fn route_path(namespace: &str, name: &str) -> String {
@@ -148,6 +178,14 @@ fn an_http_route_is_a_route_with_its_matches_filters_and_backends_and_its_status
     let accepted = stage.wait_condition(namespace, "shop", "Accepted", "True");
     assert_eq!(accepted["observedGeneration"], 1);
     stage.wait_condition(namespace, "shop", "ResolvedRefs", "True");
+    // Another instance that goes by the same finds nothing to write.
+    let version =
+        || stage.cluster.client().get(&Stage::route_path(namespace, "shop"))["metadata"]["resourceVersion"].clone();
+    let before = version();
+    let second = stage.gateway(&[]);
+    wait_answer(&second, "shop.example", "/", 200, "web");
+    assert_eq!(version(), before);
+    drop(second);
     // Shares, and one that is not there.
     let split =
         json!([{"backendRefs": [{"name": "web", "port": 80, "weight": 1}, {"name": "api", "port": 80, "weight": 3}]}]);
@@ -258,4 +296,52 @@ fn routes_of_a_cluster_change_under_load_and_drop_no_connection() {
     for (kind, result) in outcome.as_object().unwrap() {
         assert_eq!(result["failed"], 0, "{kind}: {outcome}");
     }
+}
+
+#[test]
+fn the_rights_of_the_deployment_suffice_and_without_the_one_for_the_status_all_else_goes_on() {
+    let stage = Stage::new(34);
+    let (namespace, files) = (&stage.namespace, WorkDir::new("rights"));
+    let may = stage.kubeconfig_of(&unique("may"), true, &files);
+    let may_not = stage.kubeconfig_of(&unique("may-not"), false, &files);
+    // Who may not tell is there first, so that what is told is told by the other.
+    let silent = stage.gateway_as(&[], &may_not).start();
+    stage.create_route(namespace, "shop", &["shop.example"], &json!([to("web")]));
+    wait_answer(&silent, "shop.example", "/", 200, "web");
+    wait_until(SOON, "the refusal in the log", || silent.tidegate.log().contains("is not written into their status"));
+    assert!(stage.cluster.client().get(&Stage::route_path(namespace, "shop"))["status"]["parents"].is_null());
+    let telling = stage.gateway_as(&[], &may).start();
+    stage.wait_condition(namespace, "shop", "Accepted", "True");
+    wait_answer(&telling, "shop.example", "/", 200, "web");
+    // It goes on to follow.
+    stage.cluster.client().patch(&Stage::route_path(namespace, "shop"), &json!({"spec": {"rules": [to("api")]}}));
+    wait_answer(&silent, "shop.example", "/", 200, "api");
+}
+
+#[test]
+fn a_cluster_that_is_away_holds_clients_up_for_a_bounded_time_alone_and_the_files_routes_hold() {
+    let files = WorkDir::new("away");
+    let away = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": format!("http://127.0.0.1:{}", free_port())}}],
+        "users": [{"name": "it", "user": {}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    });
+    let kubeconfig = files.write("kubeconfig", away.to_string());
+    let backends = Backend::several(1);
+    let gateway = Setup::over(&backends)
+        .keys("first_pools_timeout_seconds = 1")
+        .route("pool = \"web\"")
+        .section(&format!(
+            "[gateway.kubernetes]\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\ningress_class = \"tidegate\""
+        ))
+        .start_unready();
+    wait_until(SOON, "somebody listens", || TcpStream::connect(gateway.address).is_ok());
+    assert_eq!(gateway.curl("/", &[]).status, 200);
+    assert_eq!(gateway.tidegate.get("/readyz/gateway").status, 503);
+    let report = gateway.debug()["gateway"]["kubernetes"].clone();
+    assert_eq!(report["awaited"], json!(["Ingresses", "Services"]));
+    wait_until(SOON, "why, in the report", || {
+        gateway.debug()["gateway"]["kubernetes"]["lost"].as_array().is_some_and(|lost| lost.len() == 2)
+    });
 }
