@@ -14,14 +14,14 @@ use super::resource::approval::{Approval, RolloutBlock, Verdict};
 use super::resource::moment::Moment;
 use super::resource::release::{Release, ReleaseStatus, order};
 use super::resource::revision::{has_image, revision_of};
-use super::trouble::trouble;
+use super::trouble::ailing;
 use crate::kubernetes::policy::TrafficPolicy;
 
 /// The objects.
 #[derive(Clone, Debug)]
 pub(super) struct Bundle {
     pub(super) app: App,
-    /// The newest last: by when they were created, then by name.
+    /// The newest last.
     pub(super) releases: Vec<Release>,
     pub(super) deployments: Vec<Deployment>,
     pub(super) policy: Option<TrafficPolicy>,
@@ -55,6 +55,7 @@ impl Bundle {
             promoted: spec.promoted_from.is_some(),
             control: spec.control.clone(),
             on_failure: spec.on_failure,
+            failure_policy: spec.failure_policy.clone(),
             progress_deadline: Duration::from_secs(spec.progress_deadline_seconds.into()),
             acknowledge_timeout,
             history_limit: usize::try_from(self.app.spec.revision_history_limit).unwrap_or(usize::MAX),
@@ -87,8 +88,11 @@ impl Bundle {
             let ready = count(status.and_then(|it| it.available_replicas)).min(replicas);
             let of = |pod: &&Pod| pod.labels().get(REVISION_LABEL) == Some(&revision);
             let created = deployment.creation_timestamp().map(|at| Moment::from(at.0));
-            let trouble = if ready < replicas { trouble(self.pods.iter().filter(of)) } else { None };
-            Some((revision, Revision { replicas, ready, created, trouble }))
+            let ailing = match ready < replicas {
+                true => self.pods.iter().filter(of).filter_map(ailing).collect(),
+                false => Vec::new(),
+            };
+            Some((revision, Revision { replicas, ready, created, ailing }))
         };
         self.deployments.iter().filter(|it| it.metadata.deletion_timestamp.is_none()).filter_map(one).collect()
     }

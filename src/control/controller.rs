@@ -15,6 +15,7 @@ use super::children::{joined_pool, pool_of};
 use super::config::ControlConfig;
 use super::gate::{self, Outside, Question};
 use super::hubs::Hubs;
+use super::logs::Logs;
 use super::metrics::ControlMetrics;
 use super::observe::{self, Caches};
 use super::plan::{GateSeen, Observed, Outcome, Write, asked_since, plan};
@@ -41,6 +42,7 @@ pub(super) struct Controller {
     pub(super) writer: Writer,
     pub(super) hubs: Hubs,
     pub(super) outside: Outside,
+    pub(super) logs: Logs,
     pub(super) metrics: ControlMetrics,
 }
 
@@ -53,6 +55,17 @@ enum Next {
     Again,
     /// It was not there, or not answered.
     Failed,
+}
+
+/// What caches ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// Nothing.
+    ForNothing,
+    /// Another look later: others, or time, must allow what is to be done.
+    ForTime,
+    /// Something is to be written.
+    ForWrites,
 }
 
 // === impl Controller ===
@@ -139,11 +152,13 @@ impl Controller {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, ApplyError> {
         let Some(known) = self.caches.bundle(key) else { return Ok(Next::Rest) };
-        if !self.asks_for_writes(&known).await {
-            return Ok(if is_under_way(&known) { Next::Again } else { Next::Rest });
+        let asked = self.asks(&known).await;
+        if asked != Asks::ForWrites {
+            let waits = asked == Asks::ForTime || is_under_way(&known);
+            return Ok(if waits { Next::Again } else { Next::Rest });
         }
         // The caches may be behind our own writes: what is done follows from what is so now.
-        let Some(bundle) = observe::ask(&self.writer.client, &known).await? else { return Ok(Next::Rest) };
+        let Some(bundle) = observe::ask(&self.writer.server, &known).await? else { return Ok(Next::Rest) };
         let mut status = bundle.newest().and_then(|release| release.status.clone());
         for release in self.under_plan(&bundle) {
             let outcome = self.plan(&bundle, release).await;
@@ -165,17 +180,23 @@ impl Controller {
         Ok(Next::Again)
     }
 
-    async fn asks_for_writes(&self, known: &Bundle) -> bool {
+    /// What is known asks for.
+    async fn asks(&self, known: &Bundle) -> Asks {
         let status = known.newest().and_then(|release| release.status.clone());
         if known.app.status != Some(known.app_status(&self.config.cluster, status.as_ref())) {
-            return true;
+            return Asks::ForWrites;
         }
+        let mut asked = Asks::ForNothing;
         for release in self.under_plan(known) {
-            if !self.plan(known, release).await.writes.is_empty() {
-                return true;
+            let outcome = self.plan(known, release).await;
+            if !outcome.writes.is_empty() {
+                return Asks::ForWrites;
+            }
+            if outcome.unsettled {
+                asked = Asks::ForTime;
             }
         }
-        false
+        asked
     }
 
     /// Those that are planned for: older ones only until they know that they were superseded, and the newest.
@@ -193,9 +214,11 @@ impl Controller {
         if seen.superseded_by.is_none() {
             seen.missing = self.missing(bundle, release, &status, &seen).await;
         }
+        let namespace = bundle.app.namespace().unwrap_or_default();
+        self.logs.add(&self.writer.server.client, &namespace, &mut seen, &goal).await;
         let mut outcome = plan(&seen, &goal, &status);
-        if outcome.ask_gate {
-            seen.gate = Some(self.ask_gate(bundle, release, &status, &seen, &goal.revision).await);
+        if let Some(step) = outcome.ask_gate {
+            seen.gate = Some(self.ask_gate(bundle, release, step, &status, &seen).await);
             outcome = plan(&seen, &goal, &status);
         }
         let switch = outcome.writes.iter().find_map(|write| match write {
@@ -215,16 +238,18 @@ impl Controller {
         &self,
         bundle: &Bundle,
         release: &Release,
+        step: u32,
         status: &ReleaseStatus,
         seen: &Observed,
-        revision: &str,
     ) -> GateSeen {
+        let revision = &Bundle::revision(release);
         let question = Question {
             pool: self.pool(bundle, release, revision),
             release,
             revision,
             ready: seen.revisions.get(revision).map(|it| it.ready).unwrap_or_default(),
             pods: &bundle.pods,
+            step,
             waited: asked_since(status).map(|since| seen.at().since(since)).unwrap_or_default(),
         };
         gate::ask(&question, &self.hubs, &self.outside).await

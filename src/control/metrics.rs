@@ -59,6 +59,7 @@ impl ControlMetrics {
             Write::Create { .. } => "create",
             Write::Scale { .. } => "scale",
             Write::Shares(_) => "traffic",
+            Write::Recreate { .. } => "recreate",
             Write::Delete { .. } => "delete",
         };
         counter!("tidegate_control_writes_total", "kind" => kind).increment(1);

@@ -6,10 +6,10 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::apply::{ApplyError, answered};
+use super::apply::{ApplyError, Server};
 use super::bundle::Bundle;
 use super::children::APP_LABEL;
 use super::config::ControlConfig;
@@ -95,9 +95,9 @@ fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
 ///
 /// # Errors
 /// Something could not be read: then nothing is known of it, neither that it is there nor that it is not.
-pub(super) async fn ask(client: &Client, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
+pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
     let (namespace, name) = key_of(&known.app);
-    let Some(app) = get::<App>(client, &namespace, &name).await? else { return Ok(None) };
+    let Some(app) = get::<App>(server, &namespace, &name).await? else { return Ok(None) };
     let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
     let mut releases = Vec::new();
     for (at, release) in known.releases.iter().enumerate() {
@@ -105,30 +105,30 @@ pub(super) async fn ask(client: &Client, known: &Bundle) -> Result<Option<Bundle
         if ended && at + 1 < known.releases.len() {
             releases.push(release.clone());
         } else {
-            releases.extend(get::<Release>(client, &namespace, &release.name_any()).await?);
+            releases.extend(get::<Release>(server, &namespace, &release.name_any()).await?);
         }
     }
     Ok(Some(Bundle {
         app,
         releases,
-        deployments: list(client, &namespace, &ours).await?,
-        policy: get(client, &namespace, &name).await?,
-        pods: list(client, &namespace, &ours).await?,
-        approvals: list(client, &namespace, &ListParams::default()).await?,
-        blocks: list(client, &namespace, &ListParams::default()).await?,
+        deployments: list(server, &namespace, &ours).await?,
+        policy: get(server, &namespace, &name).await?,
+        pods: list(server, &namespace, &ours).await?,
+        approvals: list(server, &namespace, &ListParams::default()).await?,
+        blocks: list(server, &namespace, &ListParams::default()).await?,
     }))
 }
 
-async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
+async fn get<K>(server: &Server, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    answered(Api::<K>::namespaced(client.clone(), namespace).get_opt(name)).await
+    server.answered(Api::<K>::namespaced(server.client.clone(), namespace).get_opt(name)).await
 }
 
-async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>
+async fn list<K>(server: &Server, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    Ok(answered(Api::<K>::namespaced(client.clone(), namespace).list(params)).await?.items)
+    Ok(server.answered(Api::<K>::namespaced(server.client.clone(), namespace).list(params)).await?.items)
 }

@@ -16,6 +16,7 @@ mod kube;
 
 mod commands;
 mod deploys;
+mod failures;
 mod gates;
 mod kills;
 mod leases;

@@ -22,12 +22,15 @@ pub(super) struct Question<'a> {
     /// How many of its pods are available.
     pub(super) ready: u32,
     pub(super) pods: &'a [Pod],
+    /// The step of the plan that asks.
+    pub(super) step: u32,
     /// For how long it was asked already.
     pub(super) waited: Duration,
 }
 
 /// Why a part of a gate has not passed.
-enum Not {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Not {
     /// Later, it may.
     Yet(String),
     /// It will not.
@@ -132,7 +135,7 @@ mod tests {
         release.spec.gate = serde_json::from_value(gate).unwrap();
         let pods = [pod()];
         let (pool, waited) = (String::new(), Duration::from_secs(waited));
-        let question = Question { pool, release: &release, revision: "0a", ready, pods: &pods, waited };
+        let question = Question { pool, release: &release, revision: "0a", ready, pods: &pods, step: 2, waited };
         ask(&question, &Hubs::new(Vec::new(), Vec::new()), outside).await
     }
 
@@ -205,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_webhook_says_yes_not_yet_or_no_and_only_where_it_may_be_asked() {
         let hook = |port: u16| json!({"webhook": {"url": format!("http://127.0.0.1:{port}/x")}});
-        let allowed = Outside { allowed: vec!["127.0.0.1".to_owned()], prometheus: None };
+        let allowed = Outside { allowed: vec!["127.0.0.1".to_owned()], ..Outside::default() };
         assert_eq!(asked(hook(served("200", "").await), 1, 0, &allowed).await, GateSeen::Passed);
         for later in ["202", "503"] {
             let why = waits(asked(hook(served(later, "wait").await), 1, 0, &allowed).await);
@@ -218,13 +221,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_webhook_is_not_asked_twice_within_a_second_by_one_step() {
+        let asked_for = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = asked_for.clone();
+        let router = axum::Router::new().fallback(move || async move {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            axum::http::StatusCode::ACCEPTED
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let allowed = Outside { allowed: vec!["127.0.0.1".to_owned()], ..Outside::default() };
+        let gate = json!({"webhook": {"url": url}});
+        let began = std::time::Instant::now();
+        for _ in 0..20 {
+            waits(asked(gate.clone(), 1, 0, &allowed).await);
+        }
+        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+        assert!(asked_for.load(std::sync::atomic::Ordering::SeqCst) <= 1 + seconds);
+        // What has changed since then is another question.
+        waits(asked(gate, 0, 0, &allowed).await);
+        assert!(asked_for.load(std::sync::atomic::Ordering::SeqCst) >= 2);
+    }
+
+    #[tokio::test]
     async fn each_value_of_a_query_must_lie_within_its_bounds() {
         let answer = |values: &[&str]| {
             let result: Vec<Value> = values.iter().map(|it| json!({"metric": {}, "value": [1, it]})).collect();
             json!({"status": "success", "data": {"resultType": "vector", "result": result}}).to_string()
         };
         let gate = || json!({"metric": {"query": "errors{revision=\"$revision\"}", "atLeast": 0.0, "atMost": 0.5}});
-        let over = |port: u16| Outside { allowed: Vec::new(), prometheus: Some(format!("http://127.0.0.1:{port}")) };
+        let over = |port: u16| Outside { prometheus: Some(format!("http://127.0.0.1:{port}")), ..Outside::default() };
         let good = over(served("200", &answer(&["0.1", "0.5"])).await);
         assert_eq!(asked(gate(), 1, 0, &good).await, GateSeen::Passed);
         for (values, said) in

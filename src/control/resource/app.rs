@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::failure::FailurePolicy;
 use super::gate::Gate;
 use super::strategy::{OnFailure, Strategy};
 
@@ -78,6 +79,9 @@ pub struct AppSpec {
     /// What becomes of a release whose pods or gate fail.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// What becomes of new pods that fail.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
     /// Revisions without pods that are kept beside the one that serves.
     #[serde(default = "three")]
     #[schemars(range(max = 100))]

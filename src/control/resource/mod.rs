@@ -11,6 +11,7 @@
 pub mod app;
 pub mod approval;
 pub mod definitions;
+pub mod failure;
 pub mod gate;
 pub mod moment;
 pub mod release;
@@ -18,6 +19,9 @@ pub mod revision;
 pub mod strategy;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// The API group.
+pub const GROUP: &str = "tidegate.dev";
 
 /// The API group's version.
 pub const GROUP_VERSION: &str = "tidegate.dev/v1alpha1";

@@ -8,13 +8,13 @@ use crate::control::resource::approval::Verdict;
 use crate::control::resource::release::{Action, Phase};
 use crate::control::resource::strategy::{BlueGreen, OnFailure, Strategy};
 
-fn world(name: &str) -> World {
+pub(super) fn world(name: &str) -> World {
     let (_, strategy) = strategies().into_iter().find(|(it, _)| *it == name).unwrap();
     World::new(strategy, 4)
 }
 
 /// Goes on, all going well, until the current step does this; `false` when it ended before.
-fn run_to(world: &mut World, action: Action) -> bool {
+pub(super) fn run_to(world: &mut World, action: Action) -> bool {
     for _ in 0..500 {
         let at = usize::try_from(world.status.current_step_index).unwrap();
         if world.status.plan.get(at).is_some_and(|step| step.action == action) {
@@ -39,7 +39,7 @@ fn run_to(world: &mut World, action: Action) -> bool {
     panic!("neither {action:?} nor the end: {}", world.status.message);
 }
 
-fn rest(world: &mut World) -> (Phase, BTreeMap<String, u32>, BTreeMap<String, u32>) {
+pub(super) fn rest(world: &mut World) -> (Phase, BTreeMap<String, u32>, BTreeMap<String, u32>) {
     world.settle().and_then(|()| world.check_settled()).unwrap();
     let counts = world.revisions.iter().map(|(revision, it)| (revision.clone(), it.replicas)).collect();
     (world.status.phase, world.shares(), counts)
