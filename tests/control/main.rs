@@ -17,6 +17,7 @@ mod kube;
 mod commands;
 mod deploys;
 mod failures;
+mod faults;
 mod gates;
 mod kills;
 mod leases;
