@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 use super::bundle::Bundle;
 use super::children::{self, MANAGER, REVISION_LABEL};
+use super::gate::job;
 use super::plan::Write;
 use super::resource::app::{App, AppStatus};
 use super::resource::release::{Release, ReleaseStatus};
@@ -77,6 +79,7 @@ impl Writer {
             }
             Write::Shares(shares) => self.shares(bundle, release, shares).await,
             Write::Recreate { uid, .. } => self.recreate(bundle, uid).await,
+            Write::StartJob { step } => self.start_job(release, *step).await,
             Write::Delete { revision } => self.delete(bundle, revision).await,
         }
     }
@@ -168,6 +171,14 @@ impl Writer {
         let as_seen = Preconditions { resource_version: pod.resource_version(), uid: pod.uid() };
         let params = DeleteParams { preconditions: Some(as_seen), ..DeleteParams::default() };
         gone(self.server.answered(api.delete(&pod.name_any(), &params)).await)
+    }
+
+    /// Makes the Job of a gate. One that is there by now is what was to be made.
+    async fn start_job(&self, release: &Release, step: u32) -> Result<(), ApplyError> {
+        let made = job::job(release, &Bundle::revision(release), step).map_err(ApplyError::Release)?;
+        let api: Api<Job> = self.api(release);
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.server.answered(api.create(&params, &made)).await.map(drop)
     }
 
     async fn delete(&self, bundle: &Bundle, revision: &str) -> Result<(), ApplyError> {

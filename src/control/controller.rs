@@ -252,7 +252,10 @@ impl Controller {
             step,
             waited: asked_since(status).map(|since| seen.at().since(since)).unwrap_or_default(),
         };
-        gate::ask(&question, &self.hubs, &self.outside).await
+        match gate::ask_job(&question, &self.writer.server).await {
+            GateSeen::Passed => gate::ask(&question, &self.hubs, &self.outside).await,
+            other => other,
+        }
     }
 
     /// Why hubs do not know yet, of some side that is to have traffic, the pods that it has: to them a switch would be one to

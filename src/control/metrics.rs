@@ -60,6 +60,7 @@ impl ControlMetrics {
             Write::Scale { .. } => "scale",
             Write::Shares(_) => "traffic",
             Write::Recreate { .. } => "recreate",
+            Write::StartJob { .. } => "job",
             Write::Delete { .. } => "delete",
         };
         counter!("tidegate_control_writes_total", "kind" => kind).increment(1);

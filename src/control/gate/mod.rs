@@ -1,5 +1,6 @@
 //! The gate before a switch: hubs know every new pod, every new pod answers, and nobody who is asked objects.
 
+pub(super) mod job;
 mod outside;
 mod pods;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 pub(super) use self::outside::Outside;
+use super::apply::Server;
 use super::hubs::Hubs;
 use super::plan::GateSeen;
 use super::resource::gate::Gate;
@@ -42,6 +44,21 @@ pub(super) enum Not {
 impl Question<'_> {
     fn gate(&self) -> &Gate {
         &self.release.spec.gate
+    }
+}
+
+/// Beyond its own time limit, a Job has this long to be made and to be known as ended.
+const MARGIN_SECONDS: u32 = 30;
+
+/// How the Job of the gate is doing; passed where there is none.
+pub(super) async fn ask_job(question: &Question<'_>, server: &Server) -> GateSeen {
+    let Some(gate) = &question.gate().job else { return GateSeen::Passed };
+    match job::look(question, server).await {
+        job::Seen::Absent => GateSeen::Startable,
+        job::Seen::Answered(answered) => {
+            let seconds = gate.timeout_seconds.saturating_add(MARGIN_SECONDS);
+            not(answered, question, seconds).unwrap_or(GateSeen::Passed)
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::advance::{is_stopped, switch_is_acknowledged};
+use super::advance::{at_gate, is_stopped, switch_is_acknowledged};
 use super::wanted::{Wanted, is_back, is_ours, wanted};
-use super::{Goal, Observed, Write, failed, steps};
+use super::{GateSeen, Goal, Observed, Write, failed, steps};
 use crate::control::resource::release::{Action, ReleaseStatus};
 
 /// The writes of a status that is persisted as it is. A release that has not begun, or never did, leaves what serves as it
@@ -26,6 +26,9 @@ fn lead(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> (Vec<Write>, bo
     let wanted = wanted(seen, goal, status, is_stopped(seen, goal, status));
     let mut writes = more(seen, goal, &wanted);
     writes.extend(failed::writes(seen, goal, status));
+    if seen.gate == Some(GateSeen::Startable) && at_gate(status).is_some() && !is_stopped(seen, goal, status) {
+        writes.push(Write::StartJob { step: status.current_step_index });
+    }
     if wanted.shares != seen.shares() {
         if may_switch(seen, goal, status, &wanted.shares) {
             writes.push(Write::Shares(wanted.shares));

@@ -86,6 +86,9 @@ fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) ->
         }
         Action::AwaitAvailable => available(seen, goal, status),
         Action::Gate => match &seen.gate {
+            Some(GateSeen::Startable) => {
+                format!("the gate of {} has not passed: its Job is not there yet", deployment(goal))
+            }
             Some(GateSeen::Waiting(why)) => format!("the gate of {} has not passed: {why}", deployment(goal)),
             _ => format!("the gate of {} is asked", deployment(goal)),
         },

@@ -125,6 +125,8 @@ pub struct Traffic {
 pub enum GateSeen {
     /// Every new pod passed.
     Passed,
+    /// Its Job is to be made.
+    Startable,
     /// Not yet, because of this.
     Waiting(String),
     /// Its time is over.
@@ -189,6 +191,11 @@ pub enum Write {
         pod: String,
         /// Its identity.
         uid: String,
+    },
+    /// The Job of the gate at this step.
+    StartJob {
+        /// Which.
+        step: u32,
     },
     /// A Deployment without pods, and its Service.
     Delete {

@@ -326,3 +326,19 @@ fn where_room_comes_first_a_count_that_grows_under_way_is_reached() {
     let (phase, _, counts) = rest(&mut world);
     assert_eq!((phase, counts.get("new")), (Phase::Healthy, Some(&6)));
 }
+
+#[test]
+fn the_job_of_a_gate_is_made_once_it_is_persisted_that_the_gate_is_asked_and_its_end_is_waited_for() {
+    let mut world = world("blueGreen");
+    world.gate = GateSeen::Startable;
+    for _ in 0..20 {
+        world.tick(1);
+        world.pods_come(9);
+        world.gateway_pulls();
+        world.reconcile(None).unwrap();
+    }
+    assert_eq!(world.gate, GateSeen::Waiting("the Job has not ended".to_owned()));
+    assert!(world.status.message.contains("has not passed: the Job has not ended"), "{}", world.status.message);
+    assert_eq!(world.shares().len(), 1);
+    assert_eq!(rest(&mut world).0, Phase::Healthy);
+}

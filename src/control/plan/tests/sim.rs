@@ -8,7 +8,7 @@ use super::super::{Ailing, GateSeen, Goal, Observed, Outcome, Revision, Traffic,
 use crate::control::resource::approval::Verdict;
 use crate::control::resource::failure::{FailureCause, FailurePolicy};
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::{Control, Phase, ReleaseStatus};
+use crate::control::resource::release::{Action, Control, Phase, ReleaseStatus};
 use crate::control::resource::strategy::{
     Batch, BatchOrder, BlueGreen, Canary, Migrate, OnFailure, Rolling, ShareStep, Strategy,
 };
@@ -230,6 +230,10 @@ impl World {
                 Err(format!("intent: {write:?} before the plan was persisted"))
             }
             Write::Create { .. } | Write::Scale { .. } => Ok(()),
+            Write::StartJob { step } => match self.status.plan.get(usize::try_from(*step).expect("a step")) {
+                Some(it) if it.action == Action::Gate && *step == self.status.current_step_index => Ok(()),
+                other => Err(format!("{write:?} at {other:?}")),
+            },
             Write::Recreate { uid, .. } => {
                 let is_sick = self.sick.get(new).is_some_and(|sick| sick.iter().any(|it| it.uid == *uid));
                 let is_noted = self.status.recreated_pods.iter().any(|it| it.uid == *uid);
@@ -276,6 +280,8 @@ impl World {
                 let room = usize::try_from(to - it.ready).expect("few pods");
                 self.sick.entry(revision).or_default().truncate(room);
             }
+            // How it ends is the gate's word, as a test sets it.
+            Write::StartJob { .. } => self.gate = GateSeen::Waiting("the Job has not ended".to_owned()),
             Write::Recreate { uid, .. } => self.sick.values_mut().for_each(|sick| sick.retain(|it| it.uid != uid)),
             Write::Shares(shares) => {
                 let generation = self.traffic.as_ref().map_or(1, |it| it.generation + 1);
