@@ -17,6 +17,7 @@ use super::gate::job;
 use super::plan::Write;
 use super::resource::app::{App, AppStatus};
 use super::resource::release::{Release, ReleaseStatus};
+use super::stable;
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::policy::TrafficPolicy;
 
@@ -150,6 +151,9 @@ impl Writer {
         release: &Release,
         shares: &std::collections::BTreeMap<String, u32>,
     ) -> Result<(), ApplyError> {
+        if bundle.switches_service() {
+            return self.stable(bundle, release, shares).await;
+        }
         let api: Api<TrafficPolicy> = self.api(&bundle.app);
         let mut policy = children::policy(&bundle.app, release, &self.cluster, shares);
         let Some(before) = &bundle.policy else {
@@ -162,6 +166,25 @@ impl Writer {
         }
         let params = PatchParams::apply(MANAGER).force();
         self.server.answered(api.patch(&before.name_any(), &params, &Patch::Apply(policy))).await.map(drop)
+    }
+
+    /// The selector of the stable Service: as it was seen, or made anew.
+    async fn stable(
+        &self,
+        bundle: &Bundle,
+        release: &Release,
+        shares: &std::collections::BTreeMap<String, u32>,
+    ) -> Result<(), ApplyError> {
+        let stable =
+            stable::stable(&bundle.app, release, bundle.stable.as_ref(), shares).map_err(ApplyError::Release)?;
+        let (api, name): (Api<Service>, _) = (self.api(&bundle.app), bundle.app.name_any());
+        if bundle.stable.is_some() {
+            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            return self.server.answered(api.patch(&name, &params, &Patch::Strategic(stable))).await.map(drop);
+        }
+        let made = serde_json::from_value(stable).map_err(|error| ApplyError::Release(error.to_string()))?;
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.server.answered(api.create(&params, &made)).await.map(drop)
     }
 
     /// Deletes a pod as it was seen: one that has become ready since then is another version, and stays.

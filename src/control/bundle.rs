@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use super::children::{REVISION_LABEL, traffic_of};
-use super::plan::{Goal, Observed, Revision};
-use super::resource::app::{App, AppStatus};
+use super::plan::{Goal, Observed, Revision, Traffic};
+use super::resource::app::{App, AppStatus, Routing};
 use super::resource::approval::{Approval, RolloutBlock, Verdict};
 use super::resource::moment::Moment;
 use super::resource::release::{Release, ReleaseStatus, order};
 use super::resource::revision::{has_image, revision_of};
+use super::stable;
 use super::trouble::ailing;
 use crate::kubernetes::policy::TrafficPolicy;
 
@@ -25,6 +26,8 @@ pub(super) struct Bundle {
     pub(super) releases: Vec<Release>,
     pub(super) deployments: Vec<Deployment>,
     pub(super) policy: Option<TrafficPolicy>,
+    /// The Service of the App's name; read only where that is what is switched.
+    pub(super) stable: Option<Service>,
     pub(super) pods: Vec<Pod>,
     pub(super) approvals: Vec<Approval>,
     pub(super) blocks: Vec<RolloutBlock>,
@@ -69,13 +72,26 @@ impl Bundle {
             now: Some(now),
             desired: self.app.spec.replicas,
             revisions: self.revisions(),
-            traffic: self.policy.as_ref().map(|policy| traffic_of(policy, cluster)),
+            traffic: self.traffic(cluster),
             missing: Vec::new(),
             unpublished: None,
             gate: None,
             word: self.word(release, now),
             blocked: self.blocked(release, now),
             superseded_by: later.map(ResourceExt::name_any),
+        }
+    }
+
+    /// Whether a deploy switches the Service of the App's name.
+    pub(super) fn switches_service(&self) -> bool {
+        self.app.spec.routing == Routing::Service
+    }
+
+    /// The traffic as it is.
+    fn traffic(&self, cluster: &str) -> Option<Traffic> {
+        match self.switches_service() {
+            true => self.stable.as_ref().map(stable::traffic_of),
+            false => self.policy.as_ref().map(|policy| traffic_of(policy, cluster)),
         }
     }
 
@@ -125,7 +141,7 @@ impl Bundle {
     /// What is to be told of the App.
     pub(super) fn app_status(&self, cluster: &str, release: Option<&ReleaseStatus>) -> AppStatus {
         let revisions = self.revisions();
-        let serving = self.policy.as_ref().map(|policy| traffic_of(policy, cluster).shares).unwrap_or_default();
+        let serving = self.traffic(cluster).unwrap_or_default().shares;
         let serving: Vec<String> = serving.iter().map(|(side, share)| format!("{side}:{share}")).collect();
         let phase = release.map(|status| status.phase).unwrap_or_default();
         AppStatus {
@@ -153,6 +169,7 @@ mod tests {
             releases: vec![release],
             deployments: none,
             policy: None,
+            stable: None,
             pods: Vec::new(),
             approvals: Vec::new(),
             blocks: Vec::new(),

@@ -21,6 +21,7 @@ use super::observe::{self, Caches};
 use super::plan::{GateSeen, Observed, Outcome, Write, asked_since, plan};
 use super::resource::moment::Moment;
 use super::resource::release::{Phase, Release, ReleaseStatus};
+use super::stable;
 use super::store::{Dirty, Key};
 use crate::base::backoff::{Backoff, random};
 use crate::base::drain::Drain;
@@ -244,7 +245,7 @@ impl Controller {
     ) -> GateSeen {
         let revision = &Bundle::revision(release);
         let question = Question {
-            pool: self.pool(bundle, release, revision),
+            pool: (!bundle.switches_service()).then(|| self.pool(bundle, release, revision)),
             release,
             revision,
             ready: seen.revisions.get(revision).map(|it| it.ready).unwrap_or_default(),
@@ -267,6 +268,10 @@ impl Controller {
         seen: &Observed,
         shares: &BTreeMap<String, u32>,
     ) -> Option<String> {
+        // Who asks no hub needs none to know.
+        if bundle.switches_service() {
+            return None;
+        }
         for side in shares.keys() {
             let Some(revision) = seen.revisions.get(side) else { continue };
             let pool = self.pool(bundle, release, side);
@@ -296,6 +301,15 @@ impl Controller {
             return Vec::new();
         }
         let (namespace, app) = (bundle.app.namespace().unwrap_or_default(), bundle.app.name_any());
+        if bundle.switches_service() {
+            // A Service that was there before the App names no revision: what it leads to is not of ours.
+            let Some(revision) = traffic.shares.keys().next() else { return Vec::new() };
+            let behind = match observe::slices(&self.writer.server, &namespace, &app).await {
+                Ok(slices) => stable::behind(&app, revision, &slices, &bundle.pods),
+                Err(error) => Some(format!("the EndpointSlices of Service {app} ({error})")),
+            };
+            return behind.into_iter().collect();
+        }
         let pool = joined_pool(&namespace, &app, &release.spec.port);
         self.hubs.missing(&pool, traffic.generation, &release.spec.control.ignore_gateways, seen.at()).await
     }

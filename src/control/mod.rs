@@ -21,6 +21,7 @@ mod metrics;
 mod observe;
 pub mod plan;
 pub mod resource;
+mod stable;
 mod store;
 mod trouble;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use super::apply::{ApplyError, Server};
 use super::bundle::Bundle;
 use super::children::APP_LABEL;
 use super::config::ControlConfig;
-use super::resource::app::App;
+use super::resource::app::{App, Routing};
 use super::resource::approval::{Approval, RolloutBlock};
 use super::resource::release::{Release, order};
 use super::store::{Dirty, Key, Store, key_of};
@@ -28,6 +29,7 @@ pub(super) struct Caches {
     releases: Arc<Store<Release>>,
     deployments: Arc<Store<Deployment>>,
     policies: Arc<Store<TrafficPolicy>>,
+    services: Arc<Store<Service>>,
     pods: Arc<Store<Pod>>,
     approvals: Arc<Store<Approval>>,
     blocks: Arc<Store<RolloutBlock>>,
@@ -61,6 +63,7 @@ impl Caches {
             releases: Store::follow(scopes("the first list of Releases", None), of_release, dirty, drain),
             deployments: Store::follow(scopes("the first list of Deployments", ours), by_label, dirty, drain),
             policies: Store::follow(scopes("the first list of policies", None), |it| Some(key_of(it)), dirty, drain),
+            services: Store::follow(scopes("the first list of Services", ours), by_label, dirty, drain),
             pods: Store::follow(scopes("the first list of pods", ours), by_label, dirty, drain),
             approvals: Store::follow(scopes("the first list of Approvals", None), |_| None, dirty, drain),
             blocks: Store::follow(scopes("the first list of RolloutBlocks", None), |_| None, dirty, drain),
@@ -80,6 +83,7 @@ impl Caches {
             releases,
             deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             policy: self.policies.get(key).map(|it| (*it).clone()),
+            stable: self.services.get(key).map(|it| (*it).clone()),
             pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             approvals: owned(self.approvals.of(namespace, |_| true)),
             blocks: owned(self.blocks.of(namespace, |_| true)),
@@ -108,8 +112,13 @@ pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle
             releases.extend(get::<Release>(server, &namespace, &release.name_any()).await?);
         }
     }
+    let stable = match app.spec.routing {
+        Routing::Service => get(server, &namespace, &name).await?,
+        Routing::Tidegate => None,
+    };
     Ok(Some(Bundle {
         app,
+        stable,
         releases,
         deployments: list(server, &namespace, &ours).await?,
         policy: get(server, &namespace, &name).await?,
@@ -117,6 +126,15 @@ pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle
         approvals: list(server, &namespace, &ListParams::default()).await?,
         blocks: list(server, &namespace, &ListParams::default()).await?,
     }))
+}
+
+/// The EndpointSlices of a Service.
+///
+/// # Errors
+/// They could not be read.
+pub(super) async fn slices(server: &Server, namespace: &str, service: &str) -> Result<Vec<EndpointSlice>, ApplyError> {
+    let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+    list(server, namespace, &of).await
 }
 
 async fn get<K>(server: &Server, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>

@@ -17,8 +17,8 @@ use super::resource::release::Release;
 
 /// What a gate is about.
 pub(super) struct Question<'a> {
-    /// The pool of the new revision.
-    pub(super) pool: String,
+    /// The pool of the new revision; none where nobody asks hubs for it.
+    pub(super) pool: Option<String>,
     pub(super) release: &'a Release,
     pub(super) revision: &'a str,
     /// How many of its pods are available.
@@ -66,7 +66,9 @@ pub(super) async fn ask_job(question: &Question<'_>, server: &Server) -> GateSee
 pub(super) async fn ask(question: &Question<'_>, hubs: &Hubs, outside: &Outside) -> GateSeen {
     // A switch to a pool that a hub does not know yet would be one to nothing.
     let ignored = &question.release.spec.control.ignore_gateways;
-    if let Some(why) = hubs.unpublished(&question.pool, question.ready, ignored).await {
+    if let Some(pool) = &question.pool
+        && let Some(why) = hubs.unpublished(pool, question.ready, ignored).await
+    {
         return GateSeen::Waiting(why);
     }
     let gate = question.gate();
@@ -151,7 +153,7 @@ mod tests {
         let (_, mut release) = app_and_release();
         release.spec.gate = serde_json::from_value(gate).unwrap();
         let pods = [pod()];
-        let (pool, waited) = (String::new(), Duration::from_secs(waited));
+        let (pool, waited) = (Some(String::new()), Duration::from_secs(waited));
         let question = Question { pool, release: &release, revision: "0a", ready, pods: &pods, step: 2, waited };
         ask(&question, &Hubs::new(Vec::new(), Vec::new()), outside).await
     }

@@ -35,7 +35,10 @@ use super::strategy::{OnFailure, Strategy};
     printcolumn(name = "Release", type_ = "string", json_path = ".status.release"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     // The names of its Deployments and Services are this, a dash and the revision.
-    validation = Rule::new("self.metadata.name.size() <= 50").message("the name may have up to 50 characters")
+    validation = Rule::new("self.metadata.name.size() <= 50").message("the name may have up to 50 characters"),
+    validation = Rule::new(
+        "self.spec.routing != 'Service' || (has(self.spec.strategy.blueGreen) && !has(self.spec.failurePolicy.ignore))"
+    ).message("routing Service goes with blueGreen and without failurePolicy.ignore: a Service's selector has no shares")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AppSpec {
@@ -60,6 +63,10 @@ pub struct AppSpec {
     /// The container port, by its name, whose traffic is switched: pool `app/NAMESPACE/NAME/PORT`.
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub port: String,
+    /// What a deploy switches.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("what a deploy switches is said when the App is created"))]
+    pub routing: Routing,
     /// How it is reached from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
@@ -86,6 +93,17 @@ pub struct AppSpec {
     #[serde(default = "three")]
     #[schemars(range(max = 100))]
     pub revision_history_limit: u32,
+}
+
+/// What a deploy switches.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub enum Routing {
+    /// The TrafficPolicy of the App, which gateways acknowledge.
+    #[default]
+    Tidegate,
+    /// The selector of the Service of the App's name, for who does not ask Tidegate: its EndpointSlices acknowledge. Such a
+    /// switch has no shares.
+    Service,
 }
 
 /// How an application is reached from outside.
