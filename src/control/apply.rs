@@ -216,7 +216,7 @@ impl Writer {
         self.server.answered(api.delete(&name, &params)).await.map(drop)
     }
 
-    fn api<K>(&self, beside: &impl ResourceExt) -> Api<K>
+    pub(super) fn api<K>(&self, beside: &impl ResourceExt) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     {
@@ -225,7 +225,7 @@ impl Writer {
 }
 
 /// What is gone already is gone.
-fn gone<T>(deleted: Result<T, ApplyError>) -> Result<(), ApplyError> {
+pub(super) fn gone<T>(deleted: Result<T, ApplyError>) -> Result<(), ApplyError> {
     match deleted {
         Err(ApplyError::Kube(error)) if matches!(&*error, kube::Error::Api(status) if status.is_not_found()) => Ok(()),
         deleted => deleted.map(drop),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
@@ -14,6 +15,7 @@ use super::resource::approval::{Approval, RolloutBlock, Verdict};
 use super::resource::moment::Moment;
 use super::resource::release::{Release, ReleaseStatus, order};
 use super::resource::revision::{has_image, revision_of};
+use super::resource::scale::AppScale;
 use super::stable;
 use super::trouble::ailing;
 use crate::kubernetes::policy::TrafficPolicy;
@@ -28,6 +30,9 @@ pub(super) struct Bundle {
     pub(super) policy: Option<TrafficPolicy>,
     /// The Service of the App's name; read only where that is what is switched.
     pub(super) stable: Option<Service>,
+    /// How many pods its autoscaler wants.
+    pub(super) scale: Option<AppScale>,
+    pub(super) autoscaler: Option<HorizontalPodAutoscaler>,
     pub(super) pods: Vec<Pod>,
     pub(super) approvals: Vec<Approval>,
     pub(super) blocks: Vec<RolloutBlock>,
@@ -70,7 +75,7 @@ impl Bundle {
         let later = self.releases.iter().rev().find(|it| order(it) > order(release));
         Observed {
             now: Some(now),
-            desired: self.app.spec.replicas,
+            desired: self.desired(),
             revisions: self.revisions(),
             traffic: self.traffic(cluster),
             missing: Vec::new(),
@@ -80,6 +85,18 @@ impl Bundle {
             blocked: self.blocked(release, now),
             superseded_by: later.map(ResourceExt::name_any),
         }
+    }
+
+    /// How many pods are asked for.
+    pub(super) fn desired(&self) -> u32 {
+        let spec = &self.app.spec;
+        let Some(autoscaling) = &spec.autoscaling else { return spec.replicas };
+        autoscaling.bounded(self.scale.as_ref().map_or(spec.replicas, |scale| scale.spec.replicas))
+    }
+
+    /// Pods that all its Deployments ask for.
+    pub(super) fn pods_wanted(&self) -> u32 {
+        self.revisions().values().map(|it| it.replicas).sum()
     }
 
     /// Whether a deploy switches the Service of the App's name.
@@ -145,7 +162,7 @@ impl Bundle {
         let serving: Vec<String> = serving.iter().map(|(side, share)| format!("{side}:{share}")).collect();
         let phase = release.map(|status| status.phase).unwrap_or_default();
         AppStatus {
-            replicas: revisions.values().map(|it| it.replicas).sum(),
+            replicas: self.pods_wanted(),
             ready_replicas: revisions.values().map(|it| it.ready).sum(),
             selector: format!("{}={}", super::children::APP_LABEL, self.app.name_any()),
             serving: serving.join(","),
@@ -155,13 +172,13 @@ impl Bundle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::control::children::tests::app_and_release;
 
-    fn bundle() -> Bundle {
+    pub(in crate::control) fn bundle() -> Bundle {
         let (app, release) = app_and_release();
         let none = Vec::new();
         Bundle {
@@ -170,6 +187,8 @@ mod tests {
             deployments: none,
             policy: None,
             stable: None,
+            scale: None,
+            autoscaler: None,
             pods: Vec::new(),
             approvals: Vec::new(),
             blocks: Vec::new(),

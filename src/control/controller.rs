@@ -10,6 +10,7 @@ use futures_util::stream;
 use kube::ResourceExt;
 
 use super::apply::{ApplyError, Writer};
+use super::autoscale;
 use super::bundle::Bundle;
 use super::children::{joined_pool, pool_of};
 use super::config::ControlConfig;
@@ -172,6 +173,11 @@ impl Controller {
                 }
             }
         }
+        if let Some(step) = autoscale::next(&bundle) {
+            tracing::info!(namespace = key.0, app = key.1, ?step, "its autoscaler");
+            self.writer.autoscale(&bundle, &step).await?;
+            self.metrics.wrote_app();
+        }
         let told = bundle.app_status(&self.config.cluster, status.as_ref());
         if bundle.app.status.as_ref() != Some(&told) {
             self.writer.app_status(&bundle.app, told).await?;
@@ -185,6 +191,9 @@ impl Controller {
     async fn asks(&self, known: &Bundle) -> Asks {
         let status = known.newest().and_then(|release| release.status.clone());
         if known.app.status != Some(known.app_status(&self.config.cluster, status.as_ref())) {
+            return Asks::ForWrites;
+        }
+        if autoscale::next(known).is_some() {
             return Asks::ForWrites;
         }
         let mut asked = Asks::ForNothing;

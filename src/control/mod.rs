@@ -10,6 +10,7 @@
 //! read, so that of two none is lost.
 
 mod apply;
+mod autoscale;
 mod bundle;
 pub mod children;
 pub mod config;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
@@ -17,6 +18,7 @@ use super::config::ControlConfig;
 use super::resource::app::{App, Routing};
 use super::resource::approval::{Approval, RolloutBlock};
 use super::resource::release::{Release, order};
+use super::resource::scale::AppScale;
 use super::store::{Dirty, Key, Store, key_of};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
@@ -30,6 +32,8 @@ pub(super) struct Caches {
     deployments: Arc<Store<Deployment>>,
     policies: Arc<Store<TrafficPolicy>>,
     services: Arc<Store<Service>>,
+    scales: Arc<Store<AppScale>>,
+    autoscalers: Arc<Store<HorizontalPodAutoscaler>>,
     pods: Arc<Store<Pod>>,
     approvals: Arc<Store<Approval>>,
     blocks: Arc<Store<RolloutBlock>>,
@@ -64,6 +68,8 @@ impl Caches {
             deployments: Store::follow(scopes("the first list of Deployments", ours), by_label, dirty, drain),
             policies: Store::follow(scopes("the first list of policies", None), |it| Some(key_of(it)), dirty, drain),
             services: Store::follow(scopes("the first list of Services", ours), by_label, dirty, drain),
+            scales: Store::follow(scopes("the first list of AppScales", None), |it| Some(key_of(it)), dirty, drain),
+            autoscalers: Store::follow(scopes("the first list of autoscalers", ours), by_label, dirty, drain),
             pods: Store::follow(scopes("the first list of pods", ours), by_label, dirty, drain),
             approvals: Store::follow(scopes("the first list of Approvals", None), |_| None, dirty, drain),
             blocks: Store::follow(scopes("the first list of RolloutBlocks", None), |_| None, dirty, drain),
@@ -84,6 +90,8 @@ impl Caches {
             deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             policy: self.policies.get(key).map(|it| (*it).clone()),
             stable: self.services.get(key).map(|it| (*it).clone()),
+            scale: self.scales.get(key).map(|it| (*it).clone()),
+            autoscaler: self.autoscalers.get(key).map(|it| (*it).clone()),
             pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             approvals: owned(self.approvals.of(namespace, |_| true)),
             blocks: owned(self.blocks.of(namespace, |_| true)),
@@ -116,9 +124,17 @@ pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle
         Routing::Service => get(server, &namespace, &name).await?,
         Routing::Tidegate => None,
     };
+    // Of an App that is not scaled, what is left of an autoscaler is as it is known.
+    let scaled = app.spec.autoscaling.is_some() || known.scale.is_some() || known.autoscaler.is_some();
+    let (scale, autoscaler) = match scaled {
+        true => (get(server, &namespace, &name).await?, get(server, &namespace, &name).await?),
+        false => (None, None),
+    };
     Ok(Some(Bundle {
         app,
         stable,
+        scale,
+        autoscaler,
         releases,
         deployments: list(server, &namespace, &ours).await?,
         policy: get(server, &namespace, &name).await?,

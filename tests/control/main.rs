@@ -23,5 +23,6 @@ mod kills;
 mod leases;
 mod pods;
 mod resources;
+mod scales;
 mod support;
 mod traffic;

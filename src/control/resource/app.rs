@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::failure::FailurePolicy;
 use super::gate::Gate;
+use super::scale::Autoscaling;
 use super::strategy::{OnFailure, Strategy};
 
 /// What an application is and how its releases come about. Changing it starts nothing: a Release does, and takes what
@@ -57,6 +58,10 @@ pub struct AppSpec {
     #[serde(default = "one")]
     #[schemars(range(max = 10_000))]
     pub replicas: u32,
+    /// Who scales it, and within which bounds: then its count is that of the AppScale of its name, and `replicas` only what it
+    /// begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// The pods: a PodTemplateSpec, whose image a Release replaces.
     #[schemars(schema_with = "super::any_object")]
     pub template: Value,
