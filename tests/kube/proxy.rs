@@ -1,6 +1,7 @@
 //! A proxy before an API server that answers in its place on command. It speaks plain HTTP to whoever is tested, and asks
 //! the API server as a client with all rights.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,13 +51,12 @@ pub enum Fault {
 }
 
 /// Writes that meet a fault.
-#[derive(Clone, Copy)]
 struct Spoiled {
     /// Writes to paths with this are let through.
     except: &'static str,
     fault: Fault,
-    /// Whether the next one meets it.
-    next: bool,
+    /// Which have met it and were not made since: by what is done to which object.
+    met: BTreeSet<String>,
     /// How many have.
     count: usize,
 }
@@ -181,12 +181,12 @@ impl ApiProxy {
     /// From now on each write meets a fault before it is made, unless its path has `except`: one that does not arrive does when
     /// it is tried again.
     pub fn spoil_writes(&self, except: &'static str, fault: Fault) {
-        *self.shared.spoiled() = Some(Spoiled { except, fault, next: true, count: 0 });
+        *self.shared.spoiled() = Some(Spoiled { except, fault, met: BTreeSet::new(), count: 0 });
     }
 
     /// How many writes met the fault since [`ApiProxy::spoil_writes`].
     pub fn spoiled(&self) -> usize {
-        self.shared.spoiled().map_or(0, |spoiled| spoiled.count)
+        self.shared.spoiled().as_ref().map_or(0, |spoiled| spoiled.count)
     }
 
     /// New answers are the API server's again.
@@ -235,11 +235,16 @@ impl Shared {
         if request.method() == Method::GET || request.uri().path().contains(it.except) {
             return None;
         }
-        let meets = it.next;
-        // What was not made is tried again; what was made is followed by another.
-        it.next = !meets || it.fault == Fault::LostAnswer;
-        it.count += usize::from(meets);
-        meets.then_some(it.fault)
+        let write = format!("{} {}", request.method(), request.uri().path());
+        // What was not made is made when it is tried again; what was made and not answered is not tried again.
+        if it.met.remove(&write) {
+            return None;
+        }
+        if it.fault != Fault::LostAnswer {
+            it.met.insert(write);
+        }
+        it.count += 1;
+        Some(it.fault)
     }
 
     /// What of this request is lost.
