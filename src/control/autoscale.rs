@@ -1,5 +1,7 @@
 //! An App's autoscaler: a HorizontalPodAutoscaler over an AppScale, whose count the App then has.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
@@ -51,20 +53,19 @@ fn said(wanted: &Value) -> Option<String> {
 
 fn autoscaler(app: &App, autoscaling: &Autoscaling) -> Value {
     let target = json!({"apiVersion": AppScale::api_version(&()), "kind": AppScale::kind(&()), "name": app.name_any()});
-    let mut spec = json!({
-        "scaleTargetRef": target, "minReplicas": autoscaling.min_replicas, "maxReplicas": autoscaling.max_replicas,
-    });
-    if !autoscaling.metrics.is_empty() {
-        spec["metrics"] = json!(autoscaling.metrics);
-    }
-    if let Some(behavior) = &autoscaling.behavior {
-        spec["behavior"] = behavior.clone();
-    }
+    let fields = [
+        Some(("scaleTargetRef", target)),
+        Some(("minReplicas", json!(autoscaling.min_replicas))),
+        Some(("maxReplicas", json!(autoscaling.max_replicas))),
+        (!autoscaling.metrics.is_empty()).then(|| ("metrics", json!(autoscaling.metrics))),
+        autoscaling.behavior.clone().map(|behavior| ("behavior", behavior)),
+    ];
+    let spec: BTreeMap<&str, Value> = fields.into_iter().flatten().collect();
     json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": {
             "name": app.name_any(), "namespace": app.namespace(), "labels": {APP_LABEL: app.name_any()},
-            "annotations": {SAID: spec.to_string()}, "ownerReferences": owner(app),
+            "annotations": {SAID: json!(spec).to_string()}, "ownerReferences": owner(app),
         },
         "spec": spec,
     })

@@ -63,11 +63,11 @@ enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
     /// Nothing.
-    ForNothing,
+    Nothing,
     /// Another look later: others, or time, must allow what is to be done.
-    ForTime,
+    Time,
     /// Something is to be written.
-    ForWrites,
+    Writes,
 }
 
 // === impl Controller ===
@@ -136,7 +136,7 @@ impl Controller {
 
     async fn look(&self, key: &Key) -> Next {
         self.metrics.reconciled();
-        match self.reconcile(key).await {
+        match Box::pin(self.reconcile(key)).await {
             Ok(next) => next,
             Err(ApplyError::Conflict(why)) => {
                 self.metrics.conflict();
@@ -155,8 +155,8 @@ impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<Next, ApplyError> {
         let Some(known) = self.caches.bundle(key) else { return Ok(Next::Rest) };
         let asked = self.asks(&known).await;
-        if asked != Asks::ForWrites {
-            let waits = asked == Asks::ForTime || is_under_way(&known);
+        if asked != Asks::Writes {
+            let waits = asked == Asks::Time || is_under_way(&known);
             return Ok(if waits { Next::Again } else { Next::Rest });
         }
         // The caches may be behind our own writes: what is done follows from what is so now.
@@ -191,19 +191,19 @@ impl Controller {
     async fn asks(&self, known: &Bundle) -> Asks {
         let status = known.newest().and_then(|release| release.status.clone());
         if known.app.status != Some(known.app_status(&self.config.cluster, status.as_ref())) {
-            return Asks::ForWrites;
+            return Asks::Writes;
         }
         if autoscale::next(known).is_some() {
-            return Asks::ForWrites;
+            return Asks::Writes;
         }
-        let mut asked = Asks::ForNothing;
+        let mut asked = Asks::Nothing;
         for release in self.under_plan(known) {
             let outcome = self.plan(known, release).await;
             if !outcome.writes.is_empty() {
-                return Asks::ForWrites;
+                return Asks::Writes;
             }
             if outcome.unsettled {
-                asked = Asks::ForTime;
+                asked = Asks::Time;
             }
         }
         asked

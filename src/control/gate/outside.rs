@@ -20,6 +20,9 @@ const HOLDS: Duration = Duration::from_secs(1);
 /// How much of an answer is shown.
 const SHOWN: usize = 200;
 
+/// When webhooks were asked, and what they said.
+type Said = BTreeMap<String, (Instant, Result<(), Not>)>;
+
 /// Servers that gates may ask.
 #[derive(Debug, Default)]
 pub(in crate::control) struct Outside {
@@ -28,7 +31,7 @@ pub(in crate::control) struct Outside {
     /// The Prometheus.
     pub(in crate::control) prometheus: Option<String>,
     /// What webhooks said last, by who asked them what.
-    pub(in crate::control) said: Mutex<BTreeMap<String, (Instant, Result<(), Not>)>>,
+    pub(in crate::control) said: Mutex<Said>,
 }
 
 /// Of Prometheus: `GET /api/v1/query`.

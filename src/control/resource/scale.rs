@@ -1,6 +1,7 @@
 //! How many pods an autoscaler wants of an App.
 
 #![expect(unreachable_pub, reason = "the derive of KubeSchema writes a type a second time, inside a function")]
+#![allow(clippy::duplicated_attributes, reason = "columns to print are attributes of one name")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
