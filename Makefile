@@ -35,10 +35,13 @@ test: ## install what the tests need (once), then run the suites that prove the 
 	tests/fuzz/run.sh all 30
 	tests/run.sh "$(TEST_FLAGS)" "$(LEFT)" "$(RIGHT)" "$(ALONE)"
 
-faults: ## play SEEDS (300) random scenarios of the fault harness; goes on where it was interrupted
+faults: ## play SEEDS (300) random scenarios of the fault harness, going on where it was interrupted; then the whole sweeps of deploys
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
 	tests/bed/install.sh
 	TIDEGATE_FAULT_SEEDS=$(SEEDS) TIDEGATE_FAULT_STATE=$(FAULTS_STATE) cargo test --test faults whatever_happens -- --nocapture
+	@echo "make faults: every strategy with a controller killed, and with each fault of the API server, at every write"
+	tests/bed/install.sh kube
+	TIDEGATE_DEPLOY_SWEEP=all cargo test --test control at_every_write -- --nocapture
 
 outage: ## spool and drain OUTAGE_BYTES (10 GiB) under load; needs twice that on disk
 	tests/bed/install.sh

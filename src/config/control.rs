@@ -33,6 +33,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
     }
     section.show("egress_allow", allowed.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>());
     let timeout = section.number("acknowledge_timeout_seconds", 1..=86_400, 60);
+    let patience = section.number("api_timeout_seconds", 1..=30, 10);
     let hubs = read_hubs(&mut section);
     section.finish();
     let Home { cluster, kubeconfig, namespaces } = home?;
@@ -45,6 +46,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
         prometheus,
         egress_allow: allowed.iter().map(|item| item.text.to_owned()).collect(),
         required_gateways: required.iter().map(|item| item.text.to_owned()).collect(),
+        api_timeout: Duration::from_secs(patience),
         acknowledge_timeout: Duration::from_secs(timeout),
     })
 }

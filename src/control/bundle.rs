@@ -4,27 +4,35 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use super::children::{REVISION_LABEL, traffic_of};
-use super::plan::{Goal, Observed, Revision};
-use super::resource::app::{App, AppStatus};
+use super::plan::{Goal, Observed, Revision, Traffic};
+use super::resource::app::{App, AppStatus, Routing};
 use super::resource::approval::{Approval, RolloutBlock, Verdict};
 use super::resource::moment::Moment;
 use super::resource::release::{Release, ReleaseStatus, order};
 use super::resource::revision::{has_image, revision_of};
-use super::trouble::trouble;
+use super::resource::scale::AppScale;
+use super::stable;
+use super::trouble::ailing;
 use crate::kubernetes::policy::TrafficPolicy;
 
 /// The objects.
 #[derive(Clone, Debug)]
 pub(super) struct Bundle {
     pub(super) app: App,
-    /// The newest last: by when they were created, then by name.
+    /// The newest last.
     pub(super) releases: Vec<Release>,
     pub(super) deployments: Vec<Deployment>,
     pub(super) policy: Option<TrafficPolicy>,
+    /// The Service of the App's name; read only where that is what is switched.
+    pub(super) stable: Option<Service>,
+    /// How many pods its autoscaler wants.
+    pub(super) scale: Option<AppScale>,
+    pub(super) autoscaler: Option<HorizontalPodAutoscaler>,
     pub(super) pods: Vec<Pod>,
     pub(super) approvals: Vec<Approval>,
     pub(super) blocks: Vec<RolloutBlock>,
@@ -55,6 +63,7 @@ impl Bundle {
             promoted: spec.promoted_from.is_some(),
             control: spec.control.clone(),
             on_failure: spec.on_failure,
+            failure_policy: spec.failure_policy.clone(),
             progress_deadline: Duration::from_secs(spec.progress_deadline_seconds.into()),
             acknowledge_timeout,
             history_limit: usize::try_from(self.app.spec.revision_history_limit).unwrap_or(usize::MAX),
@@ -66,15 +75,40 @@ impl Bundle {
         let later = self.releases.iter().rev().find(|it| order(it) > order(release));
         Observed {
             now: Some(now),
-            desired: self.app.spec.replicas,
+            desired: self.desired(),
             revisions: self.revisions(),
-            traffic: self.policy.as_ref().map(|policy| traffic_of(policy, cluster)),
+            traffic: self.traffic(cluster),
             missing: Vec::new(),
             unpublished: None,
             gate: None,
             word: self.word(release, now),
             blocked: self.blocked(release, now),
             superseded_by: later.map(ResourceExt::name_any),
+        }
+    }
+
+    /// How many pods are asked for.
+    pub(super) fn desired(&self) -> u32 {
+        let spec = &self.app.spec;
+        let Some(autoscaling) = &spec.autoscaling else { return spec.replicas };
+        autoscaling.bounded(self.scale.as_ref().map_or(spec.replicas, |scale| scale.spec.replicas))
+    }
+
+    /// Pods that all its Deployments ask for.
+    pub(super) fn pods_wanted(&self) -> u32 {
+        self.revisions().values().map(|it| it.replicas).sum()
+    }
+
+    /// Whether a deploy switches the Service of the App's name.
+    pub(super) fn switches_service(&self) -> bool {
+        self.app.spec.routing == Routing::Service
+    }
+
+    /// The traffic as it is.
+    fn traffic(&self, cluster: &str) -> Option<Traffic> {
+        match self.switches_service() {
+            true => self.stable.as_ref().map(stable::traffic_of),
+            false => self.policy.as_ref().map(|policy| traffic_of(policy, cluster)),
         }
     }
 
@@ -87,8 +121,11 @@ impl Bundle {
             let ready = count(status.and_then(|it| it.available_replicas)).min(replicas);
             let of = |pod: &&Pod| pod.labels().get(REVISION_LABEL) == Some(&revision);
             let created = deployment.creation_timestamp().map(|at| Moment::from(at.0));
-            let trouble = if ready < replicas { trouble(self.pods.iter().filter(of)) } else { None };
-            Some((revision, Revision { replicas, ready, created, trouble }))
+            let ailing = match ready < replicas {
+                true => self.pods.iter().filter(of).filter_map(ailing).collect(),
+                false => Vec::new(),
+            };
+            Some((revision, Revision { replicas, ready, created, ailing }))
         };
         self.deployments.iter().filter(|it| it.metadata.deletion_timestamp.is_none()).filter_map(one).collect()
     }
@@ -121,11 +158,11 @@ impl Bundle {
     /// What is to be told of the App.
     pub(super) fn app_status(&self, cluster: &str, release: Option<&ReleaseStatus>) -> AppStatus {
         let revisions = self.revisions();
-        let serving = self.policy.as_ref().map(|policy| traffic_of(policy, cluster).shares).unwrap_or_default();
+        let serving = self.traffic(cluster).unwrap_or_default().shares;
         let serving: Vec<String> = serving.iter().map(|(side, share)| format!("{side}:{share}")).collect();
         let phase = release.map(|status| status.phase).unwrap_or_default();
         AppStatus {
-            replicas: revisions.values().map(|it| it.replicas).sum(),
+            replicas: self.pods_wanted(),
             ready_replicas: revisions.values().map(|it| it.ready).sum(),
             selector: format!("{}={}", super::children::APP_LABEL, self.app.name_any()),
             serving: serving.join(","),
@@ -135,13 +172,13 @@ impl Bundle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::control::children::tests::app_and_release;
 
-    fn bundle() -> Bundle {
+    pub(in crate::control) fn bundle() -> Bundle {
         let (app, release) = app_and_release();
         let none = Vec::new();
         Bundle {
@@ -149,6 +186,9 @@ mod tests {
             releases: vec![release],
             deployments: none,
             policy: None,
+            stable: None,
+            scale: None,
+            autoscaler: None,
             pods: Vec::new(),
             approvals: Vec::new(),
             blocks: Vec::new(),

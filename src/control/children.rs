@@ -138,7 +138,7 @@ fn container_port(template: &Value, name: &str) -> Option<u16> {
 }
 
 /// Who deletes the App deletes all that was made of it.
-fn owner(app: &App) -> Value {
+pub(super) fn owner(app: &App) -> Value {
     json!([{
         "apiVersion": App::api_version(&()), "kind": App::kind(&()), "name": app.name_any(),
         "uid": app.metadata.uid, "controller": true, "blockOwnerDeletion": true,

@@ -24,6 +24,8 @@ pub struct ControlConfig {
     pub prometheus: Option<String>,
     /// The hosts that webhook gates may ask: a name, or `*.` and the end of names.
     pub egress_allow: Vec<String>,
+    /// For one answer of the API server.
+    pub api_timeout: Duration,
     /// A switch that is not acknowledged for so long pauses its release.
     pub acknowledge_timeout: Duration,
 }

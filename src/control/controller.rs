@@ -10,16 +10,19 @@ use futures_util::stream;
 use kube::ResourceExt;
 
 use super::apply::{ApplyError, Writer};
+use super::autoscale;
 use super::bundle::Bundle;
 use super::children::{joined_pool, pool_of};
 use super::config::ControlConfig;
 use super::gate::{self, Outside, Question};
 use super::hubs::Hubs;
+use super::logs::Logs;
 use super::metrics::ControlMetrics;
 use super::observe::{self, Caches};
 use super::plan::{GateSeen, Observed, Outcome, Write, asked_since, plan};
 use super::resource::moment::Moment;
 use super::resource::release::{Phase, Release, ReleaseStatus};
+use super::stable;
 use super::store::{Dirty, Key};
 use crate::base::backoff::{Backoff, random};
 use crate::base::drain::Drain;
@@ -41,6 +44,7 @@ pub(super) struct Controller {
     pub(super) writer: Writer,
     pub(super) hubs: Hubs,
     pub(super) outside: Outside,
+    pub(super) logs: Logs,
     pub(super) metrics: ControlMetrics,
 }
 
@@ -53,6 +57,17 @@ enum Next {
     Again,
     /// It was not there, or not answered.
     Failed,
+}
+
+/// What caches ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// Nothing.
+    Nothing,
+    /// Another look later: others, or time, must allow what is to be done.
+    Time,
+    /// Something is to be written.
+    Writes,
 }
 
 // === impl Controller ===
@@ -121,7 +136,7 @@ impl Controller {
 
     async fn look(&self, key: &Key) -> Next {
         self.metrics.reconciled();
-        match self.reconcile(key).await {
+        match Box::pin(self.reconcile(key)).await {
             Ok(next) => next,
             Err(ApplyError::Conflict(why)) => {
                 self.metrics.conflict();
@@ -139,11 +154,13 @@ impl Controller {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, ApplyError> {
         let Some(known) = self.caches.bundle(key) else { return Ok(Next::Rest) };
-        if !self.asks_for_writes(&known).await {
-            return Ok(if is_under_way(&known) { Next::Again } else { Next::Rest });
+        let asked = self.asks(&known).await;
+        if asked != Asks::Writes {
+            let waits = asked == Asks::Time || is_under_way(&known);
+            return Ok(if waits { Next::Again } else { Next::Rest });
         }
         // The caches may be behind our own writes: what is done follows from what is so now.
-        let Some(bundle) = observe::ask(&self.writer.client, &known).await? else { return Ok(Next::Rest) };
+        let Some(bundle) = observe::ask(&self.writer.server, &known).await? else { return Ok(Next::Rest) };
         let mut status = bundle.newest().and_then(|release| release.status.clone());
         for release in self.under_plan(&bundle) {
             let outcome = self.plan(&bundle, release).await;
@@ -156,6 +173,11 @@ impl Controller {
                 }
             }
         }
+        if let Some(step) = autoscale::next(&bundle) {
+            tracing::info!(namespace = key.0, app = key.1, ?step, "its autoscaler");
+            self.writer.autoscale(&bundle, &step).await?;
+            self.metrics.wrote_app();
+        }
         let told = bundle.app_status(&self.config.cluster, status.as_ref());
         if bundle.app.status.as_ref() != Some(&told) {
             self.writer.app_status(&bundle.app, told).await?;
@@ -165,17 +187,26 @@ impl Controller {
         Ok(Next::Again)
     }
 
-    async fn asks_for_writes(&self, known: &Bundle) -> bool {
+    /// What is known asks for.
+    async fn asks(&self, known: &Bundle) -> Asks {
         let status = known.newest().and_then(|release| release.status.clone());
         if known.app.status != Some(known.app_status(&self.config.cluster, status.as_ref())) {
-            return true;
+            return Asks::Writes;
         }
+        if autoscale::next(known).is_some() {
+            return Asks::Writes;
+        }
+        let mut asked = Asks::Nothing;
         for release in self.under_plan(known) {
-            if !self.plan(known, release).await.writes.is_empty() {
-                return true;
+            let outcome = self.plan(known, release).await;
+            if !outcome.writes.is_empty() {
+                return Asks::Writes;
+            }
+            if outcome.unsettled {
+                asked = Asks::Time;
             }
         }
-        false
+        asked
     }
 
     /// Those that are planned for: older ones only until they know that they were superseded, and the newest.
@@ -193,9 +224,11 @@ impl Controller {
         if seen.superseded_by.is_none() {
             seen.missing = self.missing(bundle, release, &status, &seen).await;
         }
+        let namespace = bundle.app.namespace().unwrap_or_default();
+        self.logs.add(&self.writer.server.client, &namespace, &mut seen, &goal).await;
         let mut outcome = plan(&seen, &goal, &status);
-        if outcome.ask_gate {
-            seen.gate = Some(self.ask_gate(bundle, release, &status, &seen, &goal.revision).await);
+        if let Some(step) = outcome.ask_gate {
+            seen.gate = Some(self.ask_gate(bundle, release, step, &status, &seen).await);
             outcome = plan(&seen, &goal, &status);
         }
         let switch = outcome.writes.iter().find_map(|write| match write {
@@ -215,19 +248,24 @@ impl Controller {
         &self,
         bundle: &Bundle,
         release: &Release,
+        step: u32,
         status: &ReleaseStatus,
         seen: &Observed,
-        revision: &str,
     ) -> GateSeen {
+        let revision = &Bundle::revision(release);
         let question = Question {
-            pool: self.pool(bundle, release, revision),
+            pool: (!bundle.switches_service()).then(|| self.pool(bundle, release, revision)),
             release,
             revision,
             ready: seen.revisions.get(revision).map(|it| it.ready).unwrap_or_default(),
             pods: &bundle.pods,
+            step,
             waited: asked_since(status).map(|since| seen.at().since(since)).unwrap_or_default(),
         };
-        gate::ask(&question, &self.hubs, &self.outside).await
+        match gate::ask_job(&question, &self.writer.server).await {
+            GateSeen::Passed => gate::ask(&question, &self.hubs, &self.outside).await,
+            other => other,
+        }
     }
 
     /// Why hubs do not know yet, of some side that is to have traffic, the pods that it has: to them a switch would be one to
@@ -239,6 +277,10 @@ impl Controller {
         seen: &Observed,
         shares: &BTreeMap<String, u32>,
     ) -> Option<String> {
+        // Who asks no hub needs none to know.
+        if bundle.switches_service() {
+            return None;
+        }
         for side in shares.keys() {
             let Some(revision) = seen.revisions.get(side) else { continue };
             let pool = self.pool(bundle, release, side);
@@ -268,6 +310,15 @@ impl Controller {
             return Vec::new();
         }
         let (namespace, app) = (bundle.app.namespace().unwrap_or_default(), bundle.app.name_any());
+        if bundle.switches_service() {
+            // A Service that was there before the App names no revision: what it leads to is not of ours.
+            let Some(revision) = traffic.shares.keys().next() else { return Vec::new() };
+            let behind = match observe::slices(&self.writer.server, &namespace, &app).await {
+                Ok(slices) => stable::behind(&app, revision, &slices, &bundle.pods),
+                Err(error) => Some(format!("the EndpointSlices of Service {app} ({error})")),
+            };
+            return behind.into_iter().collect();
+        }
         let pool = joined_pool(&namespace, &app, &release.spec.port);
         self.hubs.missing(&pool, traffic.generation, &release.spec.control.ignore_gateways, seen.at()).await
     }

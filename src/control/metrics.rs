@@ -59,6 +59,8 @@ impl ControlMetrics {
             Write::Create { .. } => "create",
             Write::Scale { .. } => "scale",
             Write::Shares(_) => "traffic",
+            Write::Recreate { .. } => "recreate",
+            Write::StartJob { .. } => "job",
             Write::Delete { .. } => "delete",
         };
         counter!("tidegate_control_writes_total", "kind" => kind).increment(1);

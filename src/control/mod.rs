@@ -10,26 +10,30 @@
 //! read, so that of two none is lost.
 
 mod apply;
+mod autoscale;
 mod bundle;
 pub mod children;
 pub mod config;
 mod controller;
 mod gate;
 mod hubs;
+mod logs;
 mod metrics;
 mod observe;
 pub mod plan;
 pub mod resource;
+mod stable;
 mod store;
 mod trouble;
 
 use std::sync::Arc;
 
-use self::apply::Writer;
+use self::apply::{Server, Writer};
 use self::config::ControlConfig;
 use self::controller::Controller;
 use self::gate::Outside;
 use self::hubs::Hubs;
+use self::logs::Logs;
 use self::metrics::ControlMetrics;
 use self::observe::Caches;
 use self::store::Dirty;
@@ -49,9 +53,18 @@ pub async fn start(config: ControlConfig, readiness: &Readiness, drain: &Drain) 
     let dirty = Arc::new(Dirty::default());
     let controller = Controller {
         caches: Caches::follow(&config, &dirty, readiness, drain),
-        writer: Writer { client, leadership: leadership.clone(), cluster: config.cluster.clone() },
+        writer: Writer {
+            server: Server { client, patience: config.api_timeout },
+            leadership: leadership.clone(),
+            cluster: config.cluster.clone(),
+        },
         hubs: Hubs::new(config.hubs.clone(), config.required_gateways.clone()),
-        outside: Outside { allowed: config.egress_allow.clone(), prometheus: config.prometheus.clone() },
+        outside: Outside {
+            allowed: config.egress_allow.clone(),
+            prometheus: config.prometheus.clone(),
+            ..Outside::default()
+        },
+        logs: Logs::default(),
         metrics: ControlMetrics::register(),
         dirty,
         config,

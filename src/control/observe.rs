@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::apply::{ApplyError, answered};
+use super::apply::{ApplyError, Server};
 use super::bundle::Bundle;
 use super::children::APP_LABEL;
 use super::config::ControlConfig;
-use super::resource::app::App;
+use super::resource::app::{App, Routing};
 use super::resource::approval::{Approval, RolloutBlock};
 use super::resource::release::{Release, order};
+use super::resource::scale::AppScale;
 use super::store::{Dirty, Key, Store, key_of};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
@@ -28,6 +31,9 @@ pub(super) struct Caches {
     releases: Arc<Store<Release>>,
     deployments: Arc<Store<Deployment>>,
     policies: Arc<Store<TrafficPolicy>>,
+    services: Arc<Store<Service>>,
+    scales: Arc<Store<AppScale>>,
+    autoscalers: Arc<Store<HorizontalPodAutoscaler>>,
     pods: Arc<Store<Pod>>,
     approvals: Arc<Store<Approval>>,
     blocks: Arc<Store<RolloutBlock>>,
@@ -61,6 +67,9 @@ impl Caches {
             releases: Store::follow(scopes("the first list of Releases", None), of_release, dirty, drain),
             deployments: Store::follow(scopes("the first list of Deployments", ours), by_label, dirty, drain),
             policies: Store::follow(scopes("the first list of policies", None), |it| Some(key_of(it)), dirty, drain),
+            services: Store::follow(scopes("the first list of Services", ours), by_label, dirty, drain),
+            scales: Store::follow(scopes("the first list of AppScales", None), |it| Some(key_of(it)), dirty, drain),
+            autoscalers: Store::follow(scopes("the first list of autoscalers", ours), by_label, dirty, drain),
             pods: Store::follow(scopes("the first list of pods", ours), by_label, dirty, drain),
             approvals: Store::follow(scopes("the first list of Approvals", None), |_| None, dirty, drain),
             blocks: Store::follow(scopes("the first list of RolloutBlocks", None), |_| None, dirty, drain),
@@ -80,6 +89,9 @@ impl Caches {
             releases,
             deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             policy: self.policies.get(key).map(|it| (*it).clone()),
+            stable: self.services.get(key).map(|it| (*it).clone()),
+            scale: self.scales.get(key).map(|it| (*it).clone()),
+            autoscaler: self.autoscalers.get(key).map(|it| (*it).clone()),
             pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             approvals: owned(self.approvals.of(namespace, |_| true)),
             blocks: owned(self.blocks.of(namespace, |_| true)),
@@ -95,9 +107,9 @@ fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
 ///
 /// # Errors
 /// Something could not be read: then nothing is known of it, neither that it is there nor that it is not.
-pub(super) async fn ask(client: &Client, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
+pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
     let (namespace, name) = key_of(&known.app);
-    let Some(app) = get::<App>(client, &namespace, &name).await? else { return Ok(None) };
+    let Some(app) = get::<App>(server, &namespace, &name).await? else { return Ok(None) };
     let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
     let mut releases = Vec::new();
     for (at, release) in known.releases.iter().enumerate() {
@@ -105,30 +117,52 @@ pub(super) async fn ask(client: &Client, known: &Bundle) -> Result<Option<Bundle
         if ended && at + 1 < known.releases.len() {
             releases.push(release.clone());
         } else {
-            releases.extend(get::<Release>(client, &namespace, &release.name_any()).await?);
+            releases.extend(get::<Release>(server, &namespace, &release.name_any()).await?);
         }
     }
+    let stable = match app.spec.routing {
+        Routing::Service => get(server, &namespace, &name).await?,
+        Routing::Tidegate => None,
+    };
+    // Of an App that is not scaled, what is left of an autoscaler is as it is known.
+    let scaled = app.spec.autoscaling.is_some() || known.scale.is_some() || known.autoscaler.is_some();
+    let (scale, autoscaler) = match scaled {
+        true => (get(server, &namespace, &name).await?, get(server, &namespace, &name).await?),
+        false => (None, None),
+    };
     Ok(Some(Bundle {
         app,
+        stable,
+        scale,
+        autoscaler,
         releases,
-        deployments: list(client, &namespace, &ours).await?,
-        policy: get(client, &namespace, &name).await?,
-        pods: list(client, &namespace, &ours).await?,
-        approvals: list(client, &namespace, &ListParams::default()).await?,
-        blocks: list(client, &namespace, &ListParams::default()).await?,
+        deployments: list(server, &namespace, &ours).await?,
+        policy: get(server, &namespace, &name).await?,
+        pods: list(server, &namespace, &ours).await?,
+        approvals: list(server, &namespace, &ListParams::default()).await?,
+        blocks: list(server, &namespace, &ListParams::default()).await?,
     }))
 }
 
-async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
-{
-    answered(Api::<K>::namespaced(client.clone(), namespace).get_opt(name)).await
+/// The EndpointSlices of a Service.
+///
+/// # Errors
+/// They could not be read.
+pub(super) async fn slices(server: &Server, namespace: &str, service: &str) -> Result<Vec<EndpointSlice>, ApplyError> {
+    let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+    list(server, namespace, &of).await
 }
 
-async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>
+async fn get<K>(server: &Server, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    Ok(answered(Api::<K>::namespaced(client.clone(), namespace).list(params)).await?.items)
+    server.answered(Api::<K>::namespaced(server.client.clone(), namespace).get_opt(name)).await
+}
+
+async fn list<K>(server: &Server, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    Ok(server.answered(Api::<K>::namespaced(server.client.clone(), namespace).list(params)).await?.items)
 }

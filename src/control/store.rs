@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -9,9 +10,10 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use super::resource::GROUP;
 use crate::base::drain::Drain;
 use crate::base::readiness::Gate;
-use crate::kubernetes::{self, Heard, Wanted};
+use crate::kubernetes::{self, Heard, Wanted, WatchError};
 
 /// `(namespace, name)`.
 pub(super) type Key = (String, String);
@@ -21,6 +23,8 @@ pub(super) type Key = (String, String);
 pub(super) struct Dirty {
     apps: Mutex<Marked>,
     notify: Notify,
+    /// Whether it was said that the cluster does not know our kinds: once for all of them.
+    undefined: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +117,9 @@ where
         };
         match heard {
             Heard::Listed(objects) => {
+                if K::group(&()) == GROUP {
+                    dirty.undefined.store(false, Ordering::SeqCst);
+                }
                 let mut known = self.objects.write().unwrap_or_else(PoisonError::into_inner);
                 known.retain(|(namespace, _), _| scope.is_some_and(|scope| scope != namespace));
                 known.extend(objects.into_iter().map(|it| (key_of(&it), Arc::new(it))));
@@ -128,6 +135,15 @@ where
                 self.objects.write().unwrap_or_else(PoisonError::into_inner).remove(&key_of(&object));
             }
             Heard::Confirmed => {}
+            Heard::Lost(WatchError::Kube(error)) if is_not_found(&error) => {
+                if !dirty.undefined.swap(true, Ordering::SeqCst) {
+                    let (kind, group) = (K::kind(&()), K::group(&()));
+                    tracing::warn!(
+                        "the cluster does not know {kind} of {group}: kubectl apply -f deploy/kubernetes/crds/ (or `tidegate crd | \
+                         kubectl apply -f -`); it is looked for again and again"
+                    );
+                }
+            }
             // What is known may be old: every write is preceded by a look of its own.
             Heard::Lost(error) => tracing::warn!(kind = %K::kind(&()), %error, "not followed; trying again"),
         }
@@ -148,6 +164,10 @@ where
     pub(super) fn keys(&self) -> Vec<Key> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
 }
 
 pub(super) fn key_of<K: Resource>(object: &K) -> Key {

@@ -1,72 +1,177 @@
-//! What is wrong with pods, told apart, in people's words.
+//! What is wrong with pods, told apart.
 
-use std::collections::BTreeMap;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use kube::ResourceExt;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use super::plan::{Ailing, LogOf};
+use super::resource::failure::FailureCause;
+use super::resource::moment::Moment;
 
-/// Kinds of trouble that are shown; the rest is counted.
-const SHOWN: usize = 3;
+/// How much of what a container said at its end is kept.
+const KEPT: usize = 300;
 
-/// What keeps these pods from being ready, the most frequent first; `None` where nothing is known.
-pub(super) fn trouble<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<String> {
-    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-    for why in pods.into_iter().filter_map(of_pod) {
-        *kinds.entry(why).or_default() += 1;
-    }
-    let mut kinds: Vec<(usize, String)> = kinds.into_iter().map(|(why, count)| (count, why)).collect();
-    kinds.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.cmp(y)));
-    let shown: Vec<String> = kinds.iter().take(SHOWN).map(|(count, why)| format!("{count} pods: {why}")).collect();
-    (!shown.is_empty()).then(|| shown.join("; "))
+/// What is known of one container, or of the pod as a whole.
+struct Found {
+    cause: FailureCause,
+    /// Whether it has failed, however long that is so.
+    certain: bool,
+    why: String,
+    log: Option<LogOf>,
+    said: Option<String>,
 }
 
-fn of_pod(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    if pod.metadata.deletion_timestamp.is_some() {
+/// Why a pod is not ready; `None` where it is, or goes.
+pub(super) fn ailing(pod: &Pod) -> Option<Ailing> {
+    let status = pod.status.clone().unwrap_or_default();
+    let condition = |kind: &str| status.conditions.iter().flatten().find(|it| it.type_ == kind);
+    let ready = condition("Ready");
+    if pod.metadata.deletion_timestamp.is_some() || ready.is_some_and(|it| it.status == "True") {
         return None;
     }
-    let conditions = status.conditions.as_deref().unwrap_or_default();
-    let refused = conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status == "False");
-    if let Some(refused) = refused {
-        return Some(format!("no node takes it ({})", refused.message.as_deref().unwrap_or("no reason given")));
-    }
-    let init = status.init_container_statuses.as_deref().unwrap_or_default();
-    let main = status.container_statuses.as_deref().unwrap_or_default();
-    let of_init = init.iter().filter(|it| !it.ready).find_map(|it| of_container("init container", it));
-    if let Some(why) = of_init.or_else(|| main.iter().find_map(|it| of_container("container", it))) {
-        return Some(why);
-    }
-    if status.reason.as_deref() == Some("NodeLost") {
-        return Some("its node is gone".to_owned());
-    }
-    let unready = main.iter().find(|it| !it.ready && it.started == Some(true))?;
-    Some(format!("container {} runs and is not ready", unready.name))
+    let Found { cause, certain, why, log, said } = of_pod(pod, &status);
+    let created = pod.creation_timestamp().map(|at| Moment::from(at.0));
+    // A pod that was ready is not ready since then, one that never was since it is there.
+    let since = ready.and_then(|it| it.last_transition_time.as_ref()).map(|at| Moment::from(at.0)).or(created);
+    Some(Ailing {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        created,
+        since,
+        cause,
+        certain,
+        why,
+        log,
+        said,
+    })
 }
 
-fn of_container(kind: &str, status: &ContainerStatus) -> Option<String> {
+fn of_pod(pod: &Pod, status: &PodStatus) -> Found {
+    let holds =
+        |kind: &str, word: &str| status.conditions.iter().flatten().find(|it| it.type_ == kind && it.status == word);
+    if let Some(refused) = holds("PodScheduled", "False") {
+        let why = format!("no node takes it ({})", refused.message.as_deref().unwrap_or("no reason given"));
+        return Found::of_pod(FailureCause::Unschedulable, false, why);
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("it was on");
+    if let Some(reason) = status.reason.as_deref().filter(|it| ["NodeLost", "Evicted", "Shutdown"].contains(it)) {
+        let message = status.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+        return Found::of_pod(FailureCause::NodeGone, true, format!("node {node} gave it up, {reason}{message}"));
+    }
+    let init = status.init_container_statuses.iter().flatten().filter(|it| !it.ready).find_map(of_init_container);
+    let main = || status.container_statuses.iter().flatten().find_map(|it| of_container(pod, it));
+    if let Some(found) = init.or_else(main) {
+        return found;
+    }
+    // The node's containers are ready, and the pod is not: so it is marked when a node no longer reports.
+    let gates = holds("Ready", "False").is_some_and(|it| it.reason.as_deref() == Some("ReadinessGatesNotReady"));
+    if holds("ContainersReady", "True").is_some() && holds("Ready", "False").is_some() && !gates {
+        return Found::of_pod(FailureCause::NodeGone, true, format!("node {node} does not answer"));
+    }
+    let unready = status.container_statuses.iter().flatten().find(|it| !it.ready && it.started == Some(true));
+    match unready {
+        Some(it) => Found {
+            log: Some(LogOf { container: it.name.clone(), previous: false, restarts: it.restart_count }),
+            ..Found::of_pod(FailureCause::NotReady, false, format!("container {} runs and is not ready", it.name))
+        },
+        None => Found::of_pod(FailureCause::Starting, false, "it has not started".to_owned()),
+    }
+}
+
+/// An init container that fails, or has not ended: then the others wait for it.
+fn of_init_container(status: &ContainerStatus) -> Option<Found> {
+    let name = &status.name;
+    let failed = of_state("init container", status);
+    if let Some(failed) = failed {
+        let cause = match failed.cause {
+            FailureCause::CrashLoop => FailureCause::Hook,
+            other => other,
+        };
+        return Some(Found { cause, ..failed });
+    }
+    let running = status.state.as_ref()?.running.as_ref()?;
+    let since = running.started_at.as_ref().map(|at| format!(", since {}", Moment::from(at.0))).unwrap_or_default();
+    Some(Found {
+        log: Some(LogOf { container: name.clone(), previous: false, restarts: status.restart_count }),
+        ..Found::of_pod(FailureCause::Hook, false, format!("init container {name} does not end{since}"))
+    })
+}
+
+fn of_container(pod: &Pod, status: &ContainerStatus) -> Option<Found> {
+    let name = &status.name;
+    if let Some(found) = of_state("container", status) {
+        return Some(found);
+    }
+    let waiting = status.state.as_ref()?.waiting.as_ref()?;
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let hook = containers.filter(|it| it.name == *name).find_map(|it| it.lifecycle.as_ref()?.post_start.as_ref());
+    // A container is shown as running only when its postStart hook has ended, and its log cannot be read before.
+    let creating = matches!(waiting.reason.as_deref(), Some("ContainerCreating"));
+    (creating && hook.is_some()).then(|| {
+        let why = format!("container {name} is not shown as running: its postStart hook has not ended, or its image or a volume is not there yet");
+        Found::of_pod(FailureCause::Hook, false, why)
+    })
+}
+
+/// What a container's state says beyond that it takes its time.
+fn of_state(kind: &str, status: &ContainerStatus) -> Option<Found> {
     let name = &status.name;
     let state = status.state.as_ref();
     let ended = |state: Option<&ContainerState>| state.and_then(|it| it.terminated.clone());
-    let last = ended(status.last_state.as_ref()).or_else(|| ended(state));
-    let exit = last.map(|it| match it.reason.as_deref() {
-        Some("OOMKilled") => "was killed for its memory".to_owned(),
-        _ => format!("ended with exit code {}", it.exit_code),
-    });
+    let now = ended(state).filter(|it| it.exit_code != 0);
+    let last = now.clone().or_else(|| ended(status.last_state.as_ref()));
+    let said = last.as_ref().and_then(|it| it.message.as_deref()).map(one_line).filter(|it| !it.is_empty());
+    let killed = last.as_ref().is_some_and(|it| it.reason.as_deref() == Some("OOMKilled"));
+    let crash = if killed { FailureCause::OutOfMemory } else { FailureCause::CrashLoop };
+    let found = |cause, why: String, previous: bool| {
+        let log = Some(LogOf { container: name.clone(), previous, restarts: status.restart_count });
+        Some(Found { cause, certain: true, why, log, said: said.clone() })
+    };
     if let Some(waiting) = state.and_then(|it| it.waiting.as_ref()) {
-        let message = waiting.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+        let message = waiting.message.as_deref().map(|it| format!(": {}", one_line(it))).unwrap_or_default();
         return match waiting.reason.as_deref().unwrap_or_default() {
-            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" => {
-                Some(format!("the image of {kind} {name} cannot be pulled{message}"))
+            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => {
+                let why = format!("the image of {kind} {name} cannot be pulled{message}");
+                Some(Found::of_pod(FailureCause::ImagePull, true, why))
+            }
+            "PostStartHookError" => {
+                found(FailureCause::Hook, format!("the postStart hook of {kind} {name} fails{message}"), true)
             }
             "CrashLoopBackOff" => {
-                let exit = exit.map(|it| format!(", it {it}")).unwrap_or_default();
-                Some(format!("{kind} {name} crashes again and again, {} restarts{exit}", status.restart_count))
+                let exit = last.as_ref().map(|it| format!(", it {}", end_of(it))).unwrap_or_default();
+                let why = format!("{kind} {name} crashes again and again, {} restarts{exit}", status.restart_count);
+                found(crash, why, true)
             }
             "ContainerCreating" | "PodInitializing" | "" => None,
-            reason => Some(format!("{kind} {name} does not start, {reason}{message}")),
+            reason => {
+                let why = format!("{kind} {name} does not start, {reason}{message}");
+                Some(Found::of_pod(FailureCause::Config, true, why))
+            }
         };
     }
-    let terminated = state.and_then(|it| it.terminated.as_ref())?;
-    (terminated.exit_code != 0).then(|| format!("{kind} {name} {}", exit.unwrap_or_default()))
+    now.and_then(|it| found(crash, format!("{kind} {name} {}", end_of(&it)), false))
+}
+
+fn end_of(ended: &ContainerStateTerminated) -> String {
+    match ended.reason.as_deref() {
+        Some("OOMKilled") => "was killed for its memory".to_owned(),
+        _ => format!("ended with exit code {}", ended.exit_code),
+    }
+}
+
+/// The end of a text, in one line.
+pub(super) fn one_line(text: &str) -> String {
+    let line: Vec<&str> = text.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+    let line: String = line.join(" | ").chars().filter(|it| !it.is_control()).collect();
+    let beyond = line.chars().count().saturating_sub(KEPT);
+    line.chars().skip(beyond).collect()
+}
+
+// === impl Found ===
+
+impl Found {
+    fn of_pod(cause: FailureCause, certain: bool, why: String) -> Self {
+        Self { cause, certain, why, log: None, said: None }
+    }
 }
 
 #[cfg(test)]
@@ -75,50 +180,83 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()
+    fn pod(status: &Value) -> Pod {
+        let container = json!({"name": "web", "lifecycle": {"postStart": {"exec": {"command": ["register"]}}}});
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n-1", "containers": [container]}, "status": status,
+        }))
+        .unwrap()
     }
 
-    fn container(state: Value, last: Value) -> Value {
-        json!({"containerStatuses": [{
-            "name": "web", "image": "i", "imageID": "", "ready": false, "restartCount": 5, "state": state, "lastState": last,
-        }]})
+    fn container(state: &Value, last: &Value) -> Value {
+        json!({"name": "web", "image": "i", "imageID": "", "ready": false, "restartCount": 5, "state": state, "lastState": last})
+    }
+
+    fn main(state: &Value, last: &Value) -> Value {
+        json!({"containerStatuses": [container(state, last)]})
     }
 
     #[test]
     fn kinds_of_trouble_are_told_apart() {
+        use FailureCause::*;
         let none = json!({});
         let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
         let ended = |reason: &str, code: i32| json!({"terminated": {"reason": reason, "exitCode": code}});
-        for (status, said) in [
-            (container(waiting("ImagePullBackOff"), none.clone()), "cannot be pulled"),
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "message": "0/3 nodes"});
+        let init = |state: &Value| json!({"initContainerStatuses": [container(state, &none)]});
+        let crash = waiting("CrashLoopBackOff");
+        for (status, cause, certain, said) in [
+            (main(&waiting("ImagePullBackOff"), &none), ImagePull, true, "cannot be pulled"),
             (
-                container(waiting("CrashLoopBackOff"), ended("Error", 3)),
+                main(&crash, &ended("Error", 3)),
+                CrashLoop,
+                true,
                 "crashes again and again, 5 restarts, it ended with exit code 3",
             ),
-            (container(waiting("CrashLoopBackOff"), ended("OOMKilled", 137)), "killed for its memory"),
+            (main(&crash, &ended("OOMKilled", 137)), OutOfMemory, true, "killed for its memory"),
             (
-                container(waiting("CreateContainerConfigError"), none.clone()),
-                "does not start, CreateContainerConfigError",
+                main(&waiting("CreateContainerConfigError"), &none),
+                Config,
+                true,
+                "does not start, CreateContainerConfigE",
             ),
-            (container(ended("Error", 2), none.clone()), "ended with exit code 2"),
+            (main(&ended("Error", 2), &none), CrashLoop, true, "ended with exit code 2"),
+            (main(&waiting("PostStartHookError"), &none), Hook, true, "the postStart hook of container web fails"),
+            (main(&waiting("ContainerCreating"), &none), Hook, false, "postStart hook has not ended"),
             (
-                json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}]}),
-                "no node takes it (0/3 nodes)",
+                init(&json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}})),
+                Hook,
+                false,
+                "init container web does not end, since 2026-01-01T00:00:00Z",
             ),
+            (init(&ended("Error", 1)), Hook, true, "init container web ended with exit code 1"),
+            (json!({"conditions": [condition("PodScheduled", "False")]}), Unschedulable, false, "takes it (0/3 nodes)"),
+            (json!({"reason": "NodeLost"}), NodeGone, true, "node n-1 gave it up, NodeLost"),
+            (
+                json!({"conditions": [condition("Ready", "False"), condition("ContainersReady", "True")]}),
+                NodeGone,
+                true,
+                "node n-1 does not answer",
+            ),
+            (json!({}), Starting, false, "has not started"),
         ] {
-            let found = trouble(&[pod(status)]).unwrap();
-            assert!(found.contains(said), "{found}");
+            let found = ailing(&pod(&status)).unwrap();
+            assert!(found.why.contains(said), "{found:?}");
+            assert_eq!((found.cause, found.certain), (cause, certain), "{found:?}");
         }
     }
 
     #[test]
-    fn what_only_takes_its_time_is_no_trouble_and_the_most_frequent_comes_first() {
-        let starting = pod(container(json!({"waiting": {"reason": "ContainerCreating"}}), json!({})));
-        assert_eq!(trouble(std::slice::from_ref(&starting)), None);
-        let pulled = || pod(container(json!({"waiting": {"reason": "ErrImagePull"}}), json!({})));
-        let crashed = pod(container(json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({})));
-        let found = trouble(&[crashed, pulled(), starting, pulled()]).unwrap();
-        assert!(found.starts_with("2 pods: the image"), "{found}");
+    fn a_pod_that_is_ready_or_goes_has_no_trouble_and_one_that_ended_says_its_last_words() {
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        assert_eq!(ailing(&pod(&ready)), None);
+        let crashed =
+            json!({"terminated": {"reason": "Error", "exitCode": 1, "message": "no database\n at db:5432\n"}});
+        let mut crashed = pod(&main(&crashed, &json!({})));
+        let found = ailing(&crashed).unwrap();
+        assert_eq!(found.said.as_deref(), Some("no database | at db:5432"));
+        assert_eq!(found.log, Some(LogOf { container: "web".to_owned(), previous: false, restarts: 5 }));
+        crashed.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+        assert_eq!(ailing(&crashed), None);
     }
 }

@@ -320,6 +320,7 @@ fn spec_of(app: &str, spec: &AppSpec, image: &str, template: Value) -> ReleaseSp
         min_ready_seconds: spec.min_ready_seconds,
         progress_deadline_seconds: spec.progress_deadline_seconds,
         on_failure: spec.on_failure,
+        failure_policy: spec.failure_policy.clone(),
         rollback: false,
         promoted_from: None,
         trigger: Some(Trigger { source: "cli".to_owned(), delivery_id: None }),

@@ -158,3 +158,61 @@ fn pods_that_do_not_start_never_get_traffic_and_their_trouble_is_told() {
     stage.wait_phase("web-4", "Healthy");
     wait_until(SOON, "pods of one revision", || stage.counts().values().filter(|count| **count > 0).count() == 1);
 }
+
+#[test]
+fn an_app_that_tidegate_does_not_route_is_switched_by_its_services_selector() {
+    let stage = Stage::new();
+    let _control = stage.control();
+    let client = stage.cluster.client();
+    let app = json!({
+        "apiVersion": "tidegate.dev/v1alpha1", "kind": "App", "metadata": {"name": "plain", "namespace": stage.namespace},
+        "spec": {
+            "replicas": 3, "template": template(), "port": "http", "routing": "Service",
+            "strategy": {"blueGreen": {"scaleDownDelaySeconds": 0}},
+        },
+    });
+    for (field, value) in [("strategy", json!({"rolling": {}})), ("failurePolicy", json!({"ignore": {"maxRatio": 10}}))]
+    {
+        let mut bad = app.clone();
+        bad["spec"][field] = value;
+        let refused = client.try_create(&bad).unwrap_err().0;
+        assert!(refused.contains("selector has no shares"), "{refused}");
+    }
+    client.create(&app);
+    stage.release("plain", "plain-1", "web:1", &json!({}));
+    let first = revision(&stage.wait_phase("plain-1", "Healthy"));
+    let service = format!("/api/v1/namespaces/{}/services/plain", stage.namespace);
+    assert_eq!(client.get(&service)["spec"]["selector"]["tidegate.dev/revision"], first);
+    let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices", stage.namespace);
+    let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", stage.namespace);
+    let (slices, deployments) = (client.watch(&slices), client.watch(&deployments));
+    stage.release("plain", "plain-2", "web:2", &json!({}));
+    let second = revision(&stage.wait_phase("plain-2", "Healthy"));
+    wait_until(SOON, "no old pod", || stage.counts()[&format!("plain-{first}")] == 0);
+    assert_eq!(client.get(&service)["spec"]["selector"]["tidegate.dev/revision"], second);
+    assert!(client.try_get(&path(&stage.namespace, "trafficpolicies", "plain")).unwrap().is_none());
+
+    // In the order in which the API server has it: all three serve at every moment, and old pods go only once none is listed.
+    let version = |it: &Value| it["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let mut events: Vec<Value> = slices.events().into_iter().chain(deployments.events()).collect();
+    events.sort_by_key(version);
+    let old = format!("plain-{first}");
+    let mut listed = Vec::new();
+    for event in &events {
+        let object = &event["object"];
+        let is_stable = object["metadata"]["labels"]["kubernetes.io/service-name"] == "plain";
+        if is_stable {
+            let endpoints = object["endpoints"].as_array().cloned().unwrap_or_default();
+            let ready = endpoints.iter().filter(|it| it["conditions"]["ready"] == true);
+            listed = ready.map(|it| it["targetRef"]["name"].as_str().unwrap().to_owned()).collect();
+            assert!(listed.len() >= 3, "{listed:?}");
+        }
+        if object["metadata"]["name"] == old.as_str() && object["spec"]["replicas"] == 0 {
+            assert!(listed.iter().all(|pod| !pod.starts_with(&old)), "{listed:?}");
+        }
+    }
+    // Back by the same way.
+    stage.release("plain", "plain-3", "web:1", &json!({"rollback": true}));
+    stage.wait_phase("plain-3", "Healthy");
+    assert_eq!(client.get(&service)["spec"]["selector"]["tidegate.dev/revision"], first);
+}

@@ -123,3 +123,42 @@ fn nothing_gets_traffic_before_its_pods_a_webhook_and_prometheus_have_said_yes()
     let only: Vec<String> = stage.shares("web").into_keys().collect();
     assert_eq!(only, [format!("east/{}/web-{first}/http", stage.namespace)]);
 }
+
+#[test]
+fn a_job_is_made_once_for_a_gate_and_its_end_decides() {
+    let stage = Stage::new();
+    let _control = stage.control();
+    stage.create_app("web", 1, &json!({"blueGreen": {"scaleDownDelaySeconds": 0}}), &template());
+    let job = |state: &str, seconds: u32| {
+        let template = json!({
+            "metadata": {"annotations": {"bed/state": state}},
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "smoke", "image": "smoke:1"}]},
+        });
+        json!({"gate": {"job": {"template": template, "timeoutSeconds": seconds}}})
+    };
+    let jobs = || {
+        let path = format!("/apis/batch/v1/namespaces/{}/jobs", stage.namespace);
+        let list = stage.cluster.client().get(&path);
+        let name = |it: &Value| it["metadata"]["name"].as_str().unwrap().to_owned();
+        list["items"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    stage.release("web", "web-1", "web:1", &job("Succeeded", 60));
+    let first = stage.wait_phase("web-1", "Healthy")["revision"].as_str().unwrap().to_owned();
+    assert_eq!(jobs(), ["web-1-gate-2-0"]);
+
+    stage.release("web", "web-2", "web:2", &job("Failed", 60));
+    let failed = stage.wait("web-2", "failed", |status| status["failure"].is_object());
+    let why = failed["failure"]["reason"].as_str().unwrap();
+    assert!(why.contains("Job web-2-gate-2-0 failed, BackoffLimitExceeded"), "{why}");
+    assert!(why.contains("its last words: connecting to db:5432 | the database refuses us"), "{why}");
+    // Another try is another Job.
+    stage.control_of("web-2", &json!({"retries": 1}));
+    wait_until(SOON, "a second Job", || jobs().contains(&"web-2-gate-2-1".to_owned()));
+
+    stage.release("web", "web-3", "web:3", &job("NotReady", 2));
+    let failed = stage.wait("web-3", "failed", |status| status["failure"].is_object());
+    assert!(failed["failure"]["reason"].as_str().unwrap().contains("DeadlineExceeded"), "{failed:#}");
+    let only: Vec<String> = stage.shares("web").into_keys().collect();
+    assert_eq!(only, [format!("east/{}/web-{first}/http", stage.namespace)]);
+    assert_eq!(jobs().len(), 4, "{:?}", jobs());
+}

@@ -16,10 +16,13 @@ mod kube;
 
 mod commands;
 mod deploys;
+mod failures;
+mod faults;
 mod gates;
 mod kills;
 mod leases;
 mod pods;
 mod resources;
+mod scales;
 mod support;
 mod traffic;

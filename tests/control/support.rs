@@ -30,7 +30,7 @@ pub(crate) fn cluster() -> &'static Cluster {
     INSTALLED.call_once(|| {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes"));
         let mut names = Vec::new();
-        for file in ["apps", "releases", "approvals", "rolloutblocks", "trafficpolicies"] {
+        for file in ["apps", "appscales", "releases", "approvals", "rolloutblocks", "trafficpolicies"] {
             for object in documents(&folder.join(format!("crds/{file}.yaml"))) {
                 names.push(cluster.client().create(&object)["metadata"]["name"].as_str().unwrap().to_owned());
             }

@@ -36,7 +36,7 @@ struct Tally {
 }
 
 /// Everything that happened to an App's endpoints, traffic, counts and release, in the order in which the API server says so.
-struct Recorder {
+pub(crate) struct Recorder {
     streams: Vec<(&'static str, Watching)>,
     /// The version of what was there when it began.
     began: u64,
@@ -131,7 +131,7 @@ fn request(gateway: SocketAddr, connection: &mut Option<TcpStream>, number: usiz
 // === impl Recorder ===
 
 impl Recorder {
-    fn start(stage: &Stage) -> Self {
+    pub(crate) fn start(stage: &Stage) -> Self {
         let namespace = &stage.namespace;
         let watch = |kind, path: String| (kind, stage.cluster.client().watch(&path));
         let ours = |plural: &str| crate::support::path(namespace, plural, "");
@@ -169,7 +169,7 @@ impl Recorder {
 /// Goes through everything that happened since the recorder began and demands, after each event: of the pods that have traffic by the policy so many
 /// are ready; a revision has traffic only after its gate was passed; no Deployment that serves is asked for fewer pods than
 /// leave the floor. Gives how often traffic was switched.
-fn judge(recorder: &Recorder, app: &str, floor: usize) -> usize {
+pub(crate) fn judge(recorder: &Recorder, app: &str, floor: usize) -> usize {
     let mut slices: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     let (mut shares, mut passed) = (BTreeMap::<String, u64>::new(), BTreeSet::<String>::new());
     let mut switches = 0;

@@ -16,6 +16,10 @@ use crate::bed::{WorkDir, free_port, poll, require_kube, source, unique};
 /// How long a boot may take: 5 s on a quiet machine.
 const BOOT: Duration = Duration::from_secs(90);
 
+/// What every container of the fake kubelet has logged, as container runtimes write it.
+const LOG: &str =
+    "2026-01-01T00:00:00Z stdout F connecting to db:5432\n2026-01-01T00:00:01Z stderr F the database refuses us\n";
+
 /// A program of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -33,6 +37,8 @@ const PROGRAMS: [Program; 5] =
 pub struct Cluster {
     number: u8,
     port: u16,
+    /// Where the fake kubelet answers the API server: with containers' logs.
+    kubelet_port: u16,
     running: Mutex<[Option<Process>; 5]>,
     client: ApiClient,
     // The last, so that the programs are gone before their files.
@@ -62,10 +68,11 @@ impl Cluster {
     pub fn start(number: u8) -> Self {
         super::enter();
         let directory = WorkDir::new("kube");
-        let port = free_port();
+        let (port, kubelet_port) = (free_port(), free_port());
         issue(&directory, port);
         let client = ApiClient::new(&directory.path().join("kubeconfig"));
-        let cluster = Self { number, port, running: Mutex::default(), client, directory };
+        directory.write("container.log", LOG);
+        let cluster = Self { number, port, kubelet_port, running: Mutex::default(), client, directory };
         cluster.boot();
         cluster
     }
@@ -222,6 +229,7 @@ impl Cluster {
                 "--advertise-address=127.0.0.1",
                 // It would write an EndpointSlice with a loopback address, which is refused.
                 "--endpoint-reconciler-type=none",
+                "--kubelet-preferred-address-types=InternalIP",
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--allow-privileged=true",
                 "--tls-cert-file=apiserver.crt",
@@ -264,6 +272,9 @@ impl Cluster {
                 .arg(format!("--config={}", source("kube/stages.yaml").display()))
                 .arg(format!("--cidr=10.{}.0.0/24", 244 + u16::from(self.number)))
                 .args(["--kubeconfig=kubeconfig", "--manage-all-nodes=true", "--node-ip=127.0.0.1"])
+                .arg(format!("--node-port={}", self.kubelet_port))
+                .arg(format!("--server-address=127.0.0.1:{}", self.kubelet_port))
+                .args(["--tls-cert-file=apiserver.crt", "--tls-private-key-file=apiserver.key"])
                 .arg("--node-lease-duration-seconds=40"),
         };
         command

@@ -18,4 +18,4 @@ mod proxy;
 pub use client::{ApiClient, Watching};
 pub use cluster::{Cluster, Program};
 pub use namespace::enter;
-pub use proxy::{ApiProxy, Gone, Lost};
+pub use proxy::{ApiProxy, Fault, Gone, Lost};

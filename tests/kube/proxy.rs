@@ -1,6 +1,7 @@
 //! A proxy before an API server that answers in its place on command. It speaks plain HTTP to whoever is tested, and asks
 //! the API server as a client with all rights.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,28 @@ pub enum Lost {
     Answer,
 }
 
+/// What happens to each write of a client once, before it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused with this status.
+    Status(u16),
+    /// It does not arrive, and is never answered.
+    Silence,
+    /// It is made, and its answer is lost.
+    LostAnswer,
+}
+
+/// Writes that meet a fault.
+struct Spoiled {
+    /// Writes to paths with this are let through.
+    except: &'static str,
+    fault: Fault,
+    /// Which have met it and were not made since: by what is done to which object.
+    met: BTreeSet<String>,
+    /// How many have.
+    count: usize,
+}
+
 /// A write that is to be lost, once.
 #[derive(Clone, Copy)]
 struct Trap {
@@ -67,6 +90,7 @@ struct Shared {
     listed: Mutex<Option<Instant>>,
     continued: AtomicU64,
     trap: Mutex<Option<Trap>>,
+    spoiled: Mutex<Option<Spoiled>>,
 }
 
 /// The proxy; its connections end when this value goes.
@@ -94,6 +118,7 @@ impl ApiProxy {
                 listed: Mutex::default(),
                 continued: AtomicU64::default(),
                 trap: Mutex::default(),
+                spoiled: Mutex::default(),
             });
             let router = axum::Router::new().fallback(answer).with_state(shared.clone());
             tokio::spawn(async move { axum::serve(listener, router).await });
@@ -153,9 +178,21 @@ impl ApiProxy {
         self.shared.trap().is_some_and(|trap| trap.over)
     }
 
+    /// From now on each write meets a fault before it is made, unless its path has `except`: one that does not arrive does when
+    /// it is tried again.
+    pub fn spoil_writes(&self, except: &'static str, fault: Fault) {
+        *self.shared.spoiled() = Some(Spoiled { except, fault, met: BTreeSet::new(), count: 0 });
+    }
+
+    /// How many writes met the fault since [`ApiProxy::spoil_writes`].
+    pub fn spoiled(&self) -> usize {
+        self.shared.spoiled().as_ref().map_or(0, |spoiled| spoiled.count)
+    }
+
     /// New answers are the API server's again.
     pub fn heal(&self) {
         *self.shared.trap() = None;
+        *self.shared.spoiled() = None;
         self.change(|rules| (rules.refuse, rules.gone, rules.delay) = (None, None, Duration::ZERO));
     }
 
@@ -187,6 +224,29 @@ impl Shared {
         self.trap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn spoiled(&self) -> MutexGuard<'_, Option<Spoiled>> {
+        self.spoiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault that this request meets.
+    fn spoils(&self, request: &Request) -> Option<Fault> {
+        let mut spoiled = self.spoiled();
+        let it = spoiled.as_mut()?;
+        if request.method() == Method::GET || request.uri().path().contains(it.except) {
+            return None;
+        }
+        let write = format!("{} {}", request.method(), request.uri().path());
+        // What was not made is made when it is tried again; what was made and not answered is not tried again.
+        if it.met.remove(&write) {
+            return None;
+        }
+        if it.fault != Fault::LostAnswer {
+            it.met.insert(write);
+        }
+        it.count += 1;
+        Some(it.fault)
+    }
+
     /// What of this request is lost.
     fn loses(&self, request: &Request) -> Option<Lost> {
         let mut trap = self.trap();
@@ -201,6 +261,15 @@ impl Shared {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    match shared.spoils(&request) {
+        Some(Fault::Status(code)) => return status(code),
+        Some(Fault::Silence) => return std::future::pending().await,
+        Some(Fault::LostAnswer) => {
+            drop(answer_whole(shared.clone(), request).await);
+            return std::future::pending().await;
+        }
+        None => {}
+    }
     let lost = shared.loses(&request);
     if lost == Some(Lost::Request) {
         return std::future::pending().await;

@@ -1,5 +1,6 @@
 //! The gate before a switch: hubs know every new pod, every new pod answers, and nobody who is asked objects.
 
+pub(super) mod job;
 mod outside;
 mod pods;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 pub(super) use self::outside::Outside;
+use super::apply::Server;
 use super::hubs::Hubs;
 use super::plan::GateSeen;
 use super::resource::gate::Gate;
@@ -15,19 +17,22 @@ use super::resource::release::Release;
 
 /// What a gate is about.
 pub(super) struct Question<'a> {
-    /// The pool of the new revision.
-    pub(super) pool: String,
+    /// The pool of the new revision; none where nobody asks hubs for it.
+    pub(super) pool: Option<String>,
     pub(super) release: &'a Release,
     pub(super) revision: &'a str,
     /// How many of its pods are available.
     pub(super) ready: u32,
     pub(super) pods: &'a [Pod],
+    /// The step of the plan that asks.
+    pub(super) step: u32,
     /// For how long it was asked already.
     pub(super) waited: Duration,
 }
 
 /// Why a part of a gate has not passed.
-enum Not {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Not {
     /// Later, it may.
     Yet(String),
     /// It will not.
@@ -42,11 +47,28 @@ impl Question<'_> {
     }
 }
 
+/// Beyond its own time limit, a Job has this long to be made and to be known as ended.
+const MARGIN_SECONDS: u32 = 30;
+
+/// How the Job of the gate is doing; passed where there is none.
+pub(super) async fn ask_job(question: &Question<'_>, server: &Server) -> GateSeen {
+    let Some(gate) = &question.gate().job else { return GateSeen::Passed };
+    match job::look(question, server).await {
+        job::Seen::Absent => GateSeen::Startable,
+        job::Seen::Answered(answered) => {
+            let seconds = gate.timeout_seconds.saturating_add(MARGIN_SECONDS);
+            not(answered, question, seconds).unwrap_or(GateSeen::Passed)
+        }
+    }
+}
+
 /// Asks once, one part after the other: the first that has not passed tells why.
 pub(super) async fn ask(question: &Question<'_>, hubs: &Hubs, outside: &Outside) -> GateSeen {
     // A switch to a pool that a hub does not know yet would be one to nothing.
     let ignored = &question.release.spec.control.ignore_gateways;
-    if let Some(why) = hubs.unpublished(&question.pool, question.ready, ignored).await {
+    if let Some(pool) = &question.pool
+        && let Some(why) = hubs.unpublished(pool, question.ready, ignored).await
+    {
         return GateSeen::Waiting(why);
     }
     let gate = question.gate();
@@ -131,8 +153,8 @@ mod tests {
         let (_, mut release) = app_and_release();
         release.spec.gate = serde_json::from_value(gate).unwrap();
         let pods = [pod()];
-        let (pool, waited) = (String::new(), Duration::from_secs(waited));
-        let question = Question { pool, release: &release, revision: "0a", ready, pods: &pods, waited };
+        let (pool, waited) = (Some(String::new()), Duration::from_secs(waited));
+        let question = Question { pool, release: &release, revision: "0a", ready, pods: &pods, step: 2, waited };
         ask(&question, &Hubs::new(Vec::new(), Vec::new()), outside).await
     }
 
@@ -205,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn a_webhook_says_yes_not_yet_or_no_and_only_where_it_may_be_asked() {
         let hook = |port: u16| json!({"webhook": {"url": format!("http://127.0.0.1:{port}/x")}});
-        let allowed = Outside { allowed: vec!["127.0.0.1".to_owned()], prometheus: None };
+        let allowed = Outside { allowed: vec!["127.0.0.1".to_owned()], ..Outside::default() };
         assert_eq!(asked(hook(served("200", "").await), 1, 0, &allowed).await, GateSeen::Passed);
         for later in ["202", "503"] {
             let why = waits(asked(hook(served(later, "wait").await), 1, 0, &allowed).await);
@@ -218,13 +240,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_webhook_is_not_asked_twice_within_a_second_by_one_step() {
+        let asked_for = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = asked_for.clone();
+        let router = axum::Router::new().fallback(move || async move {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            axum::http::StatusCode::ACCEPTED
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let allowed = Outside { allowed: vec!["127.0.0.1".to_owned()], ..Outside::default() };
+        let gate = json!({"webhook": {"url": url}});
+        let began = std::time::Instant::now();
+        for _ in 0..20 {
+            waits(asked(gate.clone(), 1, 0, &allowed).await);
+        }
+        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+        assert!(asked_for.load(std::sync::atomic::Ordering::SeqCst) <= 1 + seconds);
+        // What has changed since then is another question.
+        waits(asked(gate, 0, 0, &allowed).await);
+        assert!(asked_for.load(std::sync::atomic::Ordering::SeqCst) >= 2);
+    }
+
+    #[tokio::test]
     async fn each_value_of_a_query_must_lie_within_its_bounds() {
         let answer = |values: &[&str]| {
             let result: Vec<Value> = values.iter().map(|it| json!({"metric": {}, "value": [1, it]})).collect();
             json!({"status": "success", "data": {"resultType": "vector", "result": result}}).to_string()
         };
         let gate = || json!({"metric": {"query": "errors{revision=\"$revision\"}", "atLeast": 0.0, "atMost": 0.5}});
-        let over = |port: u16| Outside { allowed: Vec::new(), prometheus: Some(format!("http://127.0.0.1:{port}")) };
+        let over = |port: u16| Outside { prometheus: Some(format!("http://127.0.0.1:{port}")), ..Outside::default() };
         let good = over(served("200", &answer(&["0.1", "0.5"])).await);
         assert_eq!(asked(gate(), 1, 0, &good).await, GateSeen::Passed);
         for (values, said) in

@@ -1,6 +1,8 @@
 //! What others are asked: a webhook, a Prometheus. Only servers of the configuration, whatever a Release says.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::Uri;
 use kube::ResourceExt;
@@ -13,16 +15,23 @@ use crate::net::fetch::{Credentials, Fetched, Fetcher};
 
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// A webhook's answer holds for so long: a deploy is looked at more often than others are to be asked.
+const HOLDS: Duration = Duration::from_secs(1);
 /// How much of an answer is shown.
 const SHOWN: usize = 200;
 
+/// When webhooks were asked, and what they said.
+type Said = BTreeMap<String, (Instant, Result<(), Not>)>;
+
 /// Servers that gates may ask.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(in crate::control) struct Outside {
     /// Hosts of webhooks: a name, or `*.` and the end of names.
     pub(in crate::control) allowed: Vec<String>,
     /// The Prometheus.
     pub(in crate::control) prometheus: Option<String>,
+    /// What webhooks said last, by who asked them what.
+    pub(in crate::control) said: Mutex<Said>,
 }
 
 /// Of Prometheus: `GET /api/v1/query`.
@@ -49,7 +58,25 @@ struct Sample {
 // === impl Outside ===
 
 impl Outside {
+    /// A webhook's word about this step of a release: that of less than a second ago, or a new one.
     pub(super) async fn webhook(&self, question: &Question<'_>, gate: &WebhookGate) -> Result<(), Not> {
+        let (release, step) = (question.release, question.step);
+        let uid = release.metadata.uid.as_deref().unwrap_or_default();
+        let key = format!("{uid} {} {step} {} {}", question.revision, question.ready, gate.url);
+        let known = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.retain(|_, (at, _)| at.elapsed() < HOLDS);
+            said.get(&key).map(|(_, answer)| answer.clone())
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        let answer = self.ask_webhook(question, gate).await;
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), answer.clone()));
+        answer
+    }
+
+    async fn ask_webhook(&self, question: &Question<'_>, gate: &WebhookGate) -> Result<(), Not> {
         let url: Uri = gate.url.parse().map_err(|_| Not::AtAll(format!("{} is no address", gate.url)))?;
         let host = url.host().unwrap_or_default();
         if !self.allowed.iter().any(|pattern| fits(pattern, host)) {

@@ -3,39 +3,44 @@
 
 use std::collections::BTreeMap;
 
-use super::advance::{is_stopped, switch_is_acknowledged};
+use super::advance::{at_gate, is_stopped, switch_is_acknowledged};
 use super::wanted::{Wanted, is_back, is_ours, wanted};
-use super::{Goal, Observed, Write, steps};
+use super::{GateSeen, Goal, Observed, Write, failed, steps};
 use crate::control::resource::release::{Action, ReleaseStatus};
 
 /// The writes of a status that is persisted as it is. A release that has not begun, or never did, leaves what serves as it
-/// is, and its count follows what is asked for.
-pub(super) fn act(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Vec<Write> {
+/// is, and its count follows what is asked for. Says as well whether anything is left to do, by these writes or later.
+pub(super) fn act(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> (Vec<Write>, bool) {
     if !status.plan.is_empty() {
         return lead(seen, goal, status);
     }
     let serving = seen.shares();
     if serving.is_empty() {
-        return Vec::new();
+        return (Vec::new(), false);
     }
     let kept = ReleaseStatus { before: serving.clone(), held_shares: serving, ..status.clone() };
     lead(seen, &Goal { revision: String::new(), ..goal.clone() }, &kept)
 }
 
-fn lead(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Vec<Write> {
+fn lead(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> (Vec<Write>, bool) {
     let wanted = wanted(seen, goal, status, is_stopped(seen, goal, status));
     let mut writes = more(seen, goal, &wanted);
+    writes.extend(failed::writes(seen, goal, status));
+    if seen.gate == Some(GateSeen::Startable) && at_gate(status).is_some() && !is_stopped(seen, goal, status) {
+        writes.push(Write::StartJob { step: status.current_step_index });
+    }
     if wanted.shares != seen.shares() {
         if may_switch(seen, goal, status, &wanted.shares) {
             writes.push(Write::Shares(wanted.shares));
         }
-        return writes;
+        return (writes, true);
     }
+    let unsettled = counts(goal, &wanted).any(|(revision, count)| seen.revision(revision).replicas != count);
     writes.extend(fewer(seen, goal, status, &wanted));
     if writes.is_empty() && status.phase.is_final() {
         writes.extend(forgotten(seen, goal, &wanted));
     }
-    writes
+    (writes, unsettled)
 }
 
 /// Every count that is wanted, by revision.
@@ -140,7 +145,7 @@ pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &ReleaseStatus, acti
             let is_there = seen.revisions.contains_key(&goal.revision);
             new.replicas == wanted.new && (is_there || !wanted.is_there)
         }
-        Action::AwaitAvailable => new.ready >= wanted.new,
+        Action::AwaitAvailable => new.ready.saturating_add(status.ignored_pods) >= wanted.new,
         Action::SetTraffic => seen.shares() == wanted.shares,
         Action::ScaleOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).replicas <= *count),
         Action::AwaitOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).ready >= *count),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::act::is_done;
 use super::wanted::{can_go_back, normalized};
-use super::{GateSeen, Goal, Observed, message, steps};
+use super::{GateSeen, Goal, Observed, failed, message, steps};
 use crate::control::resource::approval::Verdict;
 use crate::control::resource::moment::Moment;
 use crate::control::resource::release::{Acknowledged, Action, Failure, Phase, ReleaseStatus, Step};
@@ -29,13 +29,17 @@ pub(super) fn advance(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> R
     }
     redirect(seen, goal, &mut next);
     progress(seen, goal, &mut next);
+    next.ignored_pods = failed::ignored(seen, goal, &next);
     judge(seen, goal, &mut next);
-    if !next.phase.is_final() && next.phase != Phase::Aborting && !next.plan.is_empty() {
+    if is_begun(&next) {
         // A batch is a part of what is asked for now.
         next.shrink = steps::shrink_of(&goal.strategy, seen.desired);
     }
+    if is_begun(&next) && !is_stopped(seen, goal, &next) {
+        failed::recreate(seen, goal, &mut next);
+    }
     walk(seen, goal, &mut next);
-    if !next.phase.is_final() && next.phase != Phase::Aborting && !next.plan.is_empty() {
+    if is_begun(&next) {
         let waits = is_stopped(seen, goal, &next) || waits_for_people(seen, goal, &next);
         next.phase = if waits { Phase::Paused } else { Phase::Progressing };
     }
@@ -43,10 +47,15 @@ pub(super) fn advance(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> R
     next
 }
 
-/// Whether the gate is to be asked now.
-pub(super) fn is_at_gate(status: &ReleaseStatus) -> bool {
+/// Whether it is on its way forward.
+fn is_begun(status: &ReleaseStatus) -> bool {
+    !status.phase.is_final() && status.phase != Phase::Aborting && !status.plan.is_empty()
+}
+
+/// The step at which the gate is to be asked now.
+pub(super) fn at_gate(status: &ReleaseStatus) -> Option<u32> {
     let at_gate = step_of(status).is_some_and(|step| step.action == Action::Gate);
-    at_gate && status.phase == Phase::Progressing
+    (at_gate && status.phase == Phase::Progressing).then_some(status.current_step_index)
 }
 
 /// The step under way.
@@ -184,11 +193,12 @@ fn progress(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
 
 /// Finds failures, and lets a release try again whose people say so.
 fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
-    if next.phase.is_final() || next.phase == Phase::Aborting || next.plan.is_empty() {
+    if !is_begun(next) {
         return;
     }
     if next.failure.as_ref().is_some_and(|failure| goal.control.retries > failure.retries) {
         next.failure = None;
+        failed::try_again(seen, goal, next);
         (next.step_since, next.last_progress_time) = (Some(seen.at()), Some(seen.at()));
     }
     if next.failure.is_some() {
@@ -200,7 +210,7 @@ fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
         (_, _, Some((_, by))) if !goal.rollback => Some(format!("rejected by {by}")),
         (Action::Gate, Some(GateSeen::Failed(why)), _) => Some(format!("its gate failed: {why}")),
         (Action::AwaitAvailable, _, _) if is_late(seen, goal, next) => Some(message::late(seen, goal, next)),
-        _ => None,
+        _ => failed::reason(seen, goal, next).filter(|_| !goal.control.paused),
     };
     let Some(reason) = reason else { return };
     fail(goal, next, &reason);

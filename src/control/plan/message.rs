@@ -2,7 +2,8 @@
 
 use super::advance::{is_stopped, step_of, waited};
 use super::wanted::wanted;
-use super::{GateSeen, Goal, Observed};
+use super::{GateSeen, Goal, Observed, failed};
+use crate::control::resource::failure::FailureCause;
 use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
 
 /// Names shown of a list; the rest is counted.
@@ -12,6 +13,7 @@ const SHOWN: usize = 5;
 pub(super) fn message(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
     let revision = &goal.revision;
     match status.phase {
+        Phase::Healthy if status.ignored_pods > 0 => return covered(seen, goal, status),
         Phase::Healthy => return format!("{} serves all traffic of {}", deployment(goal), goal.app),
         Phase::Superseded => return status.message.clone(),
         Phase::Degraded if status.plan.is_empty() => return "aborted before it began".to_owned(),
@@ -40,7 +42,19 @@ pub(super) fn message(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> S
 /// Why a release has failed whose pods do not come.
 pub(super) fn late(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
     let deadline = goal.progress_deadline.as_secs();
-    format!("{}, and no more than {} within {deadline} s", available(seen, goal, status), status.available_high_water)
+    let has = availability(seen, goal, status, failed::told(&seen.revision(&goal.revision).ailing));
+    format!("{has}, and no more than {} within {deadline} s", status.available_high_water)
+}
+
+/// A release has ended, and old pods are in the place of some new ones.
+fn covered(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+    let why = failed::told(&seen.revision(&goal.revision).ailing).map(|why| format!(" ({why})")).unwrap_or_default();
+    format!(
+        "{} serves {} but for {} pods that failed and are ignored{why}: as many old ones stay until they come",
+        deployment(goal),
+        goal.app,
+        status.ignored_pods
+    )
 }
 
 fn waits(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) -> String {
@@ -72,6 +86,9 @@ fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) ->
         }
         Action::AwaitAvailable => available(seen, goal, status),
         Action::Gate => match &seen.gate {
+            Some(GateSeen::Startable) => {
+                format!("the gate of {} has not passed: its Job is not there yet", deployment(goal))
+            }
             Some(GateSeen::Waiting(why)) => format!("the gate of {} has not passed: {why}", deployment(goal)),
             _ => format!("the gate of {} is asked", deployment(goal)),
         },
@@ -106,9 +123,18 @@ fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) ->
 }
 
 fn available(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+    // What only takes its time is not worth a word.
+    let (failed, new) = (failed::failed(seen, goal), seen.revision(&goal.revision));
+    let is_worth = |it: &&super::Ailing| it.cause == FailureCause::NotReady || failed.contains(it);
+    availability(seen, goal, status, failed::told(new.ailing.iter().filter(is_worth)))
+}
+
+fn availability(seen: &Observed, goal: &Goal, status: &ReleaseStatus, trouble: Option<String>) -> String {
     let (new, wants) = (seen.revision(&goal.revision), wanted(seen, goal, status, false).new);
-    let trouble = new.trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
-    format!("{} has {} of {wants} pods available{trouble}", deployment(goal), new.ready)
+    let trouble = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+    let some = |count: u32, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
+    let (recreated, ignored) = (some(status.recreated, "recreated"), some(status.ignored_pods, "ignored"));
+    format!("{} has {} of {wants} pods available{recreated}{ignored}{trouble}", deployment(goal), new.ready)
 }
 
 fn old(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {

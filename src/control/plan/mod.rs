@@ -16,9 +16,11 @@
 //! 2. A revision gets traffic only after its gate was passed by that very revision.
 //! 3. No pod goes before everybody has acknowledged the traffic as it is, and requests had their time.
 //! 4. What a status does not say yet is not done.
+//! 5. No pod is deleted that is ready, and none where a release goes back or is stopped.
 
 mod act;
 mod advance;
+mod failed;
 mod message;
 mod steps;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::resource::approval::Verdict;
+use super::resource::failure::{FailureCause, FailurePolicy};
 use super::resource::moment::Moment;
 use super::resource::release::{Control, Phase, ReleaseStatus};
 use super::resource::strategy::{OnFailure, Strategy};
@@ -70,8 +73,42 @@ pub struct Revision {
     pub ready: u32,
     /// When it was made.
     pub created: Option<Moment>,
-    /// What is wrong with its pods, in people's words.
-    pub trouble: Option<String>,
+    /// Its pods that are not ready, where some are missing.
+    pub ailing: Vec<Ailing>,
+}
+
+/// A pod that is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ailing {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uid: String,
+    /// When it was made.
+    pub created: Option<Moment>,
+    /// Since when it is not ready.
+    pub since: Option<Moment>,
+    /// What is wrong.
+    pub cause: FailureCause,
+    /// Whether it has failed, and does not only take its time.
+    pub certain: bool,
+    /// What is wrong, in people's words.
+    pub why: String,
+    /// Where its last words are to be had.
+    pub log: Option<LogOf>,
+    /// Its last words, in one line.
+    pub said: Option<String>,
+}
+
+/// The log of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOf {
+    /// Its name.
+    pub container: String,
+    /// That of its run before this one.
+    pub previous: bool,
+    /// Its restarts so far: by their number another log is known.
+    pub restarts: i32,
 }
 
 /// A TrafficPolicy.
@@ -88,6 +125,8 @@ pub struct Traffic {
 pub enum GateSeen {
     /// Every new pod passed.
     Passed,
+    /// Its Job is to be made.
+    Startable,
     /// Not yet, because of this.
     Waiting(String),
     /// Its time is over.
@@ -113,6 +152,8 @@ pub struct Goal {
     pub control: Control,
     /// What becomes of it when it fails.
     pub on_failure: OnFailure,
+    /// What becomes of its pods that fail.
+    pub failure_policy: FailurePolicy,
     /// Without progress for so long, it has failed.
     pub progress_deadline: Duration,
     /// A switch that is not acknowledged for so long pauses it.
@@ -144,6 +185,18 @@ pub enum Write {
     },
     /// The TrafficPolicy's members.
     Shares(BTreeMap<String, u32>),
+    /// A pod that failed goes, so that another takes its place.
+    Recreate {
+        /// Its name.
+        pod: String,
+        /// Its identity.
+        uid: String,
+    },
+    /// The Job of the gate at this step.
+    StartJob {
+        /// Which.
+        step: u32,
+    },
     /// A Deployment without pods, and its Service.
     Delete {
         /// Which.
@@ -156,24 +209,26 @@ pub enum Write {
 pub struct Outcome {
     /// In this order, each only after the one before it was done.
     pub writes: Vec<Write>,
-    /// Whether the gate is to be asked: its answer is part of what is seen next.
-    pub ask_gate: bool,
+    /// The step at which the gate is to be asked: its answer is part of what is seen next.
+    pub ask_gate: Option<u32>,
+    /// Whether something is still to be done that others, or time, must allow first.
+    pub unsettled: bool,
 }
 
 /// What to write next. Called again with what came of it, it leads to the end of the plan; a settled release has no writes.
 pub fn plan(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Outcome {
     let next = advance::advance(seen, goal, status);
-    let ask_gate = advance::is_at_gate(&next);
+    let ask_gate = advance::at_gate(&next);
     if intent(&next) != intent(status) {
         // Nothing is done that a controller which takes over could not read.
-        return Outcome { writes: vec![Write::Status(Box::new(next))], ask_gate };
+        return Outcome { writes: vec![Write::Status(Box::new(next))], ask_gate, unsettled: true };
     }
     let another_holds = next.phase == Phase::Superseded || seen.superseded_by.is_some();
-    let mut writes = if another_holds { Vec::new() } else { act::act(seen, goal, &next) };
+    let (mut writes, unsettled) = if another_holds { (Vec::new(), false) } else { act::act(seen, goal, &next) };
     if next != *status {
         writes.push(Write::Status(Box::new(next)));
     }
-    Outcome { writes, ask_gate }
+    Outcome { writes, ask_gate, unsettled }
 }
 
 /// Since when the gate is asked at the step under way; `None` before.
@@ -197,6 +252,11 @@ impl Observed {
     /// The time of this look.
     pub fn at(&self) -> Moment {
         self.now.unwrap_or_else(|| Moment::from_millis(0))
+    }
+
+    /// Pods of the goal's revision that have failed.
+    pub fn failed(&self, goal: &Goal) -> Vec<&Ailing> {
+        failed::failed(self, goal)
     }
 
     fn revision(&self, name: &str) -> Revision {

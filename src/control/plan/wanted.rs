@@ -30,7 +30,7 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
             (Action::ScaleNew, Some(pods)) => new = has.min(pods),
             (Action::ScaleNew, None) => (new, is_there) = (part_of(seen.desired, fraction(step)), true),
             (Action::ScaleOld, _) => old = fraction(step),
-            (Action::SetTraffic, _) => shares = shares_at(goal, status, fraction(step)),
+            (Action::SetTraffic, _) => shares = shares_at(seen, goal, status, fraction(step)),
             _ => {}
         }
     }
@@ -47,6 +47,7 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
         }
     }
     let mut counts = old_counts(seen, goal, status, old);
+    cover(seen, goal, status, new, &mut counts);
     // Where the new ones may not grow, the old ones alone follow what is asked for.
     let enough = seen.desired.saturating_sub(status.shrink);
     let sum = counts.values().copied().fold(new, u32::saturating_add);
@@ -95,8 +96,29 @@ fn others(goal: &Goal, status: &ReleaseStatus) -> BTreeMap<String, u32> {
     other.map(|(side, share)| (side.clone(), *share)).collect()
 }
 
-/// The new revision has this part of the traffic, and the others divide the rest as they did before.
-fn shares_at(goal: &Goal, status: &ReleaseStatus, (part, of): (u32, u32)) -> BTreeMap<String, u32> {
+/// Pods of what ran before stay in the place of each new one that is not waited for.
+fn cover(seen: &Observed, goal: &Goal, status: &ReleaseStatus, new: u32, counts: &mut BTreeMap<String, u32>) {
+    if is_back(status) {
+        return;
+    }
+    let enough = seen.desired.saturating_sub(status.shrink);
+    let (old, ignored) = (counts.values().copied().fold(0, u32::saturating_add), status.ignored_pods);
+    let has = old.saturating_add(new.saturating_sub(ignored));
+    // In the middle, so that the count is kept; at the end, so that their share has somebody behind it.
+    let missing = enough.saturating_sub(has).min(ignored).max(ignored.saturating_sub(old));
+    if let Some(count) = stand_in(goal, status).and_then(|revision| counts.get_mut(&revision)) {
+        *count += missing;
+    }
+}
+
+/// The side that had the most traffic before: it stands in for new pods that are not waited for.
+fn stand_in(goal: &Goal, status: &ReleaseStatus) -> Option<String> {
+    others(goal, status).into_iter().max_by_key(|(_, share)| *share).map(|(side, _)| side)
+}
+
+/// The new revision has this part of the traffic, and the others divide the rest as they did before. Where new pods are not
+/// waited for, their part stays where old ones are in their place.
+fn shares_at(seen: &Observed, goal: &Goal, status: &ReleaseStatus, (part, of): (u32, u32)) -> BTreeMap<String, u32> {
     let others = others(goal, status);
     if others.is_empty() {
         return BTreeMap::from([(goal.revision.clone(), WHOLE)]);
@@ -112,7 +134,12 @@ fn shares_at(goal: &Goal, status: &ReleaseStatus, (part, of): (u32, u32)) -> BTr
     let least = status.before.get(&goal.revision).copied().unwrap_or_default().max(1);
     let new = asked.clamp(least.min(WHOLE), WHOLE);
     let mut shares = divide(WHOLE - new, &others);
-    shares.insert(goal.revision.clone(), new);
+    let most = WHOLE - part_of(WHOLE, (status.ignored_pods.min(seen.desired), seen.desired.max(1)));
+    let kept = new.saturating_sub(most.max(least));
+    if let Some(stand_in) = stand_in(goal, status).filter(|_| kept > 0) {
+        *shares.entry(stand_in).or_default() += kept;
+    }
+    shares.insert(goal.revision.clone(), new - kept);
     shares.retain(|_, share| *share > 0);
     shares
 }

@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::failure::FailurePolicy;
 use super::gate::Gate;
+use super::scale::Autoscaling;
 use super::strategy::{OnFailure, Strategy};
 
 /// What an application is and how its releases come about. Changing it starts nothing: a Release does, and takes what
@@ -34,7 +36,10 @@ use super::strategy::{OnFailure, Strategy};
     printcolumn(name = "Release", type_ = "string", json_path = ".status.release"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     // The names of its Deployments and Services are this, a dash and the revision.
-    validation = Rule::new("self.metadata.name.size() <= 50").message("the name may have up to 50 characters")
+    validation = Rule::new("self.metadata.name.size() <= 50").message("the name may have up to 50 characters"),
+    validation = Rule::new(
+        "self.spec.routing != 'Service' || (has(self.spec.strategy.blueGreen) && !has(self.spec.failurePolicy.ignore))"
+    ).message("routing Service goes with blueGreen and without failurePolicy.ignore: a Service's selector has no shares")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AppSpec {
@@ -53,12 +58,20 @@ pub struct AppSpec {
     #[serde(default = "one")]
     #[schemars(range(max = 10_000))]
     pub replicas: u32,
+    /// Who scales it, and within which bounds: then its count is that of the AppScale of its name, and `replicas` only what it
+    /// begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// The pods: a PodTemplateSpec, whose image a Release replaces.
     #[schemars(schema_with = "super::any_object")]
     pub template: Value,
     /// The container port, by its name, whose traffic is switched: pool `app/NAMESPACE/NAME/PORT`.
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub port: String,
+    /// What a deploy switches.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("what a deploy switches is said when the App is created"))]
+    pub routing: Routing,
     /// How it is reached from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
@@ -78,10 +91,24 @@ pub struct AppSpec {
     /// What becomes of a release whose pods or gate fail.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// What becomes of new pods that fail.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
     /// Revisions without pods that are kept beside the one that serves.
     #[serde(default = "three")]
     #[schemars(range(max = 100))]
     pub revision_history_limit: u32,
+}
+
+/// What a deploy switches.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub enum Routing {
+    /// The TrafficPolicy of the App, which gateways acknowledge.
+    #[default]
+    Tidegate,
+    /// The selector of the Service of the App's name, for who does not ask Tidegate: its EndpointSlices acknowledge. Such a
+    /// switch has no shares.
+    Service,
 }
 
 /// How an application is reached from outside.

@@ -5,6 +5,7 @@
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What must hold of the new pods before they get traffic, beside being available: all that is given. It is asked before each
 /// switch.
@@ -20,6 +21,9 @@ pub struct Gate {
     /// Every new pod says by gRPC's health protocol that it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcGate>,
+    /// A Job that ends well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobGate>,
     /// Somebody else's word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookGate>,
@@ -74,6 +78,25 @@ pub struct GrpcGate {
     pub timeout_seconds: u32,
 }
 
+/// A Job that is made once at each gate of a release (and once more when people let it try again), and must complete. It is
+/// deleted an hour after it has ended, and with the Release.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobGate {
+    /// Its pods: a PodTemplateSpec. Each container is told TIDEGATE_NAMESPACE, TIDEGATE_APP, TIDEGATE_RELEASE,
+    /// TIDEGATE_REVISION, TIDEGATE_IMAGE, and TIDEGATE_SERVICE: the Service of the new pods alone.
+    #[schemars(schema_with = "super::any_object")]
+    pub template: Value,
+    /// How often a pod that fails is followed by another.
+    #[serde(default)]
+    #[schemars(range(max = 100))]
+    pub retries: u32,
+    /// For how long it may run.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: u32,
+}
+
 /// `POST` of the release as JSON to a server that `[control] egress_allow` names. 200 to 299 is yes, but 202: not yet. 400 to 499
 /// is no, at once. Everything else is asked again.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -119,6 +142,10 @@ pub enum NoData {
     Wait,
     /// There is nothing to complain of: as before the first share of a canary.
     Pass,
+}
+
+fn ten_minutes() -> u32 {
+    600
 }
 
 fn sixty() -> u32 {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`App`](app::App) | people | an application: count, pods, strategy |
 //! | [`Release`](release::Release) | people and machines create, the controller reports | one deploy; also its history |
+//! | [`AppScale`](scale::AppScale) | the controller makes it, an autoscaler writes its count | the count of an App that is autoscaled |
 //! | [`Approval`](approval::Approval) | people | a word for or against a release's digest |
 //! | [`RolloutBlock`](approval::RolloutBlock) | people | a window in which nothing is rolled out |
 //! | [`TrafficPolicy`](crate::kubernetes::policy::TrafficPolicy) | the controller | a pool that deploys switch |
@@ -11,16 +12,26 @@
 pub mod app;
 pub mod approval;
 pub mod definitions;
+pub mod failure;
 pub mod gate;
 pub mod moment;
 pub mod release;
 pub mod revision;
+pub mod scale;
 pub mod strategy;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+/// The API group.
+pub const GROUP: &str = "tidegate.dev";
+
 /// The API group's version.
 pub const GROUP_VERSION: &str = "tidegate.dev/v1alpha1";
+
+/// A list of such objects.
+pub(super) fn any_objects(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 32, "items": any_object(generator) })
+}
 
 /// An object whose fields are another resource's: the API server checks them when that is made.
 pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::failure::{FailurePolicy, RecreatedPod};
 use super::gate::Gate;
 use super::moment::Moment;
 use super::strategy::{OnFailure, Strategy};
@@ -65,6 +66,9 @@ pub struct ReleaseSpec {
     /// What becomes of it when its pods or its gate fail.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// What becomes of new pods that fail.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
     /// Goes back to an earlier revision: in no window and without approval; the gate is passed over where that revision's
     /// pods still run.
     #[serde(default)]
@@ -82,10 +86,14 @@ pub struct ReleaseSpec {
     pub control: Control,
 }
 
-/// Which of two Releases is the newer: the API server counts seconds, and in one of them the longer name has the higher number.
-pub fn order(release: &Release) -> (Option<Moment>, usize, String) {
+/// Which of two Releases is the newer: when it was made, then what its name says. The API server counts seconds, and in one of
+/// them `web-10` is newer than `web-9`, and names that are no numbers go by the alphabet.
+pub fn order(release: &Release) -> (Option<Moment>, String, u64, String) {
     let name = release.metadata.name.clone().unwrap_or_default();
-    (release.metadata.creation_timestamp.as_ref().map(|at| Moment::from(at.0)), name.len(), name)
+    let stem = name.trim_end_matches(|it: char| it.is_ascii_digit());
+    let number = name.strip_prefix(stem).and_then(|it| it.parse().ok()).unwrap_or_default();
+    let made = release.metadata.creation_timestamp.as_ref().map(|at| Moment::from(at.0));
+    (made, stem.to_owned(), number, name)
 }
 
 /// Who or what asked for a deploy.
@@ -121,7 +129,7 @@ pub struct Control {
     /// It goes on past all pauses. Gates and approvals stay.
     #[serde(default)]
     pub promote_full: bool,
-    /// How often people let it try again after a failure.
+    /// How often people let it try again after a failure: it counts anew then, and pods that made it fail are recreated.
     #[serde(default)]
     pub retries: u32,
     /// Gateways whose acknowledgement is not waited for, because somebody knows them to be gone.
@@ -173,6 +181,15 @@ pub struct ReleaseStatus {
     /// When that became so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Moment>,
+    /// New pods that failed and were deleted, so that others took their place: the latest of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recreated_pods: Vec<RecreatedPod>,
+    /// All of them, since people last let it try again.
+    #[serde(default)]
+    pub recreated: u32,
+    /// New pods that are not waited for because they failed: so many old ones stay in their place.
+    #[serde(default)]
+    pub ignored_pods: u32,
     /// Why it does not go on by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -218,7 +235,7 @@ pub enum Phase {
     Aborting,
     /// It has ended, and what it brought has no traffic.
     Degraded,
-    /// It has ended, and what it brought has all traffic.
+    /// It has ended, and what it brought has all traffic, but for what old pods keep in place of new ones that are ignored.
     Healthy,
     /// A newer release took its place before it ended.
     Superseded,
@@ -279,5 +296,29 @@ impl Phase {
     /// Whether nothing more happens by itself.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Degraded | Self::Healthy | Self::Superseded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn releases_of_one_second_are_in_the_order_of_their_numbers_and_others_in_that_of_their_names() {
+        let made = |name: &str, second: u32| -> Release {
+            let at = format!("2026-01-01T00:00:0{second}Z");
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "creationTimestamp": at},
+                "spec": {"app": "web", "image": "web:1", "template": {}, "port": "http", "strategy": {"rolling": {}}},
+            }))
+            .unwrap()
+        };
+        let mut all = [("b", 2), ("web-10", 1), ("web-9", 1), ("web-hotfix", 1), ("a-longer-name", 2)]
+            .map(|(name, at)| made(name, at));
+        all.sort_by_key(order);
+        let names = all.map(|it| it.metadata.name.unwrap());
+        assert_eq!(names, ["web-9", "web-10", "web-hotfix", "a-longer-name", "b"]);
     }
 }

@@ -3,6 +3,7 @@
 use super::super::GateSeen;
 use super::sim::{World, strategies};
 use crate::control::resource::approval::Verdict;
+use crate::control::resource::failure::FailureCause;
 use crate::control::resource::release::{Action, Phase};
 use crate::control::resource::strategy::{BlueGreen, Strategy};
 
@@ -14,6 +15,12 @@ fn world(name: &str) -> World {
 fn approved() -> World {
     let blue_green = Some(BlueGreen { approval: true, scale_down_delay_seconds: 7 });
     World::new(Strategy { blue_green, ..Strategy::default() }, 4)
+}
+
+/// With this policy for pods that fail.
+fn with(mut world: World, policy: &str) -> World {
+    world.goal.failure_policy = serde_json::from_str(policy).unwrap();
+    world
 }
 
 fn look(world: &mut World) {
@@ -89,11 +96,47 @@ fn cases() -> Vec<Case> {
         case(
             "pods in trouble",
             at(world("blueGreen"), Action::AwaitAvailable),
+            |it| it.pods_fall(4, FailureCause::ImagePull, "the image of container web cannot be pulled"),
+            "step 2 of 8: Deployment shop/web-new has 0 of 4 pods available (4 pods: the image of container web cannot be pulled, its last words: no database), since T; next: Gate",
+        ),
+        case(
+            "pods that were recreated",
+            at(world("blueGreen"), Action::AwaitAvailable),
             |it| {
-                it.revisions.get_mut("new").unwrap().trouble =
-                    Some("4 pods: the image of container web cannot be pulled".into())
+                it.pods_fall(2, FailureCause::CrashLoop, "container web crashes");
+                it.tick(10);
+                look(it);
+                it.pods_fall(1, FailureCause::CrashLoop, "container web crashes");
             },
-            "step 2 of 8: Deployment shop/web-new has 0 of 4 pods available (4 pods: the image of container web cannot be pulled), since T; next: Gate",
+            "step 2 of 8: Deployment shop/web-new has 0 of 4 pods available, 2 recreated (1 pod: container web crashes, its last words: no database), since T; next: Gate",
+        ),
+        case(
+            "a pod that was recreated as often as is allowed",
+            at(
+                with(world("blueGreen"), r#"{"recreate": {"maxPerPod": 1, "backoffSeconds": 0}}"#),
+                Action::AwaitAvailable,
+            ),
+            |it| {
+                it.pods_fall(1, FailureCause::OutOfMemory, "container web was killed for its memory");
+                look(it);
+                it.pods_fall(1, FailureCause::OutOfMemory, "container web was killed for its memory");
+            },
+            "step 2 of 8: stopped: a pod's place was filled anew 1 times, the most that is allowed, and pod-2 failed: container web was killed for its memory, its last words: no database; abort it, or raise control.retries to let it try again, since T; next: Gate",
+        ),
+        case(
+            "a pod that may not fail",
+            at(with(world("blueGreen"), r#"{"fail": {}}"#), Action::AwaitAvailable),
+            |it| it.pods_fall(1, FailureCause::Config, "container web does not start"),
+            "step 2 of 8: stopped: pods failed, which failurePolicy.fail does not allow: 1 pod: container web does not start, its last words: no database; abort it, or raise control.retries to let it try again, since T; next: Gate",
+        ),
+        case(
+            "a pod that is ignored and others that are late",
+            at(with(world("blueGreen"), r#"{"ignore": {"maxRatio": 25}}"#), Action::AwaitAvailable),
+            |it| {
+                it.pods_fall(1, FailureCause::NodeGone, "node n-1 does not answer");
+                it.pods_come(2);
+            },
+            "step 2 of 8: Deployment shop/web-new has 2 of 4 pods available, 1 ignored (1 pod: node n-1 does not answer, its last words: no database), since T; next: Gate",
         ),
         case(
             "pods too late",
@@ -185,7 +228,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn a_status_says_what_is_waited_for() {
     let cases = cases();
-    assert!(cases.len() >= 18);
+    assert!(cases.len() >= 22);
     for Case { name, mut world, happens, wanted } in cases {
         happens(&mut world);
         look(&mut world);

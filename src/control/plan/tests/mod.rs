@@ -1,5 +1,6 @@
 //! The planner over a simulated cluster, whose own rules say which writes are illegal.
 
+mod failing;
 mod golden;
 mod properties;
 mod scenarios;

@@ -7,6 +7,7 @@ use proptest::sample::select;
 use super::super::GateSeen;
 use super::sim::{Kill, World, strategies};
 use crate::control::resource::approval::Verdict;
+use crate::control::resource::failure::{FailureCause, FailurePolicy};
 use crate::control::resource::strategy::OnFailure;
 
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ enum Event {
     Tick(u64),
     PodsCome(u32),
     PodsFail(bool, u32),
+    PodsFall(u32, FailureCause),
+    PodsRecover,
     Pull,
     Desired(u32),
     Abort,
@@ -38,6 +41,10 @@ fn event() -> impl Strategy<Value = Event> {
         10 => (0..12_u64).prop_map(Event::Tick),
         12 => (0..6_u32).prop_map(Event::PodsCome),
         5 => (any::<bool>(), 1..4_u32).prop_map(|(new, count)| Event::PodsFail(new, count)),
+        8 => (1..4_u32, any::<bool>()).prop_map(|(count, stuck)| {
+            Event::PodsFall(count, if stuck { FailureCause::Hook } else { FailureCause::CrashLoop })
+        }),
+        2 => Just(Event::PodsRecover),
         12 => Just(Event::Pull),
         3 => (0..12_u32).prop_map(Event::Desired),
         1 => Just(Event::Abort),
@@ -46,11 +53,21 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop::option::of(0..12_u32).prop_map(Event::Target),
         1 => Just(Event::Promote),
         1 => Just(Event::Retry),
-        3 => select(vec![GateSeen::Passed, GateSeen::Waiting("503".to_owned()), failed()]).prop_map(Event::Gate),
+        3 => select(vec![GateSeen::Passed, GateSeen::Startable, GateSeen::Waiting("503".to_owned()), failed()]).prop_map(Event::Gate),
         1 => select(vec![Verdict::Approved, Verdict::Rejected]).prop_map(Event::Word),
         1 => any::<bool>().prop_map(Event::Block),
         1 => any::<bool>().prop_map(Event::Supersede),
     ]
+}
+
+fn policy() -> impl Strategy<Value = FailurePolicy> {
+    let read = |text: &str| serde_json::from_str::<FailurePolicy>(text).unwrap();
+    select(vec![
+        FailurePolicy::default(),
+        read(r#"{"fail": {}}"#),
+        read(r#"{"stuckSeconds": 5, "recreate": {"maxPerPod": 2, "maxTotal": 5, "backoffSeconds": 0}}"#),
+        read(r#"{"stuckSeconds": 5, "ignore": {"maxRatio": 40}}"#),
+    ])
 }
 
 fn happen(world: &mut World, event: Event) -> Result<(), String> {
@@ -66,6 +83,8 @@ fn happen(world: &mut World, event: Event) -> Result<(), String> {
             let revision = if new { world.goal.revision.clone() } else { "old".to_owned() };
             world.pods_fail(&revision, count);
         }
+        Event::PodsFall(count, cause) => world.pods_fall(count, cause, "it failed"),
+        Event::PodsRecover => world.sick.clear(),
         Event::Pull => world.gateway_pulls(),
         Event::Desired(count) => world.desired = count,
         Event::Abort => world.goal.control.abort = true,
@@ -90,11 +109,13 @@ proptest! {
         at in 0..6_usize,
         desired in 1..10_u32,
         aborts in any::<bool>(),
+        policy in policy(),
         events in vec(event(), 0..120),
     ) {
         let (_, strategy) = strategies().swap_remove(at);
         let mut world = World::new(strategy, desired);
         world.goal.on_failure = if aborts { OnFailure::Abort } else { OnFailure::Pause };
+        world.goal.failure_policy = policy;
         for event in events {
             let told = happen(&mut world, event);
             prop_assert!(told.is_ok(), "{}", told.unwrap_err());

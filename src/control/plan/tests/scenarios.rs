@@ -8,13 +8,13 @@ use crate::control::resource::approval::Verdict;
 use crate::control::resource::release::{Action, Phase};
 use crate::control::resource::strategy::{BlueGreen, OnFailure, Strategy};
 
-fn world(name: &str) -> World {
+pub(super) fn world(name: &str) -> World {
     let (_, strategy) = strategies().into_iter().find(|(it, _)| *it == name).unwrap();
     World::new(strategy, 4)
 }
 
 /// Goes on, all going well, until the current step does this; `false` when it ended before.
-fn run_to(world: &mut World, action: Action) -> bool {
+pub(super) fn run_to(world: &mut World, action: Action) -> bool {
     for _ in 0..500 {
         let at = usize::try_from(world.status.current_step_index).unwrap();
         if world.status.plan.get(at).is_some_and(|step| step.action == action) {
@@ -39,7 +39,7 @@ fn run_to(world: &mut World, action: Action) -> bool {
     panic!("neither {action:?} nor the end: {}", world.status.message);
 }
 
-fn rest(world: &mut World) -> (Phase, BTreeMap<String, u32>, BTreeMap<String, u32>) {
+pub(super) fn rest(world: &mut World) -> (Phase, BTreeMap<String, u32>, BTreeMap<String, u32>) {
     world.settle().and_then(|()| world.check_settled()).unwrap();
     let counts = world.revisions.iter().map(|(revision, it)| (revision.clone(), it.replicas)).collect();
     (world.status.phase, world.shares(), counts)
@@ -325,4 +325,20 @@ fn where_room_comes_first_a_count_that_grows_under_way_is_reached() {
     world.desired = 6;
     let (phase, _, counts) = rest(&mut world);
     assert_eq!((phase, counts.get("new")), (Phase::Healthy, Some(&6)));
+}
+
+#[test]
+fn the_job_of_a_gate_is_made_once_it_is_persisted_that_the_gate_is_asked_and_its_end_is_waited_for() {
+    let mut world = world("blueGreen");
+    world.gate = GateSeen::Startable;
+    for _ in 0..20 {
+        world.tick(1);
+        world.pods_come(9);
+        world.gateway_pulls();
+        world.reconcile(None).unwrap();
+    }
+    assert_eq!(world.gate, GateSeen::Waiting("the Job has not ended".to_owned()));
+    assert!(world.status.message.contains("has not passed: the Job has not ended"), "{}", world.status.message);
+    assert_eq!(world.shares().len(), 1);
+    assert_eq!(rest(&mut world).0, Phase::Healthy);
 }

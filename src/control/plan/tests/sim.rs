@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::{GateSeen, Goal, Observed, Outcome, Revision, Traffic, Write, plan};
+use super::super::{Ailing, GateSeen, Goal, Observed, Outcome, Revision, Traffic, Write, plan};
 use crate::control::resource::approval::Verdict;
+use crate::control::resource::failure::{FailureCause, FailurePolicy};
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::{Control, Phase, ReleaseStatus};
+use crate::control::resource::release::{Action, Control, Phase, ReleaseStatus};
 use crate::control::resource::strategy::{
     Batch, BatchOrder, BlueGreen, Canary, Migrate, OnFailure, Rolling, ShareStep, Strategy,
 };
@@ -19,6 +20,10 @@ pub(super) struct World {
     pub(super) now: Moment,
     pub(super) desired: u32,
     pub(super) revisions: BTreeMap<String, Revision>,
+    /// Pods that have failed and do not become ready, by revision.
+    pub(super) sick: BTreeMap<String, Vec<Ailing>>,
+    /// Pods that ever failed: for their names.
+    fallen: usize,
     pub(super) traffic: Option<Traffic>,
     /// What the gateway sends by.
     pub(super) gateway: Traffic,
@@ -71,6 +76,7 @@ pub(super) fn goal(strategy: Strategy) -> Goal {
         promoted: false,
         control: Control::default(),
         on_failure: OnFailure::Pause,
+        failure_policy: FailurePolicy::default(),
         progress_deadline: Duration::from_secs(600),
         acknowledge_timeout: Duration::from_secs(60),
         history_limit: 1,
@@ -84,11 +90,13 @@ impl World {
         let migrates = strategy.migrate.is_some();
         let side = if migrates { "vm/old" } else { "old" };
         let traffic = Traffic { generation: 3, shares: BTreeMap::from([(side.to_owned(), 1_000)]) };
-        let old = Revision { replicas: desired, ready: desired, created: Some(now), trouble: None };
+        let old = Revision { replicas: desired, ready: desired, created: Some(now), ailing: Vec::new() };
         Self {
             now,
             desired,
             revisions: if migrates { BTreeMap::new() } else { BTreeMap::from([("old".to_owned(), old)]) },
+            sick: BTreeMap::new(),
+            fallen: 0,
             gateway: traffic.clone(),
             traffic: Some(traffic),
             quiet: BTreeMap::new(),
@@ -107,7 +115,7 @@ impl World {
         Observed {
             now: Some(self.now),
             desired: self.desired,
-            revisions: self.revisions.clone(),
+            revisions: self.revisions_seen(),
             traffic: self.traffic.clone(),
             missing: if behind { vec!["edge-1".to_owned()] } else { Vec::new() },
             unpublished: None,
@@ -118,11 +126,21 @@ impl World {
         }
     }
 
+    fn revisions_seen(&self) -> BTreeMap<String, Revision> {
+        let mut revisions = self.revisions.clone();
+        for (revision, sick) in &self.sick {
+            if let Some(it) = revisions.get_mut(revision).filter(|it| it.ready < it.replicas) {
+                it.ailing.clone_from(sick);
+            }
+        }
+        revisions
+    }
+
     /// One look of the controller. Says how many writes it made.
     pub(super) fn reconcile(&mut self, kill: Option<Kill>) -> Result<usize, String> {
         let mut seen = self.seen();
         let mut outcome: Outcome = plan(&seen, &self.goal, &self.status);
-        if outcome.ask_gate {
+        if outcome.ask_gate.is_some() {
             if self.gate == GateSeen::Passed {
                 self.entitled.insert(self.goal.revision.clone());
             }
@@ -212,6 +230,20 @@ impl World {
                 Err(format!("intent: {write:?} before the plan was persisted"))
             }
             Write::Create { .. } | Write::Scale { .. } => Ok(()),
+            Write::StartJob { step } => match self.status.plan.get(usize::try_from(*step).expect("a step")) {
+                Some(it) if it.action == Action::Gate && *step == self.status.current_step_index => Ok(()),
+                other => Err(format!("{write:?} at {other:?}")),
+            },
+            Write::Recreate { uid, .. } => {
+                let is_sick = self.sick.get(new).is_some_and(|sick| sick.iter().any(|it| it.uid == *uid));
+                let is_noted = self.status.recreated_pods.iter().any(|it| it.uid == *uid);
+                let stands = self.goal.control.paused || self.status.failure.is_some();
+                let ends = matches!(self.status.phase, Phase::Aborting | Phase::Degraded | Phase::Healthy);
+                match is_sick && is_noted && !stands && !ends {
+                    true => Ok(()),
+                    false => Err(format!("5: {write:?}: sick {is_sick}, noted {is_noted}, {:?}", self.status.phase)),
+                }
+            }
             Write::Shares(to) => {
                 if let Some(side) = to.keys().find(|side| !self.entitled.contains(*side)) {
                     return Err(format!("2: {write:?} although {side} passed no gate"));
@@ -237,14 +269,20 @@ impl World {
         match write {
             Write::Status(status) => self.status = *status,
             Write::Create { revision, replicas } => {
-                let it = Revision { replicas, ready: 0, created: Some(self.now), trouble: None };
+                let it = Revision { replicas, ready: 0, created: Some(self.now), ailing: Vec::new() };
                 self.revisions.insert(revision, it);
             }
             Write::Scale { revision, to, .. } => {
                 let it = self.revisions.get_mut(&revision).expect("a revision that is there");
                 it.replicas = to;
                 it.ready = it.ready.min(to);
+                // Pods that are not ready go first.
+                let room = usize::try_from(to - it.ready).expect("few pods");
+                self.sick.entry(revision).or_default().truncate(room);
             }
+            // How it ends is the gate's word, as a test sets it.
+            Write::StartJob { .. } => self.gate = GateSeen::Waiting("the Job has not ended".to_owned()),
+            Write::Recreate { uid, .. } => self.sick.values_mut().for_each(|sick| sick.retain(|it| it.uid != uid)),
             Write::Shares(shares) => {
                 let generation = self.traffic.as_ref().map_or(1, |it| it.generation + 1);
                 self.traffic = Some(Traffic { generation, shares });
@@ -259,8 +297,23 @@ impl World {
 
     /// Up to so many pods of each revision become available.
     pub(super) fn pods_come(&mut self, most: u32) {
-        for it in self.revisions.values_mut() {
-            it.ready = it.replicas.min(it.ready.saturating_add(most));
+        for (revision, it) in &mut self.revisions {
+            let sick = self.sick.get(revision).map_or(0, |sick| u32::try_from(sick.len()).expect("few pods"));
+            it.ready = it.ready.max(it.replicas.saturating_sub(sick).min(it.ready.saturating_add(most)));
+        }
+    }
+
+    /// So many of the new revision's pods that are not ready fail now.
+    pub(super) fn pods_fall(&mut self, count: u32, cause: FailureCause, why: &str) {
+        let Some(it) = self.revisions.get(&self.goal.revision) else { return };
+        let sick = self.sick.entry(self.goal.revision.clone()).or_default();
+        let room = (it.replicas - it.ready).saturating_sub(u32::try_from(sick.len()).expect("few pods"));
+        for _ in 0..count.min(room) {
+            self.fallen += 1;
+            let (name, uid) = (format!("pod-{}", self.fallen), format!("uid-{}", self.fallen));
+            let (now, certain) = (Some(self.now), !matches!(cause, FailureCause::Unschedulable | FailureCause::Hook));
+            let (why, said) = (why.to_owned(), Some("no database".to_owned()));
+            sick.push(Ailing { name, uid, created: now, since: now, cause, certain, why, log: None, said });
         }
     }
 
@@ -307,6 +360,7 @@ impl World {
         self.goal.control.retries += 1;
         self.word = self.word.take().filter(|(verdict, _)| *verdict == Verdict::Rejected);
         (self.blocked, self.gate) = (None, GateSeen::Passed);
+        self.sick.clear();
         let mut idle = 0;
         for _ in 0..2_000 {
             self.tick(1);
