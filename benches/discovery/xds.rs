@@ -131,7 +131,9 @@ async fn follow(address: SocketAddr, client: usize, names: Vec<String>, received
         let mut has = received.has.lock().unwrap();
         for resource in &response.resources {
             let (name, lines) = endpoints(&resource.resource);
-            let lines = lines.iter().map(|line| line.replace(":8080 ", " ")).collect();
+            // Without their ports they sort otherwise.
+            let mut lines: Vec<String> = lines.iter().map(|line| line.replace(":8080 ", " ")).collect();
+            lines.sort();
             has.insert((client, name), lines);
         }
         received.updates.fetch_add(response.resources.len(), Ordering::SeqCst);
