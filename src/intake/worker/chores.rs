@@ -36,7 +36,6 @@ impl<S: RecordSink> Worker<S> {
         // Others may have given room back, and failures were found by the tick.
         self.retry |= self.back.starved_since.is_some();
         self.outcomes = true;
-        self.followers.serve(&mut self.sessions, &mut self.to_write);
         if now.duration_since(self.looked) >= DEADLINES {
             self.looked = now;
             let millis = self.back.shared.millis(now);

@@ -150,6 +150,7 @@ impl<S: RecordSink> Worker<S> {
                 self.collect(now);
             }
             let nap = self.send(now);
+            self.followers.serve(now, &mut self.sessions, &mut self.to_write);
             self.write(now);
             if let Some(nap) = nap {
                 #[expect(

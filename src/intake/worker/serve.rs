@@ -1,10 +1,13 @@
-//! Serving those who follow records live: a few of them a tick, each with a bounded number of bytes, so that however many
-//! there are, ingestion on the same thread hardly notices. Many followers are told less often, and are told what they
-//! were not shown.
+//! Serving those who follow records live: a few of them a tick, one after the other as time goes by, each with a bounded number
+//! of bytes, so that however many there are, ingestion on the same thread hardly notices: served all at once, they would hold up
+//! each hundredth record, which is what its 99th percentile is. Many followers are told less often, and are told what they were
+//! not shown.
+
+use std::time::Instant;
 
 use slab::Slab;
 
-use super::touch;
+use super::{TICK, touch};
 use crate::intake::session::Session;
 
 /// Followers served in a tick: a write costs some 5 µs, so that this is a two-hundredth of the thread's time.
@@ -18,6 +21,8 @@ const ROOM_FOR_ONE: usize = 32 << 10;
 pub(super) struct Followers {
     list: Vec<(usize, u32)>,
     next: usize,
+    /// When somebody was served last.
+    served: Option<Instant>,
 }
 
 // === impl Followers ===
@@ -35,10 +40,23 @@ impl Followers {
         }
     }
 
-    /// Tells the next ones in turn what they may hear; those who have news are put on the list `to_write`.
-    pub(super) fn serve(&mut self, sessions: &mut Slab<Session>, to_write: &mut Vec<usize>) {
-        let turns = SERVED.min(self.list.len());
-        for _ in 0..turns {
+    /// Tells those whose turn has come what they may hear; those who have news are put on the list `to_write`.
+    #[inline]
+    pub(super) fn serve(&mut self, now: Instant, sessions: &mut Slab<Session>, to_write: &mut Vec<usize>) {
+        if !self.list.is_empty() {
+            self.serve_due(now, sessions, to_write);
+        }
+    }
+
+    fn serve_due(&mut self, now: Instant, sessions: &mut Slab<Session>, to_write: &mut Vec<usize>) {
+        let a_tick = SERVED.min(self.list.len());
+        let passed = now.duration_since(*self.served.get_or_insert(now)).as_micros();
+        let due = passed * a_tick as u128 / TICK.as_micros();
+        if due == 0 {
+            return;
+        }
+        self.served = Some(now);
+        for _ in 0..usize::try_from(due).unwrap_or(a_tick).min(a_tick) {
             if self.next >= self.list.len() {
                 self.next = 0;
             }
@@ -48,7 +66,7 @@ impl Followers {
                 Some(session) if session.follows() => {
                     self.next += 1;
                     if session.is_attentive() {
-                        session.hear((ROOM / turns).min(ROOM_FOR_ONE));
+                        session.hear((ROOM / a_tick).min(ROOM_FOR_ONE));
                         if session.replies.has_news() {
                             touch(session, index, to_write);
                         }
