@@ -70,12 +70,15 @@ fn main() {
         let (name, endpoints) = (format!("s{service}"), endpoints(service, 0));
         cluster.client().create(&slice(&namespace, &name, &name, &endpoints, &ports));
     }
-    let before = watches(cluster);
+    // A source watches each kind once; TrafficPolicies are not defined here.
+    let kinds = ["endpointslices", "services"];
+    let before = kinds.map(|kind| watches(cluster, kind));
     let hubs = [hub(cluster), hub(cluster)];
     for hub in &hubs {
         wait_until(SOON, "a hub in step", || hub.tidegate.get("/readyz/discovery").status == 200);
     }
-    wait_until(SOON, "the hubs' watches", || watches(cluster) >= before + 2);
+    let added = || std::array::from_fn::<_, 2, _>(|at| watches(cluster, kinds[at]) - before[at]);
+    wait_until(SOON, "the hubs' watches", || added().iter().all(|count| *count >= 2));
     let idle = hubs.each_ref().map(|hub| hub.tidegate.rss_bytes());
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -86,7 +89,8 @@ fn main() {
         runtime.spawn(follow(address, node, arrivals.clone(), reconnected.clone()));
     }
     let first = gather(&runtime, &mut arrived, options.nodes, began);
-    println!("watches at the API server:  {} of endpointslices by both hubs", watches(cluster) - before);
+    let [slices, services] = added();
+    println!("watches at the API server:  {slices} of endpointslices and {services} of services by both hubs");
     println!("all pools at all nodes:     {:?} after the first connection", last(&first));
     let waiting = || hubs.iter().map(|hub| hub.tidegate.metric("tidegate_discovery_waiting_requests")).sum::<f64>();
     // A few are always between two requests.
@@ -148,16 +152,17 @@ fn hub(cluster: &Cluster) -> Hub {
     hub
 }
 
-/// Watches of EndpointSlices that the API server serves.
-fn watches(cluster: &Cluster) -> usize {
+/// Watches of a kind that the API server serves.
+fn watches(cluster: &Cluster, kind: &str) -> usize {
     let text = cluster.client().text_of("/metrics");
-    let of_slices = |line: &&str| {
+    let resource = format!("resource=\"{kind}\"");
+    let of_kind = |line: &&str| {
         line.starts_with("apiserver_longrunning_requests{")
-            && line.contains("resource=\"endpointslices\"")
+            && line.contains(&resource)
             && line.contains("verb=\"WATCH\"")
     };
     let count = |line: &str| line.rsplit_once(' ').and_then(|(_, number)| number.parse::<usize>().ok());
-    text.lines().filter(of_slices).filter_map(count).sum()
+    text.lines().filter(of_kind).filter_map(count).sum()
 }
 
 /// How long after `began` each of the nodes had something new.

@@ -20,7 +20,7 @@ use crate::endpoints::{Listener, Snapshot};
 use crate::gateway::kubernetes::KubernetesRoutes;
 use crate::gateway::{Gateway, Opener};
 use crate::record::route::RouteTable;
-use crate::upstream::{Reader, Upstreams, UpstreamsConfig};
+use crate::upstream::{Published, Reader, Upstreams, UpstreamsConfig};
 
 /// How often it is looked whether every source has told its pools.
 const LOOK: Duration = Duration::from_millis(20);
@@ -165,11 +165,15 @@ impl GatewayPlane {
 async fn acknowledge(own: OwnGateway, upstreams: Arc<Upstreams>, ended: Drain) {
     let mut published = upstreams.published();
     let mut asks = tokio::time::interval(ASKS);
+    let mut said: Option<Published> = None;
     loop {
-        let revision = *published.borrow_and_update();
-        own.serves(&upstreams.pools(), revision);
+        let now = published.borrow_and_update().clone();
+        // Of the same pools, what was not said yet is enough.
+        let since = said.filter(|said| Arc::ptr_eq(&said.pools, &now.pools)).map(|said| said.revision);
+        own.serves(&now.pools, since, now.revision);
+        said = Some(now);
         tokio::select! {
-            _ = asks.tick() => {}
+            _ = asks.tick() => said = None,
             told = published.changed() => if told.is_err() { return },
             () = ended.requested() => return,
         }

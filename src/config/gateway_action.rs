@@ -241,7 +241,7 @@ fn read_respond(table: &mut Section<'_>, shown: &mut Table) -> Respond {
 
 fn read_redirect(table: &mut Section<'_>, path: &PathPattern, shown: &mut Table) -> Redirect {
     let status = read_status(table, shown, 302, 301..=308);
-    if ![301, 302, 303, 307, 308].contains(&status.as_u16()) {
+    if !Redirect::STATUSES.contains(&status.as_u16()) {
         table.problem("status", "is no redirect: use 301, 302, 303, 307 or 308");
     }
     let scheme = table.text("scheme");

@@ -13,7 +13,8 @@ use super::log::texts;
 use super::section::Section;
 use crate::endpoints::pool::PoolId;
 use crate::gateway::config::{
-    CorsConfig, Field, FieldMatch, HeaderEdits, HostPattern, Matches, PathPattern, RateLimit, RouteConfig, ValuePattern,
+    CorsConfig, Field, FieldMatch, HeaderEdits, HostPattern, Matches, PathPattern, RateLimit, RouteConfig,
+    ValuePattern, is_framing, whole,
 };
 use crate::upstream::Balancer;
 
@@ -107,7 +108,7 @@ fn read_plain_path(section: &mut Section<'_>, key: &'static str) -> Option<Strin
 
 /// An expression that must match the whole.
 pub(super) fn read_regex(section: &Section<'_>, key: &str, text: &str) -> Option<Regex> {
-    match Regex::new(&format!("^(?:{text})$")) {
+    match whole(text) {
         Ok(regex) => Some(regex),
         Err(error) => {
             // Its last line says what is wrong; those before point into the expression.
@@ -240,11 +241,6 @@ fn read_edits(section: &mut Section<'_>, key: &'static str) -> HeaderEdits {
     table.finish();
     section.show(key, shown);
     edits
-}
-
-/// Fields that say where a message ends, or are one connection's.
-fn is_framing(name: &HeaderName) -> bool {
-    ["connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"].contains(&name.as_str())
 }
 
 fn read_cors(section: &mut Section<'_>) -> Option<CorsConfig> {

@@ -32,6 +32,26 @@ pub(super) struct Logs {
     known: Mutex<BTreeMap<Run, Option<String>>>,
 }
 
+/// The end of a container's log, or of that of its run before, in one line; `None` where there is nothing, or it cannot be had soon.
+pub(super) async fn last_words(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    container: String,
+    previous: bool,
+) -> Option<String> {
+    let params = LogParams {
+        container: Some(container),
+        previous,
+        tail_lines: Some(LINES),
+        limit_bytes: Some(BYTES),
+        ..LogParams::default()
+    };
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let text = timeout(ANSWER, api.logs(pod, &params)).await.ok()?.ok()?;
+    Some(one_line(&text)).filter(|it| !it.is_empty())
+}
+
 // === impl Logs ===
 
 impl Logs {
@@ -55,16 +75,7 @@ impl Logs {
         if let Some(known) = self.lock().get(&run) {
             return known.clone();
         }
-        let params = LogParams {
-            container: Some(log.container),
-            previous: log.previous,
-            tail_lines: Some(LINES),
-            limit_bytes: Some(BYTES),
-            ..LogParams::default()
-        };
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let answer = timeout(ANSWER, api.logs(pod, &params)).await.ok().and_then(Result::ok);
-        let said = answer.map(|text| one_line(&text)).filter(|it| !it.is_empty());
+        let said = last_words(client, namespace, pod, log.container, log.previous).await;
         let mut known = self.lock();
         while known.len() >= KEPT {
             known.pop_first();

@@ -177,22 +177,22 @@ impl Gateways {
         asked.map(drop)
     }
 
-    /// Notes all that a gateway asks for, and what it serves of that.
+    /// Notes all that a gateway asks for, where that is told anew, and what it serves of it.
     pub(super) fn serves(
         &self,
         name: &str,
         client: &str,
-        asked: &BTreeSet<PoolId>,
+        asked: Option<&BTreeSet<PoolId>>,
         applied: Vec<(&PoolId, Applied)>,
         now: SystemTime,
     ) -> Result<(), AckError> {
         let mut news = false;
         let number = self.with(name, client, now, |gateway, number| {
-            gateway.asked.clear();
-            gateway.asked.extend(
-                asked.iter().take(MAX_POOLS).map(|pool| (pool.as_str().to_owned(), Word { what: (), at: now, number })),
-            );
-            gateway.applied.retain(|pool, _| asked.contains(pool.as_str()));
+            if let Some(asked) = asked {
+                let word = |pool: &PoolId| (pool.as_str().to_owned(), Word { what: (), at: now, number });
+                gateway.asked = asked.iter().take(MAX_POOLS).map(word).collect();
+                gateway.applied.retain(|pool, _| asked.contains(pool.as_str()));
+            }
             for (pool, what) in applied.into_iter().take(MAX_POOLS) {
                 if gateway.applied.get(pool.as_str()).is_none_or(|before| before.what != what) {
                     gateway.applied.insert(pool.as_str().to_owned(), Word { what, at: now, number });

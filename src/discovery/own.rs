@@ -45,13 +45,21 @@ impl Book {
 // === impl OwnGateway ===
 
 impl OwnGateway {
-    /// Says that it wants these pools, and serves them as they are in the snapshot of this revision.
-    pub fn serves(&self, pools: &BTreeSet<PoolId>, revision: u64) {
+    /// Says that it wants these pools, and serves them as they are in the snapshot of this revision. Where it has said so of the same
+    /// pools before, at the revision `since`, only what has changed after that is looked at.
+    pub fn serves(&self, pools: &BTreeSet<PoolId>, since: Option<u64>, revision: u64) {
         let snapshot = self.book.snapshot.load();
-        let known = pools.iter().filter_map(|id| snapshot.pool(id.as_str()));
+        let changes = since.and_then(|since| snapshot.changes_since(since)).map(|changes| changes.changed);
+        // Without it the pools are wanted as before.
+        let wanted = changes.is_none().then_some(pools);
+        let looked_at: Vec<&Arc<Pool>> = match &changes {
+            Some(changed) => changed.iter().filter(|pool| pools.contains(&pool.id)).collect(),
+            None => pools.iter().filter_map(|id| snapshot.pool(id.as_str())).collect(),
+        };
         // One that has changed since is not served as it is now.
-        let served = known.filter(|pool| pool.revision <= revision).map(|pool| (&pool.id, applied(pool)));
-        let taken = self.book.gateways.serves(&self.name, CLIENT, pools, served.collect(), SystemTime::now());
+        let served = looked_at.into_iter().filter(|pool| pool.revision <= revision);
+        let served = served.map(|pool| (&pool.id, applied(pool))).collect();
+        let taken = self.book.gateways.serves(&self.name, CLIENT, wanted, served, SystemTime::now());
         if let Err(error) = taken {
             tracing::warn!(gateway = &*self.name, %error, "the gateway's acknowledgement is not taken");
         }
@@ -100,15 +108,18 @@ mod tests {
         let own = Book::new(gateways.clone(), snapshot.clone()).of("node/edge".into());
         let pools = [PoolId::parse(POOL).unwrap(), PoolId::parse("nowhere").unwrap()].into();
         let state = || gateways.report(&snapshot.load(), SystemTime::now(), |_| true)[0]["pools"].clone();
-        own.serves(&pools, first.revision());
+        own.serves(&pools, None, first.revision());
         assert_eq!(state()[POOL]["current"], true);
         assert!(state()["nowhere"]["asked_at"].is_string(), "it is waited for before the pool is there");
         snapshot.store(second.clone());
-        own.serves(&pools, first.revision());
-        assert_eq!(state()[POOL]["current"], false, "its table is an older one");
-        own.serves(&pools, second.revision());
+        for since in [None, Some(first.revision())] {
+            own.serves(&pools, since, first.revision());
+            assert_eq!(state()[POOL]["current"], false, "its table is an older one");
+        }
+        own.serves(&pools, Some(first.revision()), second.revision());
         assert_eq!(state()[POOL]["current"], true);
-        own.serves(&BTreeSet::new(), second.revision());
+        assert!(state()["nowhere"]["asked_at"].is_string(), "what it wants is as before");
+        own.serves(&BTreeSet::new(), None, second.revision());
         assert_eq!(state(), json!({}), "it no longer wants it");
         own.ended();
         assert_eq!(gateways.report(&second, SystemTime::now(), |_| true), Value::Array(Vec::new()));

@@ -39,9 +39,17 @@ struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
     attention: Arc<Attention>,
     table: Arc<ArcSwap<Table>>,
-    /// Told of each table by the snapshot's revision that it follows from.
-    published: watch::Sender<u64>,
+    published: watch::Sender<Published>,
     state: Mutex<State>,
+}
+
+/// What requests go by.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// The snapshot's revision that the table follows from.
+    pub revision: u64,
+    /// The pools that are followed; another value only where others are.
+    pub pools: Arc<BTreeSet<PoolId>>,
 }
 
 /// Pools of a former configuration, which requests may still go by: they are followed until this is dropped.
@@ -70,6 +78,8 @@ struct State {
     turn: u64,
     /// All of these together, which are followed; what the later one says of a pool holds.
     pools: BTreeMap<PoolId, PoolConfig>,
+    /// Their ids.
+    followed: Arc<BTreeSet<PoolId>>,
     /// The snapshot's revision that the table follows from; `None` before the first.
     revision: Option<u64>,
     base: Instant,
@@ -95,6 +105,7 @@ impl Upstreams {
             former: BTreeMap::new(),
             turn: 0,
             pools: BTreeMap::new(),
+            followed: Arc::default(),
             revision: None,
             base: now,
             shown: now,
@@ -126,13 +137,8 @@ impl Upstreams {
         FormerPools { shared: Arc::clone(&self.shared), turn }
     }
 
-    /// The pools that are followed.
-    pub fn pools(&self) -> BTreeSet<PoolId> {
-        self.shared.state().pools.keys().cloned().collect()
-    }
-
-    /// Told of each table by the snapshot's revision that it follows from.
-    pub fn published(&self) -> watch::Receiver<u64> {
+    /// Told of each table that follows from another revision of the snapshot, or has other pools.
+    pub fn published(&self) -> watch::Receiver<Published> {
         self.shared.published.subscribe()
     }
 
@@ -220,9 +226,13 @@ impl Shared {
             // Keys are given in order, and each one's first table is made when it is given.
             if at < table.pools.len() { _ = table.pools.set(at, pool) } else { table.pools.push_back(pool) }
         }
-        let revision = table.revision;
+        let now = Published { revision: table.revision, pools: Arc::clone(&state.followed) };
         self.table.store(Arc::new(table));
-        self.published.send_replace(revision);
+        self.published.send_if_modified(|before| {
+            let differs = before.revision != now.revision || !Arc::ptr_eq(&before.pools, &now.pools);
+            *before = now;
+            differs
+        });
         // Only now does nobody find what is gone: connections made from here on would not be kept.
         state.targets.forget_unused();
     }
@@ -236,6 +246,9 @@ impl State {
         self.pools.clear();
         for pools in self.former.values().chain([&self.present]) {
             self.pools.extend(pools.iter().map(|(id, config)| (id.clone(), config.clone())));
+        }
+        if !self.followed.iter().eq(self.pools.keys()) {
+            self.followed = Arc::new(self.pools.keys().cloned().collect());
         }
         let mut names = HashMap::clone(&self.names);
         for id in self.pools.keys().filter(|id| !self.names.contains_key(*id)) {

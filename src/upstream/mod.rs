@@ -37,7 +37,7 @@ pub use config::{Balancer, ConfigError, PoolConfig, UpstreamsConfig};
 pub use connection::{
     BoxError, Connections, RequestBody, ResponseBody, SendError, SendErrorKind, SendOptions, Written,
 };
-pub use follow::{FormerPools, Upstreams};
+pub use follow::{FormerPools, Published, Upstreams};
 pub use limits::RetryPermit;
 pub use outlier::Outcome;
 pub use pool::{NoEndpoint, Pick, Picked, Pool};

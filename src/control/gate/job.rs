@@ -2,25 +2,23 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::super::apply::{ApplyError, Server};
 use super::super::children::{APP_LABEL, REVISION_LABEL, name_of};
+use super::super::logs;
 use super::super::resource::moment::Moment;
 use super::super::resource::release::Release;
 use super::super::resource::revision::revision_of;
-use super::super::trouble::{ailing, one_line};
+use super::super::trouble::ailing;
 use super::{Not, Question};
 
 /// The longest name that pods can be labelled with.
 const LONGEST: usize = 63;
 /// How long a Job that has ended is kept for who wants to look into it.
 const KEPT_SECONDS: u32 = 3_600;
-/// Lines of its log that are told, and their bytes at most.
-const LINES: i64 = 5;
-const BYTES: i64 = 4_096;
 
 /// What a look at a Job says.
 pub(super) enum Seen {
@@ -126,12 +124,9 @@ async fn pods(server: &Server, namespace: &str, job: &str) -> Result<Vec<Pod>, A
 /// The end of the log of its last pod; what that said by its status, where the log cannot be had.
 async fn last_words(server: &Server, namespace: &str, pods: &[Pod]) -> Option<String> {
     let pod = pods.last()?;
-    let api: Api<Pod> = Api::namespaced(server.client.clone(), namespace);
-    let container = pod.spec.as_ref()?.containers.first().map(|it| it.name.clone());
-    let params = LogParams { container, tail_lines: Some(LINES), limit_bytes: Some(BYTES), ..LogParams::default() };
-    let log = server.answered(api.logs(&pod.name_any(), &params)).await.ok();
-    let log = log.map(|text| one_line(&text)).filter(|it| !it.is_empty());
-    log.or_else(|| ailing(pod).and_then(|it| it.said))
+    let container = pod.spec.as_ref()?.containers.first()?.name.clone();
+    let said = logs::last_words(&server.client, namespace, &pod.name_any(), container, false).await;
+    said.or_else(|| ailing(pod).and_then(|it| it.said))
 }
 
 #[cfg(test)]

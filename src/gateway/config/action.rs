@@ -132,6 +132,13 @@ pub struct Respond {
     pub body: Bytes,
 }
 
+// === impl Redirect ===
+
+impl Redirect {
+    /// What its status can be.
+    pub const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
+}
+
 // === impl Forward ===
 
 impl Forward {

@@ -188,6 +188,21 @@ pub enum ValuePattern {
     Regex(Regex),
 }
 
+/// An expression that must match the whole of a text.
+///
+/// # Errors
+/// It is none.
+pub fn whole(text: &str) -> Result<Regex, regex::Error> {
+    // By itself first: `a)|(b` would become one, and match less than the whole.
+    Regex::new(text)?;
+    Regex::new(&format!("^(?:{text})$"))
+}
+
+/// Whether a field says where a message ends, or is one connection's: no route may set it.
+pub fn is_framing(name: &HeaderName) -> bool {
+    ["connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"].contains(&name.as_str())
+}
+
 /// Changes of fields, in this order.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderEdits {
@@ -291,5 +306,19 @@ impl Policy {
             };
             forward.into_iter().flat_map(|forward| forward.pools())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_matches_the_whole_or_is_refused() {
+        let regex = whole("a|bc").unwrap();
+        assert!(regex.is_match("a") && regex.is_match("bc") && !regex.is_match("ac") && !regex.is_match("bcd"));
+        for none in ["a)|(?:b", "(", "(?x) a # b"] {
+            assert!(whole(none).is_err(), "{none}");
+        }
     }
 }

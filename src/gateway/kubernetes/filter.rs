@@ -7,10 +7,9 @@ use serde::Deserialize;
 
 use super::http_route::{BackendRef, field_name, field_value, status};
 use super::wish::{Refusal, Scene};
-use crate::gateway::config::{Action, Forward, HeaderEdits, Mirror, PathPattern, Redirect, Rewrite, RouteConfig};
-
-/// Fields that say where a message ends, or are one connection's.
-const OF_CONNECTION: [&str; 6] = ["connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"];
+use crate::gateway::config::{
+    Action, Forward, HeaderEdits, Mirror, PathPattern, Redirect, Rewrite, RouteConfig, is_framing,
+};
 
 /// One filter; what belongs to its type is there.
 #[derive(Debug, Deserialize)]
@@ -162,7 +161,7 @@ impl Modifier {
     fn put_into(&self, edits: &mut HeaderEdits) -> Result<(), Refusal> {
         let field = |header: &Header| -> Result<(HeaderName, HeaderValue), Refusal> {
             let name = field_name(&header.name)?;
-            if OF_CONNECTION.contains(&name.as_str()) {
+            if is_framing(&name) {
                 return Err(Refusal::unsupported(format!("{name} belongs to the connection: a route cannot set it")));
             }
             Ok((name, field_value(&header.value)?))

@@ -16,7 +16,7 @@ use super::ingress::whole_segments;
 use super::object::{HttpRoute, Kind, Object};
 use super::wish::{PortName, Refusal, Scene, Wish, forward, host, nowhere, route};
 use crate::gateway::config::{
-    Action, Field, FieldMatch, HostPattern, Matches, PathPattern, RouteConfig, Target, ValuePattern,
+    Action, Field, FieldMatch, HostPattern, Matches, PathPattern, Redirect, RouteConfig, Target, ValuePattern, whole,
 };
 
 #[derive(Debug, Deserialize)]
@@ -209,14 +209,13 @@ fn path_pattern(path: Option<&PathMatch>) -> Result<PathPattern, Refusal> {
     match path.kind.as_deref().unwrap_or("PathPrefix") {
         "PathPrefix" => Ok(PathPattern::Prefix(whole_segments(value))),
         "Exact" => Ok(PathPattern::Exact(value.to_owned())),
-        "RegularExpression" => whole(value).map(PathPattern::Regex),
+        "RegularExpression" => expression(value).map(PathPattern::Regex),
         other => Err(Refusal::unsupported(format!("matches.path.type {other:?} is not supported"))),
     }
 }
 
-/// An expression that must match the whole of a text.
-fn whole(text: &str) -> Result<Regex, Refusal> {
-    Regex::new(&format!("^(?:{text})$")).map_err(|_| Refusal::unsupported(format!("{text:?} is no regular expression")))
+fn expression(text: &str) -> Result<Regex, Refusal> {
+    whole(text).map_err(|_| Refusal::unsupported(format!("{text:?} is no regular expression")))
 }
 
 pub(super) fn field_name(name: &str) -> Result<HeaderName, Refusal> {
@@ -228,10 +227,9 @@ pub(super) fn field_value(value: &str) -> Result<HeaderValue, Refusal> {
 }
 
 pub(super) fn status(code: u16) -> Result<StatusCode, Refusal> {
-    let redirects = [301, 302, 303, 307, 308];
     StatusCode::from_u16(code)
         .ok()
-        .filter(|_| redirects.contains(&code))
+        .filter(|_| Redirect::STATUSES.contains(&code))
         .ok_or_else(|| Refusal::unsupported(format!("statusCode {code} is no redirect")))
 }
 
@@ -241,7 +239,7 @@ impl NamedMatch {
     fn pattern(&self) -> Result<ValuePattern, Refusal> {
         match self.kind.as_deref().unwrap_or("Exact") {
             "Exact" => Ok(ValuePattern::Exact(self.value.clone())),
-            "RegularExpression" => whole(&self.value).map(ValuePattern::Regex),
+            "RegularExpression" => expression(&self.value).map(ValuePattern::Regex),
             other => Err(Refusal::unsupported(format!("{}: a match of type {other:?} is not supported", self.name))),
         }
     }

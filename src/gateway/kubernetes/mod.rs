@@ -286,7 +286,9 @@ async fn run(
 
 /// Says in the log and the metrics what became of objects.
 fn tell(before: &[Verdict], now: &[Verdict]) {
-    for verdict in now.iter().filter(|verdict| !before.contains(verdict)) {
+    let known: BTreeMap<_, _> = before.iter().map(|verdict| ((verdict.kind, &verdict.key), verdict)).collect();
+    let is_new = |verdict: &&Verdict| known.get(&(verdict.kind, &verdict.key)).is_none_or(|before| before != verdict);
+    for verdict in now.iter().filter(is_new) {
         let Verdict { kind, key: (namespace, name), taken, refused, unresolved } = verdict;
         match refused {
             Some(refusal) => {

@@ -1,6 +1,7 @@
 //! What became of an HTTPRoute, written into its status: an entry for each of its parents that is one of ours, beside those of
 //! other controllers. Written where it differs from what stands there, so that instances that agree write once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +37,10 @@ pub(super) struct Patch {
 
 /// What is to be written as of a time.
 pub(super) fn patches(known: &Known, rules: &Rules, verdicts: &[Verdict], now: Timestamp) -> Vec<Patch> {
-    let of = |key: &Key| verdicts.iter().find(|verdict| verdict.kind == HttpRoute::NAME && verdict.key == *key);
+    let of_routes = verdicts.iter().filter(|verdict| verdict.kind == HttpRoute::NAME);
+    let of: BTreeMap<&Key, &Verdict> = of_routes.map(|verdict| (&verdict.key, verdict)).collect();
     let patch = |(key, object): (&Key, &Object<HttpRoute>)| {
-        let parents = of(key).map(|verdict| (verdict, parents(object, rules)));
+        let parents = of.get(key).map(|verdict| (verdict, parents(object, rules)));
         let there = object.status.get("parents").and_then(Value::as_array).cloned().unwrap_or_default();
         let (own, mut all): (Vec<_>, Vec<_>) =
             there.into_iter().partition(|entry| entry["controllerName"] == CONTROLLER);

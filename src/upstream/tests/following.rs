@@ -58,7 +58,7 @@ async fn pools_of_former_configurations_are_followed_as_long_as_requests_go_by_t
     assert!(serves());
     drop(first);
     assert!(!serves(), "nobody goes by it any more");
-    assert_eq!(bed.upstreams.pools(), [id("third")].into());
+    assert_eq!(*bed.upstreams.published().borrow().pools, [id("third")].into());
 }
 
 #[tokio::test]

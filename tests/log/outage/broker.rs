@@ -76,6 +76,7 @@ fn kill_and_restart(route: &str, may_close: bool) -> crate::support::load::Outco
     wait_until(SOON, "all settled", || tidegate.metric("tidegate_log_in_flight_bytes") == 0.0);
     // A record whose neighbours' time was over goes again, and may have been written when the broker died.
     let counted = tidegate.metric("tidegate_log_records_duplicated_total");
+    println!("sent again: {counted}");
     outcome.verify_doubled(&[consume(&kafka.bootstrap(), &key)], counted);
     outcome
 }
