@@ -53,7 +53,8 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
     let mut verdict =
         Verdict { sent: history.sent.len(), acknowledged, refused, unknown, causes, ..Verdict::default() };
     let sent: HashMap<Name, &Sent> = history.sent.iter().map(|sent| (sent.name, sent)).collect();
-    let mut seen: HashSet<Name> = HashSet::new();
+    let mut seen: HashMap<Name, i64> = HashMap::new();
+    let mut doubled = Vec::new();
     let mut foreign = Vec::new();
     let mut misplaced = Vec::new();
     for (place, topic) in topics.iter().enumerate() {
@@ -67,10 +68,12 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
                 foreign.push(format!("topic {place}, {}@{}: {text:.80}", consumed.partition, consumed.offset));
                 continue;
             };
-            if !seen.insert(sent.name) {
-                verdict.duplicates += 1;
+            if let Some(first) = seen.get(&sent.name) {
+                let Consumed { partition, offset, .. } = consumed;
+                doubled.push(format!("topic {place}, {partition}@{first} and {offset}: {:?} {:?}", sent.name, sent.fate));
                 continue;
             }
+            seen.insert(sent.name, consumed.offset);
             match order.next(consumed.partition, sent) {
                 Step::Forward => {}
                 Step::Overtaken => verdict.overtaken += 1,
@@ -84,7 +87,7 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
     let lost = history.sent.iter().filter(|sent| {
         let gone = topics.iter().find(|topic| topic.keys.contains(&sent.name.key)).and_then(|topic| topic.deleted);
         matches!(sent.fate, Fate::Acknowledged(_))
-            && !seen.contains(&sent.name)
+            && !seen.contains_key(&sent.name)
             && gone.is_none_or(|gone| sent.at > gone)
     });
     let lost: Vec<String> = lost.map(|sent| format!("{:?} {:?}", sent.name, sent.fate)).collect();
@@ -92,12 +95,11 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
     verdict.problem("acknowledged records are not in Kafka", lost);
     verdict.problem("records in Kafka were not sent", foreign);
     verdict.problem("acknowledged records are out of order", misplaced);
+    verdict.duplicates = doubled.len();
     let counted: u64 = verdict.causes.values().sum();
     if verdict.duplicates as u64 > counted {
-        verdict.problems.push(format!(
-            "{} records stand in Kafka once more, and Tidegate knows a cause for {counted}: {:?}",
-            verdict.duplicates, verdict.causes
-        ));
+        let causes = format!("stand in Kafka once more, and Tidegate knows a cause for {counted}: {:?}", verdict.causes);
+        verdict.problem(&format!("records {causes}"), doubled);
     }
     verdict
 }

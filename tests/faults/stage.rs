@@ -29,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) history: History,
     /// The files of its directory stay if whoever has this panics.
     _tidegate: Tidegate,
+    /// As well, where it was started for this run: what stands twice is explained by the batches that the brokers wrote.
+    _kafka: Option<Kafka>,
 }
 
 /// Plays it. Panics where the bed fails; what Tidegate does wrong is in the verdict.
@@ -36,7 +38,8 @@ pub(crate) fn play(scenario: &Scenario) -> Outcome {
     // A deleted topic is created by the fault, and not by whoever asks for it first.
     let kafka = KafkaOptions::new().nodes(scenario.nodes).proxied().config("auto.create.topics.enable", "false");
     let kafka = if scenario.nodes == 1 { kafka.authorized() } else { kafka }.start();
-    play_on(&kafka, scenario)
+    let outcome = play_on(&kafka, scenario);
+    Outcome { _kafka: Some(kafka), ..outcome }
 }
 
 /// Plays it on a Kafka that was started before.
@@ -268,7 +271,7 @@ impl<'a> Stage<'a> {
         if peak > limit {
             verdict.problems.push(format!("{} MiB were resident, more than {}", peak >> 20, limit >> 20));
         }
-        Outcome { verdict, history, _tidegate: tidegate }
+        Outcome { verdict, history, _tidegate: tidegate, _kafka: None }
     }
 
     /// What the topics hold now.
