@@ -22,6 +22,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use super::config::{Compression, KafkaConfig, Linger};
+use super::producer::RETRY_BACKOFF;
 
 /// The most bytes of one produce request's batch. Kafka's default for `max.message.bytes` is 1 048 588, which holds for
 /// the batch.
@@ -96,7 +97,7 @@ impl KafkaConfig {
             // Our own byte budget is the bound; librdkafka's must never be met before it.
             .set("queue.buffering.max.messages", "100000000")
             .set("queue.buffering.max.kbytes", "2147483647")
-            .set("retry.backoff.ms", "50")
+            .set("retry.backoff.ms", millis(RETRY_BACKOFF))
             .set("socket.nagle.disable", "true");
         if !self.properties.contains_key(REQUEST_TIMEOUT) {
             config.set(REQUEST_TIMEOUT, millis(BROKER_WAITS));

@@ -1,7 +1,7 @@
 //! What is known of the connection to Kafka: seen yet, last error, fatal.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,12 +15,15 @@ use tokio::sync::Notify;
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
 /// How many kinds of lines are remembered for that.
 const KINDS: usize = 32;
+/// What is said where no descriptor can be had: `EMFILE`, and with more behind it `ENFILE`.
+const SHORTAGE: &str = "Too many open files";
 
 /// Shared by all producers and the directory of topics.
 #[derive(Debug, Default)]
 pub struct Health {
     seen: AtomicBool,
     seen_now: Notify,
+    shortages: AtomicU64,
     last_error: Mutex<Option<Trouble>>,
     /// The kinds of lines that were logged last; several take turns while Kafka is away.
     last_lines: Mutex<VecDeque<(String, Instant)>>,
@@ -77,12 +80,24 @@ impl Health {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often a client has said that it got no descriptor.
+    pub(super) fn shortages(&self) -> u64 {
+        self.shortages.load(Ordering::Acquire)
+    }
+
+    fn note_shortage(&self, text: &str) {
+        if text.contains(SHORTAGE) {
+            self.shortages.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// True for an error after which a producer must be made anew.
     pub(super) fn is_fatal(code: Option<RDKafkaErrorCode>) -> bool {
         matches!(code, Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced))
     }
 
     pub(super) fn error_seen(&self, text: &str) {
+        self.note_shortage(text);
         let trouble = Trouble { at: SystemTime::now(), text: text.to_owned() };
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         if self.is_news(text) {
@@ -91,6 +106,7 @@ impl Health {
     }
 
     pub(super) fn log_seen(&self, level: i32, line: &str) {
+        self.note_shortage(line);
         // Syslog's levels: up to 3 errors, 4 warnings; the rest is told to those who ask for it.
         if level <= 4 {
             if self.is_news(line) {

@@ -23,10 +23,11 @@ pub(super) fn prepare(disk: &dyn Disk, paths: &Paths) -> Result<Box<dyn DiskFile
         let path = path.to_owned();
         move |cause| OpenError::Disk { path, cause }
     };
-    let is_new = disk.list(&paths.root).is_err();
-    disk.create_dir(&paths.root).map_err(failed(&paths.root))?;
-    if is_new && let Some(parent) = paths.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        disk.sync_dir(parent).map_err(failed(parent))?;
+    if disk.list(&paths.root).is_err() {
+        disk.create_dir(&paths.root).map_err(failed(&paths.root))?;
+        if let Some(parent) = paths.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent).map_err(failed(parent))?;
+        }
     }
     let path = paths.root.join(LOCK);
     let lock = disk.lock(&path).map_err(|cause| match cause.kind() {

@@ -70,7 +70,8 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
             };
             if let Some(first) = seen.get(&sent.name) {
                 let Consumed { partition, offset, .. } = consumed;
-                doubled.push(format!("topic {place}, {partition}@{first} and {offset}: {:?} {:?}", sent.name, sent.fate));
+                doubled
+                    .push(format!("topic {place}, {partition}@{first} and {offset}: {:?} {:?}", sent.name, sent.fate));
                 continue;
             }
             seen.insert(sent.name, consumed.offset);
@@ -98,7 +99,8 @@ pub(crate) fn check(run: u64, history: &History, topics: &[Found], causes: BTree
     verdict.duplicates = doubled.len();
     let counted: u64 = verdict.causes.values().sum();
     if verdict.duplicates as u64 > counted {
-        let causes = format!("stand in Kafka once more, and Tidegate knows a cause for {counted}: {:?}", verdict.causes);
+        let causes =
+            format!("stand in Kafka once more, and Tidegate knows a cause for {counted}: {:?}", verdict.causes);
         verdict.problem(&format!("records {causes}"), doubled);
     }
     verdict

@@ -15,11 +15,13 @@
 
 mod clock;
 mod handover;
+mod resends;
+mod wear;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use rdkafka::client::Client;
@@ -32,6 +34,9 @@ use super::batch::Batch;
 use super::health::{Context, Health};
 use crate::record::sink::Ticket;
 use handover::{message, produce_one, produce_run};
+pub(super) use resends::RETRY_BACKOFF;
+use resends::Resends;
+use wear::Wear;
 
 /// How many reports are taken from one event at once.
 const REPORTS: usize = 4096;
@@ -66,8 +71,8 @@ pub(super) struct Producer {
     reports: Vec<*const sys::rd_kafka_message_t>,
     /// A fatal error was met: nothing is taken any more.
     fatal: bool,
-    /// A record timed out that may be in Kafka: see [`Producer::take_resent`].
-    lost_track: bool,
+    resends: Resends,
+    wear: Wear,
     /// An event that [`Producer::wait`] met.
     met: *mut sys::rd_kafka_event_t,
     /// Last, as librdkafka writes to it until the client is gone.
@@ -79,6 +84,8 @@ struct InFlight {
     unreported: usize,
     /// Grows with each batch that goes.
     number: u64,
+    /// When it was handed over.
+    since: Instant,
 }
 
 // === impl Producer ===
@@ -90,6 +97,7 @@ impl Producer {
         let events = sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_LOG;
         // SAFETY: `native` owns a live configuration object, and no client uses it yet.
         unsafe { sys::rd_kafka_conf_set_events(native.ptr(), events) };
+        let wear = Wear::new(&health);
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_PRODUCER, Context(health))?;
         let one = 1_u64.to_ne_bytes();
         // SAFETY: the client is alive; the queue's reference is destroyed in `drop` before the client is. The payload is
@@ -110,7 +118,8 @@ impl Producer {
             messages: Vec::new(),
             reports: vec![std::ptr::null(); REPORTS],
             fatal: false,
-            lost_track: false,
+            resends: Resends::default(),
+            wear,
             met: std::ptr::null_mut(),
             _wake: wake,
         })
@@ -146,11 +155,12 @@ impl Producer {
     /// librdkafka does not take are reported as failed by the next [`Producer::poll`].
     pub(super) fn produce(&mut self, topic: TopicHandle, partition: i32, batches: impl Iterator<Item = Batch>) {
         let Some(&handle) = self.topics.get(topic.0) else { return };
+        let since = Instant::now();
         for batch in batches {
             let unreported = batch.len();
             let slot = self.in_flight.vacant_key();
             self.produced += 1;
-            let in_flight = self.in_flight.insert(InFlight { batch, unreported, number: self.produced });
+            let in_flight = self.in_flight.insert(InFlight { batch, unreported, number: self.produced, since });
             let Some(InFlight { batch, .. }) = self.in_flight.get(in_flight) else { continue };
             for (entry, (key, record)) in batch.records().enumerate() {
                 if record.timestamp_ms.is_none() && !record.headers.has_any() {
@@ -218,7 +228,9 @@ impl Producer {
                 let (batch, entry) = place(message._private);
                 let error = error_code(message.err);
                 let possibly_written = error.is_some() && was_sent(message);
-                self.lost_track |= possibly_written && error == Some(RDKafkaErrorCode::MessageTimedOut);
+                if error.is_some() {
+                    self.resends.failed(self.produced);
+                }
                 self.settle(Report { batch, entry, error, possibly_written }, each);
             }
             let more = count == reports.len();
@@ -233,7 +245,11 @@ impl Producer {
     fn settle(&mut self, report: Report, each: &mut impl FnMut(Report, Option<Ticket>)) {
         if let Some(in_flight) = self.in_flight.get_mut(report.batch) {
             in_flight.unreported = in_flight.unreported.saturating_sub(1);
-            let ticket = if report.error.is_none() { in_flight.batch.take_ticket(report.entry) } else { None };
+            let mut ticket = None;
+            if report.error.is_none() {
+                self.resends.confirmed(in_flight.number, in_flight.since);
+                ticket = in_flight.batch.take_ticket(report.entry);
+            }
             each(report, ticket);
         }
     }
@@ -248,11 +264,19 @@ impl Producer {
         self.client.context().0.error_seen(&text);
     }
 
-    /// How many records librdkafka may be writing again since this was last asked: once one that it has sent times out, it
-    /// takes up a new epoch and resends all whose answer is missing, which the broker does not recognise.
+    /// How many records that were confirmed since this was last asked librdkafka may have written twice: see [`resends`].
     pub(super) fn take_resent(&mut self) -> u64 {
-        let resent = self.in_flight.iter().map(|(_, held)| held.unreported as u64);
-        if std::mem::take(&mut self.lost_track) { resent.sum() } else { 0 }
+        self.resends.take()
+    }
+
+    /// True where nothing new should go now: it is to be made anew as soon as nothing is on its way (see [`wear`]).
+    pub(super) fn is_worn(&mut self, now: Instant) -> bool {
+        self.wear.holds(now, &self.client.context().0)
+    }
+
+    /// True where one that [is worn](Self::is_worn) can be made anew: nothing is on its way, and there are descriptors.
+    pub(super) fn may_be_renewed(&self) -> bool {
+        self.in_flight.is_empty() && wear::has_descriptors()
     }
 
     /// True once a fatal error was met: only a new producer helps.

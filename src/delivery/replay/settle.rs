@@ -224,10 +224,15 @@ impl Replayer {
         if self.in_flight > 0 {
             return self.producer.purge();
         }
+        self.renew("after a fatal error");
+    }
+
+    /// A new producer takes the place of one that has nothing on its way.
+    pub(super) fn renew(&mut self, why: &str) {
         let health = self.parts.directory.health().clone();
         match Producer::new(&self.parts.config, health, self.parts.wake.clone()) {
             Ok(producer) => {
-                tracing::warn!("replay's producer was made anew after a fatal error");
+                tracing::warn!("replay's producer was made anew {why}");
                 self.producer = producer;
                 self.broken = false;
                 self.lanes.values_mut().for_each(|lane| lane.handle = None);

@@ -140,7 +140,7 @@ impl Replayer {
                 if self.in_flight == 0 || self.now.duration_since(since) >= LAST_REPORTS {
                     return;
                 }
-            } else if !self.broken {
+            } else if !self.broken && self.is_fit() {
                 self.follow_routes();
                 self.watch();
                 self.load();
@@ -150,6 +150,14 @@ impl Replayer {
             self.tell();
             self.wait();
         }
+    }
+
+    /// False for a moment after the producer was short of descriptors: it is made anew once nothing is on its way.
+    fn is_fit(&mut self) -> bool {
+        if self.producer.is_worn(self.now) && self.producer.may_be_renewed() {
+            self.renew("after it was short of descriptors");
+        }
+        !self.producer.is_worn(self.now)
     }
 
     /// After a reload, what lanes paused for may be over.

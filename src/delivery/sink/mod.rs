@@ -78,6 +78,8 @@ pub struct KafkaSink {
     in_flight: usize,
     /// A fatal error was met: nothing goes until all is reported and the producer is made anew.
     broken: bool,
+    /// It was short of descriptors: nothing new goes for a moment, so that the producer can be made anew.
+    worn: bool,
     now: Instant,
     chores_at: Instant,
     /// Failures found between reports.
@@ -129,6 +131,7 @@ impl KafkaSinkFactory {
             unsettled: 0,
             in_flight: 0,
             broken: false,
+            worn: false,
             now,
             chores_at: now,
             failed: Vec::new(),
@@ -296,7 +299,7 @@ impl RecordSink for KafkaSink {
         }
         self.look_before_sending();
         self.submit();
-        if self.broken {
+        if self.broken || self.worn {
             return;
         }
         let adaptive = self.factory.adaptive;
@@ -323,6 +326,7 @@ impl RecordSink for KafkaSink {
 
     fn can_flush(&self) -> bool {
         let can_send = !self.broken
+            && !self.worn
             && self.dirty.iter().any(|&(topic, partition)| {
                 let queue = self.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
                 queue.is_some_and(|queue| {
@@ -400,8 +404,11 @@ impl RecordSink for KafkaSink {
             }
             self.learn(index);
         }
+        self.worn = self.producer.is_worn(now);
         if self.broken {
             self.mend();
+        } else if self.worn && self.producer.may_be_renewed() {
+            self.renew("after it was short of descriptors");
         }
     }
 

@@ -159,13 +159,17 @@ impl KafkaSink {
         if self.in_flight > 0 {
             return self.producer.purge();
         }
+        self.renew("after a fatal error; what was unconfirmed is sent again");
+    }
+
+    /// A new producer takes the place of one that has nothing on its way.
+    pub(super) fn renew(&mut self, why: &str) {
         match Producer::new(&self.factory.config, self.factory.directory.health().clone(), self.wake.clone()) {
             Ok(producer) => {
-                tracing::warn!(
-                    "Kafka's producer was made anew after a fatal error; what was unconfirmed is sent again"
-                );
+                tracing::warn!("Kafka's producer was made anew {why}");
                 self.producer = producer;
                 self.broken = false;
+                self.worn = false;
                 self.metrics.producers_recreated.increment(1);
                 self.topics.iter_mut().for_each(|topic| topic.handle = None);
             }
