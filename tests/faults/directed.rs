@@ -148,15 +148,6 @@ fn tidegate_out_of_file_descriptors_while_its_broker_goes_away() {
     assert!(proven(&scenario).verdict.refused > 0);
 }
 
-/// librdkafka makes no pipe to wake a broker's thread then, and goes on without one: what waits in the spool would go at a
-/// group a second for as long as the process lives.
-#[test]
-fn tidegate_out_of_file_descriptors_while_it_gets_to_know_its_broker() {
-    let scenario = Scenario::quiet(1, PATIENT).spooled("acknowledge = \"spool\"");
-    let scenario = scenario.with(444, 3866, Fault::FreezeBroker { node: 1 }).with(3045, 1656, Fault::NoFiles);
-    proven(&scenario.with(542, 2010, Fault::EndTidegate));
-}
-
 #[test]
 fn a_wall_clock_that_jumps_half_an_hour_forward_and_back() {
     let scenario = Scenario::quiet(1, PATIENT).with(500, 1000, Fault::ClockJump { seconds: 1800 });
