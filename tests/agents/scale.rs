@@ -62,15 +62,15 @@ fn one_change_among_many_pools_is_one_pool_s_work_and_no_reload() {
         });
         assert!(commands() - sent <= 8.0);
     }
+    assert_eq!((haproxy.pid(), agent.metric("tidegate_haproxy_processes_total")), (pid, 1.0), "no reload");
     println!(
-        "{pools} pools, {wanted} endpoints: first fill {first:?}, HAProxy {} MB without servers and {} MB with, agent {} MB, one change p50 {:?}, longest {:?}",
+        "{pools} pools, {wanted} endpoints: first fill {first:?}, HAProxy {} MB without servers and {} MB with, agent {} MB, one change p50 {:?}, longest {:?}, 0 reloads",
         empty >> 20,
         haproxy.rss_bytes() >> 20,
         rss(agent.process.id()) >> 20,
         quantile(&mut times, 50),
         quantile(&mut times, 100)
     );
-    assert_eq!((haproxy.pid(), agent.metric("tidegate_haproxy_processes_total")), (pid, 1.0), "no reload");
 }
 
 fn rss(pid: u32) -> u64 {
