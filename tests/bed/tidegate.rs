@@ -2,7 +2,7 @@
 
 use super::http::{self, Response};
 use super::process::Process;
-use super::wait::{wait_for, wait_until};
+use super::wait::{poll, wait_for, wait_until};
 use super::workdir::{WorkDir, tail};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
@@ -209,6 +209,19 @@ impl Tidegate {
     /// Its status once it has ended; panics after the deadline.
     pub fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         self.process.wait(deadline)
+    }
+
+    /// Asks it to end; its status, and its metrics as they stood when it answered last: it counts until then.
+    pub fn end(&mut self, deadline: Duration) -> (ExitStatus, BTreeMap<String, f64>) {
+        let mut metrics = self.metrics();
+        self.sigterm();
+        let status = poll(deadline, || {
+            if let Ok(answer) = http::get(self.admin_addr(), "/metrics") {
+                metrics = parse_metrics(&answer.text());
+            }
+            self.exited()
+        });
+        (status.unwrap_or_else(|| panic!("not ended within {deadline:?}\n{}", self.log())), metrics)
     }
 
     /// Its status if it has ended.

@@ -3,6 +3,7 @@
 use crate::bed::{After, Direction, Kafka, Tidegate, admin, poll, wait_until};
 use crate::shim::{ALL, Action, Kind, Shim};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -228,11 +229,12 @@ impl Fault {
         }
     }
 
-    /// As [`Fault::befall_kafka`], for the process under test. `before_end` is called while it still answers.
+    /// As [`Fault::befall_kafka`], for the process under test. `before_end` gets the
+    /// metrics of each life that ends.
     pub(crate) fn befall_tidegate(
         &self,
         tidegate: &mut Tidegate,
-        mut before_end: impl FnMut(&Tidegate),
+        mut before_end: impl FnMut(&BTreeMap<String, f64>),
         mut last: impl FnMut(),
     ) {
         match *self {
@@ -242,15 +244,14 @@ impl Fault {
                 tidegate.signal("CONT");
             }
             Self::EndTidegate => {
-                before_end(tidegate);
-                tidegate.sigterm();
-                let status = tidegate.wait_exit(END);
+                let (status, metrics) = tidegate.end(END);
+                before_end(&metrics);
                 assert_eq!(status.code(), Some(0), "asked to end, it ended with {status}: {}", tidegate.log());
                 last();
                 tidegate.restart_unready();
             }
             Self::KillTidegate => {
-                before_end(tidegate);
+                before_end(&tidegate.metrics());
                 tidegate.kill9();
                 last();
                 tidegate.restart_unready();

@@ -175,7 +175,7 @@ impl<'a> Stage<'a> {
                 lanes.spawn(|| self.befall(Lane::Clock, start, |planned, last| planned.fault.befall_clock(shim, last)));
                 lanes.spawn(|| self.befall(Lane::Disk, start, |planned, last| planned.fault.befall_disk(shim, last)));
                 self.befall(Lane::Tidegate, start, |planned, last| {
-                    planned.fault.befall_tidegate(tidegate, |alive| self.note_causes(alive), last);
+                    planned.fault.befall_tidegate(tidegate, |metrics| self.note_causes(metrics), last);
                 });
                 std::mem::forget(stopped);
             });
@@ -222,9 +222,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Adds up what Tidegate has counted in this life of its process.
-    fn note_causes(&self, tidegate: &Tidegate) {
+    fn note_causes(&self, metrics: &BTreeMap<String, f64>) {
         let mut causes = self.causes.lock().unwrap();
-        for (series, count) in tidegate.metrics() {
+        for (series, &count) in metrics {
             let cause = series.strip_prefix("tidegate_log_records_duplicated_total{cause=\"");
             if let Some(cause) = cause.and_then(|rest| rest.strip_suffix("\"}")) {
                 #[expect(
@@ -264,7 +264,7 @@ impl<'a> Stage<'a> {
             });
             println!("{first} acknowledged records were not to be seen at first, {} later", lost(&found));
         }
-        self.note_causes(&tidegate);
+        self.note_causes(&tidegate.metrics());
         let mut verdict = check(self.shared.run, &history, &found, self.causes.into_inner().unwrap());
         verdict.problems.extend(self.problems.into_inner().unwrap());
         let (peak, limit) = (tidegate.peak_rss_bytes(), (self.scenario.memory << 20) + self.scenario.beside());

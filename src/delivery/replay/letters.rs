@@ -14,9 +14,10 @@ use std::sync::Arc;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::lane::ReplayLane;
+use super::part::Part;
 use super::routes::LettersTo;
 use super::throttle::Setback;
-use super::turn::{Part, Replayer};
+use super::turn::Replayer;
 use crate::delivery::batch::Batch;
 use crate::delivery::client::RecordLife;
 use crate::delivery::failure::{Verdict, judge};
@@ -253,6 +254,9 @@ impl Replayer {
             if let Some((partition, batch)) = letter_box.waiting.pop_front() {
                 letter_box.in_flight = true;
                 self.in_flight += 1;
+                if let Some(part) = self.read.get(batch.place.1) {
+                    part.count_twice(&batch, &self.metrics.restarted);
+                }
                 self.producer.produce(handle, partition, std::iter::once(batch));
             }
         }

@@ -21,6 +21,7 @@
 mod lane;
 mod letters;
 mod pace;
+mod part;
 mod progress;
 mod report;
 mod routes;

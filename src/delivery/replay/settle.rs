@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 
 use super::lane::cost;
 use super::letters::Grave;
+use super::part::Part;
 use super::report::{BacklogReport, PausedLane};
 use super::throttle::Setback;
-use super::turn::{Part, Replayer};
+use super::turn::Replayer;
 use crate::delivery::batch::Batch;
 use crate::delivery::failover::unix_millis;
 use crate::delivery::failure::{Verdict, judge};
@@ -105,9 +106,6 @@ impl Replayer {
         counts.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
         self.metrics.delivered.increment(delivered as u64);
         self.metrics.replayed.increment(delivered as u64);
-        if part.may_be_twice {
-            self.metrics.restarted.increment(delivered as u64);
-        }
         if topic.is_none() {
             lane.denied = None;
             if lane.is_moved() {

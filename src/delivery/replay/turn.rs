@@ -14,6 +14,7 @@ use super::LAST_REPORTS;
 use super::lane::{LATE, ReplayLane, cost};
 use super::letters::LetterBox;
 use super::pace::Pace;
+use super::part::Part;
 use super::progress::Progress;
 use super::report::BacklogReport;
 use super::routes::{ReplayRoutes, Routes};
@@ -31,7 +32,7 @@ use crate::record::headers::{Headers, HeadersBuf};
 use crate::record::partition::PartitionChoice;
 use crate::record::restamp::restamp;
 use crate::record::sink::{Failure, Record};
-use crate::spool::{self, FrameId, Lane, ReplayFrame};
+use crate::spool::{self, Lane, ReplayFrame};
 
 /// The longest wait with nothing to do.
 const IDLE: Duration = Duration::from_millis(250);
@@ -57,18 +58,6 @@ pub(super) struct Parts {
     pub(super) wake: Arc<OwnedFd>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) told: Arc<Mutex<BacklogReport>>,
-}
-
-/// A batch that was read: records of one frame, by their places in it.
-pub(super) struct Part {
-    pub(super) frame: FrameId,
-    pub(super) places: Vec<u32>,
-    /// When the last of them was received, in Unix milliseconds.
-    pub(super) newest_ms: i64,
-    /// An earlier process may have delivered them, or a later one may once more and not know of it.
-    pub(super) may_be_twice: bool,
-    /// They are dead letters, on their way to this box.
-    pub(super) letters: Option<usize>,
 }
 
 /// The thread's state.
@@ -369,10 +358,11 @@ impl Replayer {
             };
             let group = lane.take_group(limit, self.now).into_iter();
             self.in_flight += group.len();
-            let (read, replay) = (&mut self.read, &mut self.replay);
+            let (read, replay, restarted) = (&mut self.read, &mut self.replay, &self.metrics.restarted);
             let group = group.inspect(|(_, batch)| {
                 if let Some(part) = read.get_mut(batch.place.1) {
                     part.may_be_twice |= !replay.sending(part.frame);
+                    part.count_twice(batch, restarted);
                 }
             });
             let mut group = group.peekable();
