@@ -213,11 +213,12 @@ impl Tidegate {
 
     /// Asks it to end; its status, and its metrics as they stood when it answered last: it counts until then.
     pub fn end(&mut self, deadline: Duration) -> (ExitStatus, BTreeMap<String, f64>) {
-        let mut metrics = self.metrics();
+        let told = |it: &Self| http::get(it.admin_addr(), "/metrics").ok().map(|answer| parse_metrics(&answer.text()));
+        let mut metrics = told(self).unwrap_or_default();
         self.sigterm();
         let status = poll(deadline, || {
-            if let Ok(answer) = http::get(self.admin_addr(), "/metrics") {
-                metrics = parse_metrics(&answer.text());
+            if let Some(now) = told(self) {
+                metrics = now;
             }
             self.exited()
         });

@@ -229,8 +229,8 @@ impl Fault {
         }
     }
 
-    /// As [`Fault::befall_kafka`], for the process under test. `before_end` gets the
-    /// metrics of each life that ends.
+    /// As [`Fault::befall_kafka`], for the process under test. `before_end` gets the metrics of each
+    /// life that ends.
     pub(crate) fn befall_tidegate(
         &self,
         tidegate: &mut Tidegate,

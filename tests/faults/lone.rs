@@ -168,9 +168,8 @@ impl<'a> Lone<'a> {
     /// Asks it to end; it may be killed meanwhile.
     pub(crate) fn end(&mut self) -> Result<(), Dead> {
         self.client = None;
-        self.note_causes();
-        self.tidegate.sigterm();
-        let status = self.tidegate.wait_exit(SOON);
+        let (status, metrics) = self.tidegate.end(SOON);
+        self.note_causes(metrics);
         if status.success() { Ok(()) } else { Err(Dead) }
     }
 
@@ -182,9 +181,8 @@ impl<'a> Lone<'a> {
         self.tidegate.relaunch();
     }
 
-    fn note_causes(&mut self) {
-        let text = crate::bed::http::get(self.tidegate.admin_addr(), "/metrics").map(|answer| answer.text());
-        for (series, count) in crate::bed::tidegate::parse_metrics(&text.unwrap_or_default()) {
+    fn note_causes(&mut self, metrics: BTreeMap<String, f64>) {
+        for (series, count) in metrics {
             if series.starts_with("tidegate_log_records_duplicated_total") {
                 #[expect(
                     clippy::cast_possible_truncation,

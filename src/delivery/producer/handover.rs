@@ -1,19 +1,92 @@
-//! Records into librdkafka's hands: many without headers by one call, one with headers by one.
+//! Records into librdkafka's hands: many without headers by one call, one with headers by one; and to a partition for the
+//! first time behind its first record (see [`firsts`](super::firsts)).
 
 use std::ffi::{c_int, c_void};
+use std::ops::Range;
+use std::time::Instant;
 
 use rdkafka::bindings as sys;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Report, error_code, place};
+use super::firsts::{Goes, To};
+use super::{InFlight, Producer, Report, TopicHandle, error_code, opaque, place};
+use crate::delivery::batch::Batch;
 use crate::record::sink::Record;
 
-pub(super) fn message(
-    partition: i32,
-    key: Option<&[u8]>,
-    value: &[u8],
-    opaque: *mut c_void,
-) -> sys::rd_kafka_message_t {
+/// What is reported of a record that was not sent for another's sake: it goes again, in its place.
+const NOT_SENT: RDKafkaErrorCode = RDKafkaErrorCode::PurgeQueue;
+
+// === impl Producer ===
+
+impl Producer {
+    /// Hands `batches` over to one partition, in order, with one call for each run of records without headers. Records that librdkafka does not take are
+    /// reported as failed by the next [`Producer::poll`].
+    pub(in crate::delivery) fn produce(
+        &mut self,
+        topic: TopicHandle,
+        partition: i32,
+        batches: impl Iterator<Item = Batch>,
+    ) {
+        let (to, since) = ((topic.0, partition), Instant::now());
+        for batch in batches {
+            let (unreported, all) = (batch.len(), 0..batch.len());
+            self.produced += 1;
+            let slot = self.in_flight.insert(InFlight { batch, unreported, to, number: self.produced, since });
+            match self.firsts.goes(to, slot, since) {
+                Goes::Whole => self.enlist(slot, all),
+                Goes::First => self.enlist(slot, 0..1),
+                Goes::Waits => {}
+            }
+        }
+        self.hand_over(to);
+    }
+
+    /// Puts records of a batch on the list for their partition, or hands them over where they go one by one.
+    fn enlist(&mut self, slot: usize, entries: Range<usize>) {
+        let Some(InFlight { batch, to, .. }) = self.in_flight.get(slot) else { return };
+        let Some(&handle) = self.topics.get(to.0) else { return };
+        let partition = to.1;
+        for (entry, (key, record)) in batch.records().enumerate().take(entries.end).skip(entries.start) {
+            if record.timestamp_ms.is_none() && !record.headers.has_any() {
+                self.messages.push(message(partition, key, record.value, opaque(slot, entry)));
+                continue;
+            }
+            produce_run(handle, partition, &mut self.messages, &mut self.rejected);
+            let client = self.client.native_ptr();
+            if let Some(error) = produce_one(client, handle, partition, key, &record, opaque(slot, entry)) {
+                self.rejected.push(Report { batch: slot, entry, error: Some(error), possibly_written: false });
+            }
+        }
+    }
+
+    /// Hands over what is on the list.
+    fn hand_over(&mut self, to: To) {
+        if let Some(&handle) = self.topics.get(to.0) {
+            produce_run(handle, to.1, &mut self.messages, &mut self.rejected);
+        }
+    }
+
+    /// What waited for a partition's first record goes, or is reported as not sent.
+    pub(super) fn follow_firsts(&mut self) {
+        for (to, confirmed) in std::mem::take(&mut self.answered) {
+            for (at, slot) in self.firsts.answered(to, confirmed, Instant::now()).into_iter().enumerate() {
+                let Some(held) = self.in_flight.get(slot) else { continue };
+                // Of the first batch, the first record went.
+                let left = usize::from(at == 0)..held.batch.len();
+                if confirmed {
+                    self.enlist(slot, left);
+                } else {
+                    let not_sent =
+                        |entry| Report { batch: slot, entry, error: Some(NOT_SENT), possibly_written: false };
+                    self.rejected.extend(left.map(not_sent));
+                }
+            }
+            self.hand_over(to);
+        }
+    }
+}
+
+fn message(partition: i32, key: Option<&[u8]>, value: &[u8], opaque: *mut c_void) -> sys::rd_kafka_message_t {
     sys::rd_kafka_message_t {
         err: sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
         rkt: std::ptr::null_mut(),
@@ -29,7 +102,7 @@ pub(super) fn message(
 
 /// Hands over records without headers, and empties the list of them. `handle` is one of a producer's that is alive, and the
 /// messages point into its batches in flight.
-pub(super) fn produce_run(
+fn produce_run(
     handle: *mut sys::rd_kafka_topic_t,
     partition: i32,
     messages: &mut Vec<sys::rd_kafka_message_t>,
@@ -56,7 +129,7 @@ pub(super) fn produce_run(
 
 /// Hands over a record with its headers and its time; gives why it was not taken. `client` and `handle` are of one producer
 /// that is alive, and key and value lie in one of its batches in flight.
-pub(super) fn produce_one(
+fn produce_one(
     client: *mut sys::rd_kafka_t,
     handle: *mut sys::rd_kafka_topic_t,
     partition: i32,

@@ -14,6 +14,7 @@
 #![allow(unsafe_code, reason = "batch produce and its reports have no safe binding; each block is argued")]
 
 mod clock;
+mod firsts;
 mod handover;
 mod resends;
 mod wear;
@@ -33,7 +34,7 @@ use slab::Slab;
 use super::batch::Batch;
 use super::health::{Context, Health};
 use crate::record::sink::Ticket;
-use handover::{message, produce_one, produce_run};
+use firsts::{Firsts, To};
 pub(super) use resends::RETRY_BACKOFF;
 use resends::Resends;
 use wear::Wear;
@@ -67,6 +68,9 @@ pub(super) struct Producer {
     produced: u64,
     /// What librdkafka did not take: reported with the next poll.
     rejected: Vec<Report>,
+    firsts: Firsts,
+    /// Partitions whose first record was reported, and whether it was confirmed: what waits for it is seen to by the poll.
+    answered: Vec<(To, bool)>,
     messages: Vec<sys::rd_kafka_message_t>,
     reports: Vec<*const sys::rd_kafka_message_t>,
     /// A fatal error was met: nothing is taken any more.
@@ -82,6 +86,7 @@ pub(super) struct Producer {
 struct InFlight {
     batch: Batch,
     unreported: usize,
+    to: To,
     /// Grows with each batch that goes.
     number: u64,
     /// When it was handed over.
@@ -115,6 +120,8 @@ impl Producer {
             in_flight: Slab::new(),
             produced: 0,
             rejected: Vec::new(),
+            firsts: Firsts::default(),
+            answered: Vec::new(),
             messages: Vec::new(),
             reports: vec![std::ptr::null(); REPORTS],
             fatal: false,
@@ -151,32 +158,6 @@ impl Producer {
         Ok(TopicHandle(self.topics.len() - 1))
     }
 
-    /// Hands `batches` over to one partition, in order, with one call for each run of records without headers. Records that
-    /// librdkafka does not take are reported as failed by the next [`Producer::poll`].
-    pub(super) fn produce(&mut self, topic: TopicHandle, partition: i32, batches: impl Iterator<Item = Batch>) {
-        let Some(&handle) = self.topics.get(topic.0) else { return };
-        let since = Instant::now();
-        for batch in batches {
-            let unreported = batch.len();
-            let slot = self.in_flight.vacant_key();
-            self.produced += 1;
-            let in_flight = self.in_flight.insert(InFlight { batch, unreported, number: self.produced, since });
-            let Some(InFlight { batch, .. }) = self.in_flight.get(in_flight) else { continue };
-            for (entry, (key, record)) in batch.records().enumerate() {
-                if record.timestamp_ms.is_none() && !record.headers.has_any() {
-                    self.messages.push(message(partition, key, record.value, opaque(slot, entry)));
-                    continue;
-                }
-                produce_run(handle, partition, &mut self.messages, &mut self.rejected);
-                let client = self.client.native_ptr();
-                if let Some(error) = produce_one(client, handle, partition, key, &record, opaque(slot, entry)) {
-                    self.rejected.push(Report { batch: slot, entry, error: Some(error), possibly_written: false });
-                }
-            }
-        }
-        produce_run(handle, partition, &mut self.messages, &mut self.rejected);
-    }
-
     /// Blocks until an event is there, at most for `time` (whole milliseconds).
     pub(super) fn wait(&mut self, time: Duration) {
         if self.met.is_null() && self.rejected.is_empty() {
@@ -193,9 +174,16 @@ impl Producer {
 
     /// Hands over every report that is there, that of a delivered record with who waits for it. A record is reported once.
     pub(super) fn poll(&mut self, mut each: impl FnMut(Report, Option<Ticket>)) {
-        for report in std::mem::take(&mut self.rejected) {
-            self.settle(report, &mut each);
+        self.take_events(&mut each);
+        while !self.rejected.is_empty() || !self.answered.is_empty() {
+            for report in std::mem::take(&mut self.rejected) {
+                self.settle(report, &mut each);
+            }
+            self.follow_firsts();
         }
+    }
+
+    fn take_events(&mut self, each: &mut impl FnMut(Report, Option<Ticket>)) {
         loop {
             let mut event = std::mem::replace(&mut self.met, std::ptr::null_mut());
             if event.is_null() {
@@ -207,7 +195,7 @@ impl Producer {
             }
             // SAFETY: the event is alive until it is destroyed at the end of this turn.
             match unsafe { sys::rd_kafka_event_type(event) } {
-                sys::RD_KAFKA_EVENT_DR => self.reports_of(event, &mut each),
+                sys::RD_KAFKA_EVENT_DR => self.reports_of(event, each),
                 sys::RD_KAFKA_EVENT_ERROR => self.error_of(event),
                 sys::RD_KAFKA_EVENT_LOG => self.log_of(event),
                 _ => {}
@@ -243,15 +231,20 @@ impl Producer {
 
     #[inline]
     fn settle(&mut self, report: Report, each: &mut impl FnMut(Report, Option<Ticket>)) {
-        if let Some(in_flight) = self.in_flight.get_mut(report.batch) {
-            in_flight.unreported = in_flight.unreported.saturating_sub(1);
-            let mut ticket = None;
-            if report.error.is_none() {
-                self.resends.confirmed(in_flight.number, in_flight.since);
-                ticket = in_flight.batch.take_ticket(report.entry);
-            }
-            each(report, ticket);
+        let Some(in_flight) = self.in_flight.get_mut(report.batch) else { return };
+        let (to, confirmed) = (in_flight.to, report.error.is_none());
+        in_flight.unreported = in_flight.unreported.saturating_sub(1);
+        let mut ticket = None;
+        if confirmed {
+            self.resends.confirmed(in_flight.number, in_flight.since);
+            ticket = in_flight.batch.take_ticket(report.entry);
+        } else {
+            self.firsts.failed(to);
         }
+        if self.firsts.is_first(to, report.batch, report.entry) {
+            self.answered.push((to, confirmed));
+        }
+        each(report, ticket);
     }
 
     fn error_of(&mut self, event: *mut sys::rd_kafka_event_t) {

@@ -9,7 +9,7 @@
 //! What holds:
 //! - One group of a lane is on its way at a time, and the next begins where it ended; after a failure the lane is read
 //!   again from its first record that is not done. So order within a lane holds, as Kafka refuses the rest of a group
-//!   with its first part: see [`times`].
+//!   with its first part: see [`times`], and the producer for a partition's first record.
 //! - What is held in memory is bounded by [`window`], whatever the backlog. A lane that fails pauses ([`throttle`]) and one
 //!   whose broker does not answer gives its room in the window back: neither keeps the others from going on.
 //! - A lane without a partition is replayed in its place among the topic's other lanes: the spool sees to it.

@@ -283,7 +283,8 @@ const PAUSED_SHOWN: usize = 100;
 
 /// What an error means for its lane, and what is told of it where Kafka itself said it.
 fn setback(code: RDKafkaErrorCode, size: usize) -> (Setback, Option<Failure>) {
-    if code == RDKafkaErrorCode::InvalidDifferentRecord {
+    // Nothing is wrong with it; what is wrong with another has its own report.
+    if matches!(code, RDKafkaErrorCode::InvalidDifferentRecord | RDKafkaErrorCode::PurgeQueue) {
         return (Setback::Amended, None);
     }
     match judge(code) {
@@ -328,5 +329,6 @@ mod tests {
         assert_eq!(setback(Code::MessageSizeTooLarge, 7), (Setback::TooLarge(7), Some(Failure::TooLarge)));
         assert_eq!(setback(Code::MessageTimedOut, 7), (Setback::Passing, None));
         assert_eq!(setback(Code::PurgeInflight, 7), (Setback::Passing, None));
+        assert_eq!(setback(Code::PurgeQueue, 7), (Setback::Amended, None));
     }
 }

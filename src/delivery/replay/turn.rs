@@ -143,10 +143,13 @@ impl Replayer {
 
     /// False for a moment after the producer was short of descriptors: it is made anew once nothing is on its way.
     fn is_fit(&mut self) -> bool {
-        if self.producer.is_worn(self.now) && self.producer.may_be_renewed() {
+        if !self.producer.is_worn(self.now) {
+            return true;
+        }
+        if self.producer.may_be_renewed() {
             self.renew("after it was short of descriptors");
         }
-        !self.producer.is_worn(self.now)
+        false
     }
 
     /// After a reload, what lanes paused for may be over.

@@ -4,6 +4,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::config::{Compression, KafkaConfig};
@@ -132,6 +133,24 @@ fn after_a_fatal_error_a_new_producer_sends_what_was_unconfirmed_in_order() {
     bed.turn_until(&mut outcomes, |_, settled| settled == 80);
     assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
     assert_eq!(bed.consumed(80), numbered(0..80));
+    assert_eq!((bed.sink.unsettled(), bed.budget.used()), (0, 0));
+}
+
+#[test]
+fn the_first_record_of_a_partition_goes_alone_and_what_waits_for_it_goes_again_where_it_is_refused() {
+    let mut bed = bed(Acknowledge::Kafka, PATIENT);
+    let mut outcomes = Vec::new();
+    // Whatever is in the first request is refused.
+    bed.cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    bed.append(0..20, true);
+    bed.turn_until(&mut outcomes, |_, settled| settled == 20);
+    let refused: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
+    assert_eq!(refused, [&(0, Err(Failure::TooLarge))]);
+    assert_eq!(bed.consumed(19), numbered(1..20));
+    // The partition knows us now: all of it goes at once.
+    bed.append(20..40, true);
+    bed.turn_until(&mut outcomes, |_, settled| settled == 40);
+    assert_eq!(bed.consumed(39), numbered(1..40));
     assert_eq!((bed.sink.unsettled(), bed.budget.used()), (0, 0));
 }
 
