@@ -13,8 +13,17 @@ use super::{InFlight, Producer, Report, TopicHandle, error_code, opaque, place};
 use crate::delivery::batch::Batch;
 use crate::record::sink::Record;
 
-/// What is reported of a record that was not sent for another's sake: it goes again, in its place.
-const NOT_SENT: RDKafkaErrorCode = RDKafkaErrorCode::PurgeQueue;
+/// What is reported of those that wait for a partition's first record, where it failed with `error`: the same, or where that
+/// was about the record itself, that they were not sent and go again, in their place.
+fn not_sent(error: RDKafkaErrorCode) -> RDKafkaErrorCode {
+    use RDKafkaErrorCode as Code;
+    match error {
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidTimestamp | Code::InvalidRecord => {
+            Code::PurgeQueue
+        }
+        other => other,
+    }
+}
 
 // === impl Producer ===
 
@@ -68,17 +77,17 @@ impl Producer {
 
     /// What waited for a partition's first record goes, or is reported as not sent.
     pub(super) fn follow_firsts(&mut self) {
-        for (to, confirmed) in std::mem::take(&mut self.answered) {
-            for (at, slot) in self.firsts.answered(to, confirmed, Instant::now()).into_iter().enumerate() {
+        for (to, error) in std::mem::take(&mut self.answered) {
+            for (at, slot) in self.firsts.answered(to, error.is_none(), Instant::now()).into_iter().enumerate() {
                 let Some(held) = self.in_flight.get(slot) else { continue };
                 // Of the first batch, the first record went.
                 let left = usize::from(at == 0)..held.batch.len();
-                if confirmed {
-                    self.enlist(slot, left);
-                } else {
-                    let not_sent =
-                        |entry| Report { batch: slot, entry, error: Some(NOT_SENT), possibly_written: false };
-                    self.rejected.extend(left.map(not_sent));
+                match error.map(not_sent) {
+                    None => self.enlist(slot, left),
+                    error => {
+                        let report = |entry| Report { batch: slot, entry, error, possibly_written: false };
+                        self.rejected.extend(left.map(report));
+                    }
                 }
             }
             self.hand_over(to);

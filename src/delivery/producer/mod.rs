@@ -69,8 +69,8 @@ pub(super) struct Producer {
     /// What librdkafka did not take: reported with the next poll.
     rejected: Vec<Report>,
     firsts: Firsts,
-    /// Partitions whose first record was reported, and whether it was confirmed: what waits for it is seen to by the poll.
-    answered: Vec<(To, bool)>,
+    /// Partitions whose first record was reported, and why it failed: what waits for it is seen to by the poll.
+    answered: Vec<(To, Option<RDKafkaErrorCode>)>,
     messages: Vec<sys::rd_kafka_message_t>,
     reports: Vec<*const sys::rd_kafka_message_t>,
     /// A fatal error was met: nothing is taken any more.
@@ -242,7 +242,7 @@ impl Producer {
             self.firsts.failed(to);
         }
         if self.firsts.is_first(to, report.batch, report.entry) {
-            self.answered.push((to, confirmed));
+            self.answered.push((to, report.error));
         }
         each(report, ticket);
     }

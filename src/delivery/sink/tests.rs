@@ -155,6 +155,18 @@ fn the_first_record_of_a_partition_goes_alone_and_what_waits_for_it_goes_again_w
 }
 
 #[test]
+fn what_waits_for_a_first_record_is_given_up_with_it_while_kafka_is_away() {
+    let mut bed = bed(Acknowledge::Kafka, Duration::from_millis(300));
+    let mut outcomes = Vec::new();
+    bed.cluster.broker_down(1).unwrap();
+    // A life of its own for each would take longer than the bed is patient.
+    bed.append(0..100, true);
+    bed.turn_until(&mut outcomes, |bed, _| bed.sink.unsettled() == 0);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Err(Failure::TimedOut)), "{outcomes:?}");
+    assert_eq!(bed.budget.used(), 0);
+}
+
+#[test]
 fn what_was_not_sent_in_time_is_refused_and_never_sent() {
     let mut bed = bed(Acknowledge::Kafka, Duration::from_millis(300));
     let mut outcomes = Vec::new();
