@@ -14,7 +14,7 @@ LEFT := config layering terminal spool node agents proxies control
 RIGHT := traffic
 ALONE := log faults fairness gateway
 
-.PHONY: help dev build test matrix bench bench-discovery bench-relay bench-gateway bench-control gateway-loss gateway-tables scale-haproxy \
+.PHONY: help dev build bed test matrix bench bench-discovery bench-relay bench-gateway bench-control gateway-loss gateway-tables scale-haproxy \
 	scale-proxies faults outage lint fmt fuzz
 
 help: ## list the targets
@@ -28,9 +28,11 @@ dev: ## run everything on this machine over a Kafka inside the process
 build: ## build the optimised binary, target/release/tidegate
 	cargo build --release
 
-test: ## install what the tests need (once), then run the suites that prove the log plane, discovery, gateways, deploys, and what they share
-	@echo "make test: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
+bed: ## install what the tests need, once; it takes minutes, mostly for Kubernetes
+	@echo "make bed: tests/bed/install.sh installs the real clients, Kafka and Kubernetes that the tests speak to"
 	tests/bed/install.sh log kube gateways gateway
+
+test: bed ## install what the tests need (once), then run the suites that prove the log plane, discovery, gateways, deploys, and what they share
 	@echo "make test: random bytes for what reads Redis and HTTP, damage for the spool, then every proved suite"
 	tests/fuzz/run.sh all 30
 	tests/run.sh "$(TEST_FLAGS)" "$(LEFT)" "$(RIGHT)" "$(ALONE)"
@@ -39,9 +41,9 @@ faults: ## play SEEDS (300) random scenarios of the fault harness, going on wher
 	@echo "make faults: what is done stands in $(FAULTS_STATE); remove it to begin anew"
 	tests/bed/install.sh
 	TIDEGATE_FAULT_SEEDS=$(SEEDS) TIDEGATE_FAULT_STATE=$(FAULTS_STATE) cargo test --test faults whatever_happens -- --nocapture
-	@echo "make faults: every strategy with a controller killed, and with each fault of the API server, at every write"
+	@echo "make faults: every strategy with a controller killed, with each fault of the API server, and with whatever people do, at every write"
 	tests/bed/install.sh kube
-	TIDEGATE_DEPLOY_SWEEP=all cargo test --test control at_every_write -- --nocapture
+	TIDEGATE_DEPLOY_SWEEP=all cargo test --test control -- at_every_write at_exactly_one_write --nocapture
 
 outage: ## spool and drain OUTAGE_BYTES (10 GiB) under load; needs twice that on disk
 	tests/bed/install.sh

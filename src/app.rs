@@ -23,7 +23,7 @@ use gateway::{GatewayPlane, Pools};
 use log_plane::LogPlane;
 use reload::{Reload, Reloaders, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use traffic::TrafficPlane;
 
 use crate::admin::{AdminServer, DebugDump, Reloads, Sources, Tails};
@@ -65,6 +65,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+        let signals = ShutdownSignals::listen()?;
         let (reloads, asked) = Reloads::new();
         let mut running = start_with(loaded.config.clone(), Some(reloads)).await?;
         let reloaders = std::mem::take(&mut running.reloaders);
@@ -74,7 +75,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             // Nobody needs to read it.
             let _ = writeln!(std::io::stdout(), "{line}");
         }
-        shutdown_signal().await?;
+        signals.received().await;
         running.stop().await
     })
 }
@@ -177,17 +178,34 @@ async fn every(period: Duration, drain: Drain, act: impl Fn()) {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C. SIGHUP is listened to as well, so that it does not kill; what it means is others' affair.
-pub async fn shutdown_signal() -> anyhow::Result<()> {
-    let listen = |kind| signal(kind).context("cannot listen to signals");
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let _hangup = listen(SignalKind::hangup())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C, which end nothing by themselves from the moment at which they are listened to. SIGHUP is listened to
+/// as well, so that it does not kill; what it means is others' affair.
+pub struct ShutdownSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    _hangup: Signal,
+}
+
+// === impl ShutdownSignals ===
+
+impl ShutdownSignals {
+    /// Listens, before anybody is told that the process is there.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, _hangup: listen(SignalKind::hangup())? })
     }
-    Ok(())
+
+    /// Waits for one of them, also for one that has come already.
+    pub async fn received(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 // === impl Running ===

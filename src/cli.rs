@@ -1,8 +1,10 @@
 //! The command line.
 
 pub mod agents;
+pub mod catalogue;
 mod dead_letters;
 pub mod deploy;
+pub mod hook;
 pub mod spool;
 
 use std::path::PathBuf;
@@ -84,6 +86,9 @@ pub enum Command {
     /// Run everything on this machine with a Kafka inside, to try it; nothing is kept
     ///
     /// Prints every address and a line to paste, then each record as it arrives. Ctrl-C ends it.
+    ///
+    /// Deploys need a cluster: config/try/README.md has a dozen lines by which one is tried against any, with data plane and control
+    /// component on this machine.
     #[command(after_help = "Example:\n  tidegate dev --redis-port 6379")]
     Dev(DevArguments),
     /// Follow a topic of Kafka, or what a running Tidegate takes in: one line a record, until Ctrl-C
@@ -106,6 +111,11 @@ pub enum Command {
     /// What is asked of Apps and their releases
     #[command(flatten)]
     Deploys(deploy::DeployCommand),
+    /// Run what is done for a pod before it starts, before it is online, and before it is offline
+    ///
+    /// The control component writes these commands into the pods of an App that has `spec.hooks`.
+    #[command(subcommand, after_help = hook::EXAMPLES)]
+    Hook(hook::HookCommand),
     /// What runs beside a gateway
     #[command(flatten)]
     Agents(agents::AgentCommand),

@@ -10,12 +10,14 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
 
-use crate::app::{self, Running};
+use crate::app::{self, Running, ShutdownSignals};
 use crate::base::drain::Drain;
 use crate::config::{self, Config, ConfigError};
 use crate::intake::config::ListenAddress;
 use crate::tail::{Filter, Follower, KafkaAccess, LiveView, Printer, RunningView, Selection, Start, TailError};
 
+/// What is not here, because it needs a cluster.
+const DEPLOYS: &str = "to try a deploy against a cluster: config/try/README.md";
 /// Nothing here is worth a long wait.
 const STOP_DEADLINE: Duration = Duration::from_millis(700);
 
@@ -69,6 +71,7 @@ pub fn run(options: &DevOptions) -> Result<(), DevError> {
 }
 
 async fn serve(config: Config, brokers: &str) -> Result<(), DevError> {
+    let signals = ShutdownSignals::listen()?;
     let running = app::start(config).await?;
     let mut view = show_records(brokers)?;
     running.gateway_opened().await;
@@ -79,10 +82,9 @@ async fn serve(config: Config, brokers: &str) -> Result<(), DevError> {
     {
         return Err(error.into());
     }
-    let signalled = app::shutdown_signal().await;
+    signals.received().await;
     // At a deadline of its own: what is still under way is kept nowhere anyway.
     let stopped = tokio::time::timeout(STOP_DEADLINE, async { tokio::join!(running.stop(), view.stop()) }).await;
-    signalled?;
     match stopped {
         Ok((planes, view)) => {
             planes?;
@@ -142,6 +144,7 @@ fn print_addresses(running: &Running, brokers: &str) -> io::Result<()> {
     lines.insert(running.redis_addresses().len(), format!("kafka  {brokers}"));
     let gateway = running.gateway_urls();
     lines.extend(paste_lines(running.redis_addresses(), running.pools_address(), &gateway, running.admin_address()));
+    lines.push(DEPLOYS.to_owned());
     lines.push("ready".to_owned());
     let mut output = io::stdout().lock();
     writeln!(output, "{}", lines.join("\n"))?;

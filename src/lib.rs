@@ -10,6 +10,7 @@
 //! discover  endpoints: source (kubernetes | file | hub | eureka) → registry → Snapshot → discovery: the pull API → gateways
 //!                                                                             └→ upstream: Table → pick → connection
 //! gateway   socket → listener → connection → route → forward → upstream → answer ⇢ access log → delivery
+//! pods      hook: beside an application's containers, as control writes it into pods: before start, online, offline
 //! beside    pull: a client of the pull API → render: files → haproxy: servers at run time, lvs: virtual servers → acknowledged
 //! ```
 //!
@@ -28,6 +29,7 @@ pub mod discovery;
 pub mod endpoints;
 pub mod gateway;
 pub mod haproxy;
+pub mod hook;
 pub mod intake;
 pub mod kubernetes;
 pub mod letters;

@@ -10,7 +10,7 @@ use tidegate::config::{self, Config, ConfigError};
 use tidegate::deploy::DeployError;
 use tidegate::tail::{self, KafkaAccess};
 use tidegate::telemetry::logging::{self, LoggingError};
-use tidegate::{app, dev, letters, lint, show};
+use tidegate::{app, dev, lint, show};
 
 /// librdkafka allocates and frees once a record; jemalloc takes a third less for it than the C library's allocator, whose
 /// cache for a thread holds few of a batch's many. Its symbols are malloc's own here, so that C code uses it as well.
@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
     // What `dev` is for is on the screen already; there, only what goes wrong is logged.
-    let level = if matches!(cli.command, Command::Run { .. } | Command::Control { .. }) { "info" } else { "warn" };
+    let serves = matches!(cli.command, Command::Run { .. } | Command::Control { .. } | Command::Hook(_));
+    let level = if serves { "info" } else { "warn" };
     let filter = cli.log_level.or_else(|| std::env::var(logging::FILTER_VARIABLE).ok());
     logging::init(cli.log_format.into(), filter.as_deref().unwrap_or(level))?;
     match cli.command {
@@ -60,12 +61,10 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             };
             Ok(tail::run(&kafka, arguments.into())?)
         }
-        Command::DeadLetters(arguments) => {
-            let (kafka, options, action) = arguments.resolve()?;
-            Ok(letters::run(&kafka, &options, action)?)
-        }
+        Command::DeadLetters(arguments) => arguments.run(),
         Command::Spool(command) => command.run(),
         Command::Deploys(command) => Ok(command.run()?),
+        Command::Hook(command) => Ok(command.run()?),
         Command::Agents(command) => command.run(),
         Command::Pools(arguments) => Ok(show::run(&arguments.into())?),
         Command::Lint(LintCommand::Pool { id, config }) => Ok(lint::run(&id, config::load(&config)?.config)?),

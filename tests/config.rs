@@ -115,8 +115,12 @@ trusted_proxies = ["10.0.0.0/8"]
 [gateway.kubernetes]
 cluster = "east"
 gateways = ["infra/edge"]
+addresses = ["192.0.2.1", "edge.example"]
 [[gateway.listener]]
 listen = "127.0.0.1:0"
+[[gateway.listener]]
+listen = "127.0.0.1:0"
+tls = {}
 [[gateway.pool]]
 id = "a"
 max_requests = 7
@@ -151,7 +155,11 @@ respond = { body = "pong" }
     let gateway = config.gateway.unwrap();
     let pools: Vec<_> = gateway.pools.keys().map(|pool| pool.as_str()).collect();
     assert_eq!(pools, ["a", "b", "c"]);
-    assert_eq!(gateway.kubernetes.map(|it| (it.ingress_class, it.write_status)), Some((None, true)));
+    let kubernetes = gateway.kubernetes.unwrap();
+    assert_eq!((kubernetes.ingress_class, kubernetes.write_status, kubernetes.addresses.len()), (None, true, 2));
+    assert_eq!(kubernetes.gateways, [("infra".to_owned(), "edge".to_owned())]);
+    // Certificates may come from the cluster alone.
+    assert!(gateway.gateway.listeners[1].tls.is_some());
     let names: Vec<_> = gateway.gateway.policy.routes.iter().map(|route| &*route.name).collect();
     assert_eq!(names, ["*.shop.example~^(?:/v[0-9]+/.*)$", "away", "/ping"]);
 }
@@ -241,9 +249,11 @@ fn every_configuration_in_the_repository_is_good() {
     fs::write(secrets.join("tls.crt"), certified.cert.pem()).unwrap();
     fs::write(secrets.join("tls.key"), certified.signing_key.serialize_pem()).unwrap();
     fs::write(secrets.join("ca.crt"), certified.cert.pem()).unwrap();
-    let mut files: Vec<_> = fs::read_dir(root.join("config")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let listed = ["config", "config/try"].map(|name| fs::read_dir(root.join(name)).unwrap());
+    let mut files: Vec<_> = listed.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.extend(["log-plane.yaml", "hub.yaml", "relay.yaml"].map(|name| root.join("deploy/kubernetes").join(name)));
-    assert!(files.len() >= 5, "{files:?}");
+    assert!(files.len() >= 7, "{files:?}");
     for file in files {
         let mut text = fs::read_to_string(&file).unwrap();
         if file.extension().is_some_and(|extension| extension == "yaml") {
@@ -253,7 +263,7 @@ fn every_configuration_in_the_repository_is_good() {
         fs::write(&copy, text.replace("/etc/tidegate/secrets", secrets.to_str().unwrap())).unwrap();
         let (code, stdout, stderr) = check(&copy);
         assert_eq!(code, Some(0), "{}: {stderr}", file.display());
-        assert!(stdout.contains("[log]") || stdout.contains("[discovery]"), "{}", file.display());
+        assert!(["[log]", "[discovery]", "[control]"].iter().any(|plane| stdout.contains(plane)), "{}", file.display());
     }
 }
 

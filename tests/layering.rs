@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 10] = [
     &["haproxy", "lvs"],
     &["config", "letters", "show", "deploy"],
     &["app", "lint"],
-    &["dev"],
+    &["dev", "hook"],
 ];
 /// On top of all: the command line and the entry points.
 const TOP: [&str; 3] = ["cli", "lib", "main"];

@@ -22,12 +22,27 @@ pub(crate) enum Kind {
     Grpc,
 }
 
+/// How fast requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// As fast as they are answered.
+    Full,
+    /// At so many a second. Each connection keeps its own time; all begin at once, so that h2load sends a request of each
+    /// connection in the same moment, and nothing until the next.
+    InStep(f64),
+    /// The same rate, of connections that begin one after the other: requests come one by one, as from clients that know nothing of
+    /// each other.
+    Apart(f64),
+}
+
 /// What a run of h2load found.
 pub(crate) struct Outcome {
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
-    /// Sorted.
+    /// In µs, sorted.
     pub(crate) latencies: Vec<u32>,
+    /// Requests that were under way when one began, itself included; the median of all.
+    pub(crate) under_way: usize,
 }
 
 // === impl Kind ===
@@ -65,9 +80,8 @@ impl Kind {
     }
 }
 
-/// Sends so many requests of a kind, as fast as they are answered or at a rate of them all. Ends the bench if any is not answered
-/// whole and with success.
-pub(crate) fn run(kind: Kind, address: SocketAddr, requests: usize, rate: Option<f64>) -> Outcome {
+/// Sends so many requests of a kind at this pace. Ends the bench if any is not answered whole and with success.
+pub(crate) fn run(kind: Kind, address: SocketAddr, requests: usize, pace: Pace) -> Outcome {
     let files = WorkDir::new("load");
     let log = files.path().join("requests");
     // Each connection sends as many as the others.
@@ -75,8 +89,11 @@ pub(crate) fn run(kind: Kind, address: SocketAddr, requests: usize, rate: Option
     let mut command = Command::new("h2load");
     command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-n{requests}"), &format!("-m{}", kind.streams())]);
     command.arg(format!("--log-file={}", log.display()));
-    if let Some(rate) = rate {
+    if let Pace::InStep(rate) | Pace::Apart(rate) = pace {
         command.arg(format!("--rps={}", (rate / CONNECTIONS as f64).max(1.0)));
+    }
+    if matches!(pace, Pace::Apart(_)) {
+        command.args(["--rate=1", "--rate-period=1ms"]);
     }
     let (scheme, path) = match kind {
         Kind::SmallGet => ("http", "/small"),
@@ -119,9 +136,22 @@ pub(crate) fn run(kind: Kind, address: SocketAddr, requests: usize, rate: Option
     assert_eq!(lines.len(), requests, "lines of h2load's log");
     let first = lines.iter().map(|(started, _)| *started).min().unwrap_or_default();
     let last = lines.iter().map(|(started, took)| started + u64::from(*took)).max().unwrap_or_default();
+    let under_way = under_way(&lines);
     let mut latencies: Vec<u32> = lines.into_iter().map(|(_, took)| took).collect();
     latencies.sort_unstable();
-    Outcome { requests: requests as u64, elapsed: Duration::from_micros(last - first), latencies }
+    Outcome { requests: requests as u64, elapsed: Duration::from_micros(last - first), latencies, under_way }
+}
+
+/// The median of how many are under way whenever one begins, of requests by when they began and how long they took.
+fn under_way(lines: &[(u64, u32)]) -> usize {
+    let mut begun: Vec<u64> = lines.iter().map(|(started, _)| *started).collect();
+    let mut ended: Vec<u64> = lines.iter().map(|(started, took)| started + u64::from(*took)).collect();
+    begun.sort_unstable();
+    ended.sort_unstable();
+    let before = |at: u64| ended.partition_point(|end| *end <= at);
+    let mut counts: Vec<usize> = (1..).zip(&begun).map(|(number, at)| number - before(*at).min(number)).collect();
+    let middle = counts.len() / 2;
+    *counts.select_nth_unstable(middle).1
 }
 
 /// The bytes of bodies, from the line of traffic.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::bed::poll;
-use crate::load::Kind;
+use crate::load::{Kind, Pace};
 use crate::peers::Field;
 use crate::report::{heading, row, target, title};
 use crate::services::Services;
@@ -16,6 +16,8 @@ use crate::{Options, Part, idle};
 
 /// The 99th percentile beside that of the best peer.
 const MOST_P99: f64 = 1.1;
+/// How long a run at half load takes: the 99th percentile is of some 500 requests.
+const LATENCY_SECONDS: f64 = 5.0;
 const IDLE_CONNECTIONS: usize = 10_000;
 const SWAP_EVERY: Duration = Duration::from_millis(100);
 
@@ -38,6 +40,9 @@ pub(crate) fn run(options: &Options, pinning: Pinning) {
     let mut greatest = Vec::new();
     if options.wants(Part::Cost) || options.wants(Part::Latency) {
         greatest = cost(options, subjects);
+        if let Some(telling) = field.telling() {
+            same_fields(options, telling, subjects);
+        }
     }
     if options.wants(Part::Latency) {
         latency(options, subjects, &greatest);
@@ -62,10 +67,11 @@ fn cost(options: &Options, subjects: &[Subject]) -> Vec<(Kind, Vec<f64>)> {
         title(format!("{}, as fast as it goes", kind.name()));
         // Fresh processes pay once for memory and connections.
         for subject in subjects {
-            subject.measure(kind, requests(kind, options) / 5, None);
+            subject.measure(kind, requests(kind, options) / 5, Pace::Full);
         }
-        let figures =
-            alternate(subjects, options.rounds(), |_, subject| subject.measure(kind, requests(kind, options), None));
+        let figures = alternate(subjects, options.rounds(), |_, subject| {
+            subject.measure(kind, requests(kind, options), Pace::Full)
+        });
         let nginx = reference(subjects, &figures);
         heading();
         for (subject, figures) in subjects.iter().zip(&figures) {
@@ -80,26 +86,50 @@ fn cost(options: &Options, subjects: &[Subject]) -> Vec<(Kind, Vec<f64>)> {
     greatest
 }
 
-/// Everybody at half of what the slowest can do, so that latencies are of the same load.
+/// Beside an nginx that sends the back end the fields that Tidegate sends, which it does not by itself.
+fn same_fields(options: &Options, telling: Subject, subjects: &[Subject]) {
+    let kind = Kind::SmallGet;
+    let both: Vec<Subject> =
+        [telling].into_iter().chain(subjects.iter().filter(|subject| subject.name == "tidegate").copied()).collect();
+    title("small GET, as fast as it goes, where nginx tells the back end who asks as Tidegate does (no target)");
+    for subject in &both {
+        subject.measure(kind, requests(kind, options) / 5, Pace::Full);
+    }
+    let figures =
+        alternate(&both, options.rounds(), |_, subject| subject.measure(kind, requests(kind, options), Pace::Full));
+    heading();
+    for (subject, measured) in both.iter().zip(&figures) {
+        row(subject.name, measured, figures[0].cpu, "");
+    }
+}
+
+/// Everybody at half of what the slowest can do, so that latencies are of the same load; with requests that come in step, and with
+/// requests that come one by one.
 fn latency(options: &Options, subjects: &[Subject], greatest: &[(Kind, Vec<f64>)]) {
     for (kind, rates) in greatest {
         let rate = rates.iter().copied().fold(f64::INFINITY, f64::min) / 2.0;
-        title(format!("{}, {rate:.0} a second: half of what the slowest can do", kind.name()));
-        let count = ((rate * if options.quick { 0.5 } else { 2.0 }) as usize).max(1_000);
-        let figures = alternate(subjects, options.rounds(), |_, subject| subject.measure(*kind, count, Some(rate)));
-        let nginx = reference(subjects, &figures);
-        let peers = subjects.iter().zip(&figures).filter(|(subject, _)| subject.name != "tidegate");
-        let best = peers.map(|(_, figures)| figures.p99).fold(f64::INFINITY, f64::min);
-        heading();
-        for (subject, figures) in subjects.iter().zip(&figures) {
-            let remark = match subject.name {
-                "tidegate" if best.is_finite() => {
-                    format!("p99 ÷ best peer's {:.2}, {}", figures.p99 / best, target(figures.p99 / best, MOST_P99))
-                }
-                _ => String::new(),
-            };
-            row(subject.name, figures, nginx, &remark);
+        let count = ((rate * if options.quick { 0.5 } else { LATENCY_SECONDS }) as usize).max(1_000);
+        for (how, pace) in [("in step", Pace::InStep(rate)), ("one by one", Pace::Apart(rate))] {
+            title(format!("{}, {rate:.0} a second, {how}: half of what the slowest can do", kind.name()));
+            let figures = alternate(subjects, options.rounds(), |_, subject| subject.measure(*kind, count, pace));
+            latency_rows(subjects, &figures);
         }
+    }
+}
+
+fn latency_rows(subjects: &[Subject], figures: &[Figures]) {
+    let nginx = reference(subjects, figures);
+    let peers = subjects.iter().zip(figures).filter(|(subject, _)| subject.name != "tidegate");
+    let best = peers.map(|(_, figures)| figures.p99).fold(f64::INFINITY, f64::min);
+    heading();
+    for (subject, figures) in subjects.iter().zip(figures) {
+        let remark = match subject.name {
+            "tidegate" if best.is_finite() => {
+                format!("p99 ÷ best peer's {:.2}, {}", figures.p99 / best, target(figures.p99 / best, MOST_P99))
+            }
+            _ => String::new(),
+        };
+        row(subject.name, figures, nginx, &remark);
     }
 }
 
@@ -112,7 +142,7 @@ fn swap(options: &Options, subjects: &[Subject], services: &Services, simulator:
     let turns = AtomicUsize::new(0);
     let figures = alternate(subjects, options.rounds(), |_, subject| {
         if subject.name != "tidegate" {
-            return subject.measure(kind, count, None);
+            return subject.measure(kind, count, Pace::Full);
         }
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -134,7 +164,7 @@ fn swap(options: &Options, subjects: &[Subject], services: &Services, simulator:
                     simulator.write(number, &service);
                 }
             });
-            let figures = subject.measure(kind, count, None);
+            let figures = subject.measure(kind, count, Pace::Full);
             over.store(true, Ordering::Relaxed);
             figures
         })

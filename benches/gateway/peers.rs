@@ -15,11 +15,19 @@ use crate::simulator::Simulator;
 use crate::subject::Subject;
 use crate::system::Pinning;
 
+/// What nginx does to a request's fields: no more than it must.
+const BARE: &str = "proxy_set_header Connection \"\";";
+/// The fields that Tidegate sends.
+const TELLING: &str = "proxy_set_header Connection \"\"; proxy_set_header Host $http_host; proxy_set_header Via \"1.1 nginx\"; \
+    proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; \
+    proxy_set_header X-Forwarded-Host $http_host;";
 const START: Duration = Duration::from_secs(20);
 
 /// All that run.
 pub(crate) struct Field {
     subjects: Vec<Subject>,
+    /// nginx, telling the back end as much of the client as Tidegate does.
+    telling: Option<Subject>,
     processes: Vec<Process>,
     _tidegate: Option<Tidegate>,
     files: WorkDir,
@@ -44,20 +52,23 @@ impl Field {
         let pem = files.write("both.pem", both);
         let (certificate, key) = (certified.certificate.display().to_string(), certified.key.display().to_string());
         let directory = files.path().display().to_string();
-        let mut field = Self { subjects: Vec::new(), processes: Vec::new(), _tidegate: None, files };
+        let mut field = Self { subjects: Vec::new(), telling: None, processes: Vec::new(), _tidegate: None, files };
         if options.includes("nginx") {
             let ports = Ports::new();
-            let config = field.files.write("nginx.conf", nginx(&ports, backend, &certificate, &key, &directory));
-            let mut command = Command::new("nginx");
-            command.arg("-p").arg(&directory).arg("-c").arg(config).args(["-e", "stderr"]);
-            field.add("nginx", &command, &ports, pinning);
+            let text = nginx(&ports, backend, &certificate, &key, &directory);
+            let subject = field.start_nginx("nginx", text, &ports, pinning);
+            field.subjects.push(subject);
+            let ports = Ports::new();
+            let text = nginx(&ports, backend, &certificate, &key, &directory).replace(BARE, TELLING);
+            field.telling = Some(field.start_nginx("nginx, telling", text, &ports, pinning));
         }
         if options.includes("haproxy") {
             let ports = Ports::new();
             let config = field.files.write("haproxy.cfg", haproxy(&ports, backend, &pem.display().to_string()));
             let mut command = Command::new("haproxy");
             command.arg("-db").arg("-f").arg(config);
-            field.add("haproxy", &command, &ports, pinning);
+            let subject = field.start_peer("haproxy", &command, &ports, pinning);
+            field.subjects.push(subject);
         }
         if options.includes("envoy") {
             let ports = Ports::new();
@@ -65,7 +76,8 @@ impl Field {
             let program = std::fs::read_to_string(require_gateways().home("envoy").join("program")).unwrap();
             let mut command = Command::new(program.trim());
             command.arg("-c").arg(config).args(["--disable-hot-restart", "--concurrency", "1", "-l", "error"]);
-            field.add("envoy", &command, &ports, pinning);
+            let subject = field.start_peer("envoy", &command, &ports, pinning);
+            field.subjects.push(subject);
         }
         if options.includes("tidegate") {
             let ports = Ports::new();
@@ -85,7 +97,19 @@ impl Field {
         &self.subjects
     }
 
-    fn add(&mut self, name: &'static str, command: &Command, ports: &Ports, pinning: Pinning) {
+    /// Present where nginx is.
+    pub(crate) fn telling(&self) -> Option<Subject> {
+        self.telling
+    }
+
+    fn start_nginx(&mut self, name: &'static str, config: String, ports: &Ports, pinning: Pinning) -> Subject {
+        let config = self.files.write(&format!("{}.conf", name.replace(", ", "-")), config);
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(self.files.path()).arg("-c").arg(config).args(["-e", "stderr"]);
+        self.start_peer(name, &command, ports, pinning)
+    }
+
+    fn start_peer(&mut self, name: &'static str, command: &Command, ports: &Ports, pinning: Pinning) -> Subject {
         let mut process = Process::start(command, self.files.path(), name);
         wait_until(START, name, || {
             assert!(
@@ -97,8 +121,9 @@ impl Field {
             [ports.plain, ports.tls, ports.http2].iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
         });
         pinning.place(process.id(), false);
-        self.subjects.push(ports.subject(name, process.id()));
+        let subject = ports.subject(name, process.id());
         self.processes.push(process);
+        subject
     }
 }
 
@@ -145,15 +170,16 @@ fn nginx(ports: &Ports, backend: &Backend, certificate: &str, key: &str, directo
         .collect();
     // A body of 16 KiB stays in memory, as it does elsewhere.
     format!(
-        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx.pid;\nworker_rlimit_nofile 60000;\n\
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {directory}/nginx-{}.pid;\nworker_rlimit_nofile 60000;\n\
          events {{ worker_connections 30000; }}\nhttp {{\naccess_log off;\nerror_log stderr crit;\n{temporary}\
          keepalive_requests 1000000000;\nkeepalive_timeout 600s;\ntcp_nodelay on;\nclient_body_buffer_size 64k;\n\
          upstream web {{ {}keepalive 256; keepalive_requests 1000000000; }}\n\
          upstream rpc {{ {}keepalive 256; keepalive_requests 1000000000; }}\n\
          server {{\nlisten 127.0.0.1:{} reuseport;\nlisten 127.0.0.1:{} ssl;\nlisten 127.0.0.1:{} http2;\n\
          ssl_certificate {certificate};\nssl_certificate_key {key};\n\
-         location / {{ proxy_pass http://web; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}\n\
+         location / {{ proxy_pass http://web; proxy_http_version 1.1; {BARE} }}\n\
          location /bench.Echo/ {{ grpc_pass grpc://rpc; }}\n}}\n}}\n",
+        ports.plain,
         servers(backend.http),
         servers(backend.grpc),
         ports.plain,

@@ -27,14 +27,16 @@ pub(crate) fn title(text: impl Display) {
 /// The heading of [`row`]s.
 pub(crate) fn heading() {
     println!(
-        "{:<28} {:>11} {:>8} {:>6} {:>8} {:>8} {:>9}",
-        "", "requests/s", "CPU µs", "ratio", "p50 ms", "p99 ms", "p99.9 ms"
+        "{:<28} {:>11} {:>8} {:>6} {:>8} {:>8} {:>9} {:>9}",
+        "", "requests/s", "CPU µs", "ratio", "p50 ms", "p99 ms", "p99.9 ms", "under way"
     );
 }
 
 /// One measurement; `reference` is nginx's processor time a request in the same run.
 pub(crate) fn row(name: &str, figures: &Figures, reference: f64, remark: &str) {
-    let Figures { rate, cpu, p50, p99, p999 } = figures;
+    let Figures { rate, cpu, p50, p99, p999, under_way } = figures;
     let ratio = cpu / reference;
-    println!("{name:<28} {rate:>11.0} {cpu:>8.2} {ratio:>6.2} {p50:>8.3} {p99:>8.3} {p999:>9.3}  {remark}");
+    println!(
+        "{name:<28} {rate:>11.0} {cpu:>8.2} {ratio:>6.2} {p50:>8.3} {p99:>8.3} {p999:>9.3} {under_way:>9.0}  {remark}"
+    );
 }

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::load::{self, Kind, Outcome};
+use crate::load::{self, Kind, Outcome, Pace};
 use crate::system;
 
 /// A running gateway.
+#[derive(Clone, Copy)]
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) pid: u32,
@@ -23,20 +24,22 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
+    /// Requests under way when one began.
+    pub(crate) under_way: f64,
 }
 
 // === impl Subject ===
 
 impl Subject {
     /// One run.
-    pub(crate) fn measure(&self, kind: Kind, requests: usize, rate: Option<f64>) -> Figures {
+    pub(crate) fn measure(&self, kind: Kind, requests: usize, pace: Pace) -> Figures {
         let address = match kind {
             Kind::SmallGet | Kind::LargeGet | Kind::LargePost => self.plain,
             Kind::Tls => self.tls,
             Kind::Http2 | Kind::Grpc => self.http2,
         };
         let before = system::cpu_time(self.pid);
-        let Outcome { requests, elapsed, latencies } = load::run(kind, address, requests, rate);
+        let Outcome { requests, elapsed, latencies, under_way } = load::run(kind, address, requests, pace);
         let cpu = system::cpu_time(self.pid) - before;
         let quantile = |share: f64| {
             let at = ((latencies.len() as f64 * share).ceil() as usize).clamp(1, latencies.len()) - 1;
@@ -48,6 +51,7 @@ impl Subject {
             p50: quantile(0.5),
             p99: quantile(0.99),
             p999: quantile(0.999),
+            under_way: under_way as f64,
         }
     }
 }
@@ -82,6 +86,7 @@ impl Figures {
             p50: of(|run| run.p50),
             p99: of(|run| run.p99),
             p999: of(|run| run.p999),
+            under_way: of(|run| run.under_way),
         }
     }
 }

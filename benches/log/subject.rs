@@ -243,7 +243,8 @@ pub(crate) fn alternate(subjects: &[Subject<'_>], load: Load, rounds: usize) -> 
 // === impl Figures ===
 
 impl Figures {
-    fn median(runs: &[Self]) -> Self {
+    /// The median of each figure of several runs.
+    pub(crate) fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| {
             let mut values: Vec<f64> = runs.iter().map(figure).collect();
             values.sort_by(f64::total_cmp);

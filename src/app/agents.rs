@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::ReloadMetrics;
-use super::{UPKEEP, every, shutdown_signal};
+use super::{ShutdownSignals, UPKEEP, every};
 use crate::admin::{AdminServer, Sources};
 use crate::base::drain::Drain;
 use crate::base::readiness::{Gate, Readiness};
@@ -72,8 +72,9 @@ pub fn until_asked<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(Drai
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let drain = Drain::new();
+        let signals = ShutdownSignals::listen()?;
         let asked = async {
-            shutdown_signal().await?;
+            signals.received().await;
             drain.request();
             std::future::pending::<anyhow::Result<()>>().await
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{ADMIN_DEADLINE, UPKEEP, every, shutdown_signal};
+use super::{ADMIN_DEADLINE, ShutdownSignals, UPKEEP, every};
 use crate::admin::{AdminServer, Sources};
 use crate::base::drain::Drain;
 use crate::base::readiness::Readiness;
@@ -25,6 +25,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
+        let signals = ShutdownSignals::listen()?;
         let metrics = Metrics::install()?;
         let (readiness, drain, admin) = (Readiness::new(), Drain::new(), Drain::new());
         control::start(control, &readiness, &drain).await?;
@@ -37,7 +38,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
             tokio::spawn(server.serve(sources, admin.clone()));
         }
         tokio::spawn(every(UPKEEP, admin.clone(), move || metrics.upkeep()));
-        shutdown_signal().await?;
+        signals.received().await;
         drain.finish(DEADLINE).await.context("the control component's end was forced")?;
         admin.finish(ADMIN_DEADLINE).await.context("the end was forced")
     })

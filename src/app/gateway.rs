@@ -17,7 +17,7 @@ use crate::config::GatewayPlaneConfig;
 use crate::discovery::OwnGateway;
 use crate::endpoints::join::Join;
 use crate::endpoints::{Listener, Snapshot};
-use crate::gateway::kubernetes::KubernetesRoutes;
+use crate::gateway::kubernetes::{KubernetesRoutes, Own};
 use crate::gateway::{Gateway, Opener};
 use crate::record::route::RouteTable;
 use crate::upstream::{Published, Reader, Upstreams, UpstreamsConfig};
@@ -86,7 +86,8 @@ impl GatewayPlane {
         let routing = Arc::new(Routing::new(gateway.reloader(), upstreams.clone(), joins, &config));
         let cluster = config.kubernetes.clone().map(|kubernetes| {
             let routing = routing.clone();
-            KubernetesRoutes::start(kubernetes, hosts(&config), move |routes| routing.set_cluster(routes), &waiting)
+            let own = Own { hosts: hosts(&config), listeners: gateway.addresses() };
+            KubernetesRoutes::start(kubernetes, own, move |cluster| routing.set_cluster(cluster), &waiting)
         });
         let (telling, opened) = watch::channel(false);
         tokio::spawn({

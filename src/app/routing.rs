@@ -9,6 +9,7 @@ use crate::endpoints::join::Join;
 use crate::endpoints::pool::PoolId;
 use crate::gateway::GatewayReloader;
 use crate::gateway::config::{HostPattern, Policy, RouteConfig};
+use crate::gateway::kubernetes::ClusterRoutes;
 use crate::upstream::{PoolConfig, Upstreams};
 
 /// What there is to go by, and who goes by it.
@@ -57,9 +58,10 @@ impl Routing {
         });
     }
 
-    /// Puts a cluster's routes into force.
-    pub(super) fn set_cluster(&self, routes: Vec<RouteConfig>) {
-        self.change(|parts| parts.cluster = routes);
+    /// Puts a cluster's routes and certificates into force.
+    pub(super) fn set_cluster(&self, cluster: ClusterRoutes) {
+        self.gateway.set_cluster_certificates(&cluster.certificates);
+        self.change(|parts| parts.cluster = cluster.routes);
     }
 
     fn change(&self, change: impl FnOnce(&mut Parts)) {

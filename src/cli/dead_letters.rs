@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 
 use crate::config;
-use crate::letters::{LetterAction, LetterFilter, LetterOptions};
+use crate::letters::{self, LetterAction, LetterFilter, LetterOptions};
 use crate::record::dead_letter::Reason;
 use crate::tail::KafkaAccess;
 
@@ -96,11 +96,17 @@ fn reason(text: &str) -> Result<Reason, String> {
 // === impl DeadLettersArguments ===
 
 impl DeadLettersArguments {
-    /// What is to be done, with whose Kafka.
+    /// Runs it to its end.
     ///
     /// # Errors
-    /// The configuration file is bad, or does not say which topic is meant.
-    pub fn resolve(self) -> anyhow::Result<(KafkaAccess, LetterOptions, LetterAction)> {
+    /// The configuration file is bad, or does not say which topic is meant; or Kafka did not do it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let (kafka, options, action) = self.resolve()?;
+        Ok(letters::run(&kafka, &options, action)?)
+    }
+
+    /// What is to be done, with whose Kafka.
+    fn resolve(self) -> anyhow::Result<(KafkaAccess, LetterOptions, LetterAction)> {
         let (which, action) = match self.action {
             Action::List { which, json, all } => (which, LetterAction::List { json, all }),
             Action::Requeue { which, dry_run, cut } => (which, LetterAction::Requeue { dry_run, cut }),

@@ -5,15 +5,26 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
+use super::catalogue::AppCommand;
 use crate::control::resource::strategy::OnFailure;
 use crate::deploy::{self, Access, DeployError, EXIT_CODES, NewRelease, Promotion, Request, Wait, Word};
 
 /// What is asked for.
 #[derive(Debug, Subcommand)]
 pub enum DeployCommand {
-    /// List the Apps of a namespace, or show one with its releases
-    #[command(after_help = "Examples:\n  tidegate app --namespace shop\n  tidegate app web --namespace shop")]
+    /// List the Apps of a namespace, show one with its releases, or make one of the catalogue
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  tidegate app --namespace shop
+  tidegate app web --namespace shop
+  tidegate app render web --template catalogue/web-service --values web.yaml
+  tidegate app apply web --template catalogue/web-service --values web.yaml --yes"
+    )]
     App {
+        /// Make one of the catalogue
+        #[command(subcommand)]
+        command: Option<AppCommand>,
         /// One App
         #[arg(value_name = "APP")]
         app: Option<String>,
@@ -23,7 +34,8 @@ pub enum DeployCommand {
     },
     /// Deploy an image: create a Release of an App
     ///
-    /// The Release takes the App's template with this image in it, and its strategy and gate as they are now. A release under
+    /// The Release takes the App's template with this image in it, what the environment lays over it, the hooks, and its
+    /// strategy and gate as they are now. A release under
     /// way loses its place. Where the newest release brings the same already, nothing is created.
     #[command(after_help = with_codes("Examples:
   tidegate deploy web --image registry.example/web@sha256:0a1b… --namespace shop
@@ -164,6 +176,9 @@ pub struct DeployArguments {
     /// The container that gets it; else the first
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
+    /// One of the App's environments; else the one that it is in
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
     /// What becomes of the release when its pods or its gate fail; else as the App says
     #[arg(long, value_name = "WHAT", value_enum)]
     pub on_failure: Option<FailureArgument>,
@@ -240,10 +255,11 @@ impl DeployCommand {
 
     fn request(self) -> (AccessArguments, Request) {
         match self {
-            Self::App { app, access } => (access, Request::App { name: app }),
-            Self::Deploy(DeployArguments { app, image, container, on_failure, wait, access }) => {
-                let on_failure = on_failure.map(OnFailure::from);
-                (access, Request::Deploy(NewRelease { app, image, container, on_failure, wait: wait.into() }))
+            Self::App { command: Some(command), .. } => command.request(),
+            Self::App { command: None, app, access } => (access, Request::App { name: app }),
+            Self::Deploy(DeployArguments { app, image, container, environment, on_failure, wait, access }) => {
+                let (on_failure, wait) = (on_failure.map(OnFailure::from), wait.into());
+                (access, Request::Deploy(NewRelease { app, image, container, environment, on_failure, wait }))
             }
             Self::Status { app, release, watch, json, access } => {
                 (access, Request::Status { app, release, watch, json })

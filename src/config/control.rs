@@ -1,5 +1,6 @@
 //! `[control]`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::discovery::read_shown;
 use super::discovery_remote::{check_url, read_credentials};
 use super::discovery_source::read_namespaces;
 use super::section::Section;
-use crate::control::config::{ControlConfig, HubConfig};
+use crate::control::config::{ControlConfig, HubConfig, MemberConfig};
 
 const HUB_EXAMPLE: &str = "http://tidegate-hub.tidegate.svc:8500";
 
@@ -17,7 +18,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
     for key in ["listen", "tokens_file", "oidc", "roles_file", "hook", "notify"] {
         section.later(key);
     }
-    let home = read_cluster(&mut section);
+    let clusters = read_clusters(&mut section);
     let lease = read_lease(&mut section);
     let required = section.texts("required_gateways").unwrap_or_default();
     section.show("required_gateways", required.iter().map(|item| Value::from(item.text)).collect::<Vec<_>>());
@@ -36,10 +37,12 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ControlConfig> {
     let patience = section.number("api_timeout_seconds", 1..=30, 10);
     let hubs = read_hubs(&mut section);
     section.finish();
-    let Home { cluster, kubeconfig, namespaces } = home?;
+    let Clusters { home, members } = clusters?;
+    let Home { cluster, kubeconfig, namespaces } = home;
     Some(ControlConfig {
         cluster,
         kubeconfig,
+        members,
         namespaces,
         lease,
         hubs,
@@ -76,32 +79,60 @@ struct Home {
     namespaces: Vec<String>,
 }
 
-fn read_cluster(section: &mut Section<'_>) -> Option<Home> {
-    let mut found = Vec::new();
-    for mut cluster in section.tables("cluster") {
-        let name = read_shown::<String>(&mut cluster, "name");
-        match &name {
-            Some(name) if name.contains('/') => {
-                cluster.problem("name", "is no name of a cluster: it stands before the first slash of its pools' ids");
-            }
-            None if !cluster.has("name") => {
-                cluster
-                    .problem("name", "missing: name it as data planes do in their [[discovery.source]], as \"east\"");
-            }
-            _ => {}
-        }
-        let kubeconfig = read_shown::<String>(&mut cluster, "kubeconfig").map(PathBuf::from);
-        let namespaces = read_namespaces(&mut cluster);
-        cluster.finish();
-        found.push(Home { cluster: name.unwrap_or_default(), kubeconfig, namespaces });
-    }
-    if found.len() > 1 {
-        section.problem("cluster", "this version deploys to one cluster: keep the one that Apps live in");
-    }
-    if found.is_empty() && !section.has("cluster") {
+/// All that Apps may run in.
+struct Clusters {
+    home: Home,
+    members: Vec<MemberConfig>,
+}
+
+fn read_clusters(section: &mut Section<'_>) -> Option<Clusters> {
+    let mut tables = section.tables("cluster");
+    if tables.is_empty() && !section.has("cluster") {
         section.problem("cluster", "missing: add a [[control.cluster]] with the name of the cluster that Apps live in");
     }
-    found.into_iter().next()
+    let count = tables.len();
+    let (mut homes, mut members, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for cluster in &mut tables {
+        let name = read_name(cluster, &mut names);
+        let kubeconfig = read_shown::<String>(cluster, "kubeconfig").map(PathBuf::from);
+        if cluster.flag("home", count == 1) {
+            let namespaces = read_namespaces(cluster);
+            homes.push(Home { cluster: name, kubeconfig, namespaces });
+        } else if let Some(kubeconfig) = kubeconfig {
+            if cluster.has("namespaces") {
+                cluster
+                    .problem("namespaces", "stands at the cluster with home = true, and holds in all: remove it here");
+                read_namespaces(cluster);
+            }
+            members.push(MemberConfig { name, kubeconfig });
+        } else if !cluster.has("kubeconfig") {
+            cluster.problem("kubeconfig", "missing: name the file by which this cluster is reached");
+        }
+    }
+    for cluster in tables {
+        cluster.finish();
+    }
+    if count > 0 && homes.len() != 1 {
+        section.problem("cluster", "give the one cluster that Apps live in home = true, and no other");
+    }
+    homes.into_iter().next().map(|home| Clusters { home, members })
+}
+
+fn read_name(cluster: &mut Section<'_>, others: &mut BTreeSet<String>) -> String {
+    let name = read_shown::<String>(cluster, "name");
+    match &name {
+        Some(name) if name.contains('/') => {
+            cluster.problem("name", "is no name of a cluster: it stands before the first slash of its pools' ids");
+        }
+        Some(name) if !others.insert(name.clone()) => {
+            cluster.problem("name", format!("{name:?} stands here twice: give each cluster a name of its own"));
+        }
+        None if !cluster.has("name") => {
+            cluster.problem("name", "missing: name it as data planes do in their [[discovery.source]], as \"east\"");
+        }
+        _ => {}
+    }
+    name.unwrap_or_default()
 }
 
 fn read_lease(section: &mut Section<'_>) -> (String, String) {

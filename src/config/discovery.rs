@@ -217,7 +217,7 @@ fn read_join(pool: &mut Section<'_>, id: PoolId) -> Join {
     }
     pool.show("members", shown);
     let prefer_zone = pool.flag("prefer_zone", false);
-    Join { id, members, prefer_zone, traffic_generation: None, namespace: None }
+    Join { id, members, matched: Vec::new(), prefer_zone, traffic_generation: None, namespace: None }
 }
 
 fn read_endpoints(pool: &mut Section<'_>) -> Vec<FixedEndpoint> {

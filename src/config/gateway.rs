@@ -37,7 +37,9 @@ pub(super) fn read(mut section: Section<'_>) -> GatewayPlaneConfig {
     }
     let start_traces = section.flag("start_traces", false);
     let access_log = read_access_log(&mut section);
-    let listeners = section.tables("listener").into_iter().map(read_listener).collect::<Vec<_>>();
+    let has_cluster = section.has("kubernetes");
+    let listeners = section.tables("listener").into_iter().map(|table| read_listener(table, has_cluster));
+    let listeners = listeners.collect::<Vec<_>>();
     if listeners.is_empty() {
         section
             .problem("listener", "missing: nobody could connect; add [[gateway.listener]] with listen = \"IP:PORT\"");
@@ -145,7 +147,8 @@ fn read_access_log(section: &mut Section<'_>) -> Option<AccessLogConfig> {
     Some(AccessLogConfig { key, queue: usize::try_from(queue).unwrap_or(usize::MAX), failures_only })
 }
 
-fn read_listener(mut section: Section<'_>) -> ListenerConfig {
+/// `has_cluster`: certificates come from elsewhere, too.
+fn read_listener(mut section: Section<'_>, has_cluster: bool) -> ListenerConfig {
     let listen = match section.text("listen") {
         None => {
             section.problem("listen", "missing: give an address, as \"127.0.0.1:8080\"");
@@ -159,7 +162,7 @@ fn read_listener(mut section: Section<'_>) -> ListenerConfig {
     section.show("listen", listen.to_string());
     let proxy_protocol = section.flag("proxy_protocol", false);
     let http2 = section.flag("http2", true);
-    let tls = gateway_tls::read(&mut section, http2);
+    let tls = gateway_tls::read(&mut section, http2, has_cluster);
     section.finish();
     ListenerConfig { listen, tls, proxy_protocol, http2 }
 }

@@ -69,7 +69,7 @@ fn known_forward_keys(section: &mut Section<'_>) {
 fn read_forward(section: &mut Section<'_>, path: &PathPattern, balancers: &mut Vec<(PoolId, Balancer)>) -> Forward {
     let targets = read_targets(section);
     if let Some(balancer) = read_balancer(section) {
-        balancers.extend(targets.iter().map(|target| (target.pool.clone(), balancer)));
+        balancers.extend(targets.iter().filter_map(|target| Some((target.pool.clone()?, balancer))));
     }
     let millis = |section: &mut Section<'_>, key, default| match section.number(key, 0..=86_400_000, default) {
         0 => None,
@@ -105,7 +105,7 @@ fn read_targets(section: &mut Section<'_>) -> Vec<Target> {
     if section.has("pool") {
         let Some(pool) = read_id(section, "pool") else { return Vec::new() };
         section.show("pool", pool.as_str());
-        return vec![Target { pool, share: 1, matches: None }];
+        return vec![Target::new(Some(pool), 1)];
     }
     let (mut targets, mut shown) = (Vec::new(), Vec::new());
     for mut table in section.inline_tables("split") {
@@ -126,7 +126,7 @@ fn read_targets(section: &mut Section<'_>) -> Vec<Target> {
         }
         table.finish();
         shown.push(Value::Table(entry));
-        targets.extend(pool.map(|pool| Target { pool, share, matches }));
+        targets.extend(pool.map(|pool| Target { matches, ..Target::new(Some(pool), share) }));
     }
     if section.has("split") {
         if !targets.is_empty() && targets.iter().all(|target| target.share == 0) {

@@ -51,7 +51,7 @@ fn read(section: &mut Section<'_>, balancers: &mut Vec<(PoolId, Balancer)>) -> R
     RouteConfig {
         name: name.into(),
         action: gateway_action::read(section, &path, balancers),
-        matches: Matches { host, path, methods, fields },
+        matches: Matches { host, path, methods, fields, ports: Vec::new() },
         request_headers: read_edits(section, "request_headers"),
         response_headers: read_edits(section, "response_headers"),
         cors: read_cors(section),

@@ -10,11 +10,11 @@ use crate::gateway::tls::{Identity, ServerTls};
 use crate::net::tls::{self, Clients, TlsError};
 use crate::upstream::config::UpstreamTls;
 
-/// Of a listener: the table and the files that it names.
-pub(super) fn read(section: &mut Section<'_>, http2: bool) -> Option<ServerTls> {
+/// Of a listener: the table and the files that it names. With a cluster, whose certificates are shown as well, it need name none.
+pub(super) fn read(section: &mut Section<'_>, http2: bool, has_cluster: bool) -> Option<ServerTls> {
     let mut table = section.inline("tls")?;
     let mut shown = Table::new();
-    let default = read_pair(&mut table, &mut shown);
+    let default = read_optional_pair(&mut table, !has_cluster, &mut shown);
     let mut further = Vec::new();
     let mut shown_further = Vec::new();
     for mut pair in table.inline_tables("certificates") {
@@ -45,11 +45,11 @@ pub(super) fn read(section: &mut Section<'_>, http2: bool) -> Option<ServerTls> 
         Clients::Required => shown.insert("client_auth".to_owned(), Value::from("required")),
         Clients::Optional => shown.insert("client_auth".to_owned(), Value::from("optional")),
     };
-    let pairs: Option<Vec<_>> = std::iter::once(default).chain(further).collect();
-    let made = pairs.and_then(|pairs| {
-        let identities: Vec<Identity<'_>> = pairs.iter().map(|(chain, key)| Identity { chain, key }).collect();
-        let (default, further) = identities.split_first()?;
-        let made = ServerTls::new(*default, further, client_ca.as_deref().unwrap_or_default(), clients, http2);
+    let further: Option<Vec<_>> = further.into_iter().collect();
+    let made = default.zip(further).and_then(|(default, further)| {
+        let default = default.as_ref().map(identity);
+        let further: Vec<Identity<'_>> = further.iter().map(identity).collect();
+        let made = ServerTls::new(default, &further, client_ca.as_deref().unwrap_or_default(), clients, http2);
         made.map_err(|(place, error)| {
             let key = match (&error, place) {
                 (TlsError::ClientCa(_), _) => "client_ca",
@@ -71,18 +71,10 @@ pub(super) fn read_upstream(section: &mut Section<'_>) -> Option<Arc<UpstreamTls
     let mut table = section.inline("tls")?;
     let mut shown = Table::new();
     let ca = read_file(&mut table, "ca", true, &mut shown);
-    let identity = match table.has("certificate") || table.has("key") {
-        true => Some(read_pair(&mut table, &mut shown)),
-        false => {
-            // Known, though absent.
-            let _ = (table.text("certificate"), table.text("key"));
-            None
-        }
-    };
+    let identity = read_optional_pair(&mut table, false, &mut shown);
     let server_name = table.text("server_name");
     shown.extend(server_name.map(|name| ("server_name".to_owned(), Value::from(name))));
-    let made = ca.filter(|_| !matches!(identity, Some(None))).and_then(|ca| {
-        let pair = identity.flatten();
+    let made = ca.zip(identity).and_then(|(ca, pair)| {
         let shown_identity = pair.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
         // Connections are shared by who trusts and shows the same.
         let mut hasher = DefaultHasher::new();
@@ -99,6 +91,24 @@ pub(super) fn read_upstream(section: &mut Section<'_>) -> Option<Arc<UpstreamTls
     table.finish();
     section.show("tls", shown);
     made.map(Arc::new)
+}
+
+fn identity((chain, key): &(Vec<u8>, Vec<u8>)) -> Identity<'_> {
+    Identity { chain, key }
+}
+
+/// A pair that may be absent; nothing where it does not serve.
+fn read_optional_pair(
+    table: &mut Section<'_>,
+    required: bool,
+    shown: &mut Table,
+) -> Option<Option<(Vec<u8>, Vec<u8>)>> {
+    if required || table.has("certificate") || table.has("key") {
+        return read_pair(table, shown).map(Some);
+    }
+    // Known, though absent.
+    let _ = (table.text("certificate"), table.text("key"));
+    Some(None)
 }
 
 fn read_pair(table: &mut Section<'_>, shown: &mut Table) -> Option<(Vec<u8>, Vec<u8>)> {

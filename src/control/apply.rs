@@ -1,6 +1,7 @@
 //! Writes, made: each only while this instance leads, and each refused by the API server where somebody else has written
 //! since what it was planned from was read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -19,7 +20,7 @@ use super::resource::app::{App, AppStatus};
 use super::resource::release::{Release, ReleaseStatus};
 use super::stable;
 use crate::kubernetes::lease::Leadership;
-use crate::kubernetes::policy::TrafficPolicy;
+use crate::kubernetes::policy::{RequestMatch, TrafficPolicy};
 
 /// Why a write was not made, or is not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +74,11 @@ impl Writer {
             return Err(ApplyError::Deposed);
         }
         match write {
-            Write::Status(status) => self.status(release, status).await,
             Write::Create { revision, replicas } => self.create(bundle, release, revision, *replicas).await,
             Write::Scale { revision, from, to } => {
                 self.scale(bundle, release, Scale { revision, from: *from, to: *to }).await
             }
-            Write::Shares(shares) => self.shares(bundle, release, shares).await,
+            Write::Traffic { shares, matched } => self.traffic(bundle, release, shares, matched).await,
             Write::Recreate { uid, .. } => self.recreate(bundle, uid).await,
             Write::StartJob { step } => self.start_job(release, *step).await,
             Write::Delete { revision } => self.delete(bundle, revision).await,
@@ -96,7 +96,11 @@ impl Writer {
         self.server.answered(api.patch_status(&app.name_any(), &params, &Patch::Merge(patch))).await.map(drop)
     }
 
-    async fn status(&self, release: &Release, status: &ReleaseStatus) -> Result<(), ApplyError> {
+    /// Persists how far a release is.
+    pub(super) async fn status(&self, release: &Release, status: &ReleaseStatus) -> Result<(), ApplyError> {
+        if !self.leadership.holds() {
+            return Err(ApplyError::Deposed);
+        }
         let api: Api<Release> = self.api(release);
         let mut release = release.clone();
         release.status = Some(status.clone());
@@ -145,17 +149,18 @@ impl Writer {
         self.server.answered(api.patch(&deployment.name_any(), &params, &Patch::Merge(patch))).await.map(drop)
     }
 
-    async fn shares(
+    async fn traffic(
         &self,
         bundle: &Bundle,
         release: &Release,
-        shares: &std::collections::BTreeMap<String, u32>,
+        shares: &BTreeMap<String, u32>,
+        matched: &BTreeMap<String, RequestMatch>,
     ) -> Result<(), ApplyError> {
         if bundle.switches_service() {
             return self.stable(bundle, release, shares).await;
         }
         let api: Api<TrafficPolicy> = self.api(&bundle.app);
-        let mut policy = children::policy(&bundle.app, release, &self.cluster, shares);
+        let mut policy = children::policy(&bundle.app, release, &self.cluster, shares, matched);
         let Some(before) = &bundle.policy else {
             let policy = serde_json::from_value(policy).map_err(|error| ApplyError::Release(error.to_string()))?;
             let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
@@ -173,7 +178,7 @@ impl Writer {
         &self,
         bundle: &Bundle,
         release: &Release,
-        shares: &std::collections::BTreeMap<String, u32>,
+        shares: &BTreeMap<String, u32>,
     ) -> Result<(), ApplyError> {
         let stable =
             stable::stable(&bundle.app, release, bundle.stable.as_ref(), shares).map_err(ApplyError::Release)?;

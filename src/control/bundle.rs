@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 
 use super::children::{REVISION_LABEL, traffic_of};
@@ -33,6 +34,7 @@ pub(super) struct Bundle {
     /// How many pods its autoscaler wants.
     pub(super) scale: Option<AppScale>,
     pub(super) autoscaler: Option<HorizontalPodAutoscaler>,
+    pub(super) budget: Option<PodDisruptionBudget>,
     pub(super) pods: Vec<Pod>,
     pub(super) approvals: Vec<Approval>,
     pub(super) blocks: Vec<RolloutBlock>,
@@ -41,6 +43,23 @@ pub(super) struct Bundle {
 // === impl Bundle ===
 
 impl Bundle {
+    /// An App of which nothing else is known.
+    pub(super) fn of(app: App) -> Self {
+        Self {
+            app,
+            releases: Vec::new(),
+            deployments: Vec::new(),
+            policy: None,
+            stable: None,
+            scale: None,
+            autoscaler: None,
+            budget: None,
+            pods: Vec::new(),
+            approvals: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
     /// The release that holds: the newest.
     pub(super) fn newest(&self) -> Option<&Release> {
         self.releases.last()
@@ -62,6 +81,7 @@ impl Bundle {
             rollback: spec.rollback,
             promoted: spec.promoted_from.is_some(),
             control: spec.control.clone(),
+            held: None,
             on_failure: spec.on_failure,
             failure_policy: spec.failure_policy.clone(),
             progress_deadline: Duration::from_secs(spec.progress_deadline_seconds.into()),
@@ -80,6 +100,7 @@ impl Bundle {
             traffic: self.traffic(cluster),
             missing: Vec::new(),
             unpublished: None,
+            unmatching: Vec::new(),
             gate: None,
             word: self.word(release, now),
             blocked: self.blocked(release, now),
@@ -155,12 +176,19 @@ impl Bundle {
         Some(format!("RolloutBlock {} holds until {}: {}", block.name_any(), block.spec.until, block.spec.reason))
     }
 
+    /// Every side of the traffic, with its share or its requests.
+    pub(super) fn serving(&self, cluster: &str) -> Vec<(String, String)> {
+        let traffic = self.traffic(cluster).unwrap_or_default();
+        let shares = traffic.shares.iter().map(|(side, share)| (side.clone(), format!(":{share}")));
+        let matched = traffic.matched.iter().map(|(side, requests)| (side.clone(), format!("[{requests}]")));
+        shares.chain(matched).collect()
+    }
+
     /// What is to be told of the App.
     pub(super) fn app_status(&self, cluster: &str, release: Option<&ReleaseStatus>) -> AppStatus {
         let revisions = self.revisions();
-        let serving = self.traffic(cluster).unwrap_or_default().shares;
-        let serving: Vec<String> = serving.iter().map(|(side, share)| format!("{side}:{share}")).collect();
-        let phase = release.map(|status| status.phase).unwrap_or_default();
+        let serving: Vec<String> = self.serving(cluster).iter().map(|(side, what)| format!("{side}{what}")).collect();
+        let phase = release.map(|status| status.progress.phase).unwrap_or_default();
         AppStatus {
             replicas: self.pods_wanted(),
             ready_replicas: revisions.values().map(|it| it.ready).sum(),
@@ -180,19 +208,7 @@ pub(super) mod tests {
 
     pub(in crate::control) fn bundle() -> Bundle {
         let (app, release) = app_and_release();
-        let none = Vec::new();
-        Bundle {
-            app,
-            releases: vec![release],
-            deployments: none,
-            policy: None,
-            stable: None,
-            scale: None,
-            autoscaler: None,
-            pods: Vec::new(),
-            approvals: Vec::new(),
-            blocks: Vec::new(),
-        }
+        Bundle { releases: vec![release], ..Bundle::of(app) }
     }
 
     fn now() -> Moment {

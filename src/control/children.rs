@@ -1,7 +1,7 @@
 //! The objects that the controller makes of an App, with names that follow from what they are for: made twice, they are the
 //! same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::plan::Traffic;
 use super::resource::app::App;
 use super::resource::release::Release;
-use crate::kubernetes::policy::TrafficPolicy;
+use crate::kubernetes::policy::{RequestMatch, TrafficPolicy};
 
 /// The label that names an object's App.
 pub const APP_LABEL: &str = "tidegate.dev/app";
@@ -44,21 +44,38 @@ pub(super) fn traffic_of(policy: &TrafficPolicy, cluster: &str) -> Traffic {
         let revision = pool.strip_prefix(&start).and_then(|rest| rest.strip_suffix(&end));
         revision.filter(|it| !it.contains('/')).unwrap_or(pool).to_owned()
     };
-    let mut shares = BTreeMap::new();
-    for member in policy.spec.members.iter().filter(|it| it.matches.is_none() && it.share > 0) {
-        *shares.entry(side(&member.pool)).or_insert(0) += member.share;
+    let (mut shares, mut matched) = (BTreeMap::new(), BTreeMap::new());
+    for member in &policy.spec.members {
+        if member.share > 0 {
+            *shares.entry(side(&member.pool)).or_insert(0) += member.share;
+        }
+        matched.extend(member.matches.clone().map(|requests| (side(&member.pool), requests)));
     }
-    Traffic { generation: policy.metadata.generation.unwrap_or_default(), shares }
+    Traffic { generation: policy.metadata.generation.unwrap_or_default(), shares, matched }
 }
 
-/// The TrafficPolicy that says this, as it is applied.
-pub(super) fn policy(app: &App, release: &Release, cluster: &str, shares: &BTreeMap<String, u32>) -> Value {
+/// The TrafficPolicy that says this, as it is applied. Its members are the controller's alone: what anybody else writes among them is
+/// gone with its next look at the App, which finds that the traffic is not as it is to be.
+pub(super) fn policy(
+    app: &App,
+    release: &Release,
+    cluster: &str,
+    shares: &BTreeMap<String, u32>,
+    matched: &BTreeMap<String, RequestMatch>,
+) -> Value {
     let (namespace, name, port) = (app.namespace().unwrap_or_default(), app.name_any(), &release.spec.port);
-    let member = |(side, share): (&String, &u32)| json!({"pool": pool_of(cluster, &namespace, &name, side, port), "share": share});
+    let member = |side: &String| {
+        let (pool, share) = (pool_of(cluster, &namespace, &name, side, port), shares.get(side).unwrap_or(&0));
+        match matched.get(side) {
+            Some(requests) => json!({"pool": pool, "share": share, "match": requests}),
+            None => json!({"pool": pool, "share": share}),
+        }
+    };
+    let sides: BTreeSet<&String> = shares.keys().chain(matched.keys()).collect();
     let hosts = app.spec.exposure.iter().map(|it| &it.hosts).find(|hosts| !hosts.is_empty());
     let spec = [
         Some(("port", json!(port))),
-        Some(("members", shares.iter().map(member).collect())),
+        Some(("members", sides.into_iter().map(member).collect())),
         // Without hosts of the App, others may give its policy some.
         hosts.map(|hosts| ("hosts", json!(hosts))),
     ];
@@ -130,15 +147,19 @@ pub(super) fn is_exposed(there: &Service, wanted: &Service) -> bool {
         && owner(there) == owner(wanted)
 }
 
-fn container_port(template: &Value, name: &str) -> Option<u16> {
+/// The number of the container port that has this name.
+pub(super) fn container_port(template: &Value, name: &str) -> Option<u16> {
     let containers = template.pointer("/spec/containers")?.as_array()?;
     let ports = containers.iter().filter_map(|it| it.get("ports")?.as_array()).flatten();
     let found = ports.into_iter().find(|port| port.get("name").and_then(Value::as_str) == Some(name))?;
     found.get("containerPort")?.as_u64().and_then(|number| u16::try_from(number).ok())
 }
 
-/// Who deletes the App deletes all that was made of it.
+/// Who deletes the App deletes all that was made of it in its own cluster. Elsewhere it has no identity, and owns nothing.
 pub(super) fn owner(app: &App) -> Value {
+    if app.metadata.uid.is_none() {
+        return json!([]);
+    }
     json!([{
         "apiVersion": App::api_version(&()), "kind": App::kind(&()), "name": app.name_any(),
         "uid": app.metadata.uid, "controller": true, "blockOwnerDeletion": true,
@@ -148,7 +169,7 @@ pub(super) fn owner(app: &App) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::control::resource::app::Exposure;
+    use crate::control::resource::exposure::Exposure;
 
     pub(in crate::control) fn app_and_release() -> (App, Release) {
         let template = json!({"spec": {"containers": [
@@ -170,22 +191,46 @@ pub(super) mod tests {
     fn what_a_policy_says_reads_back_as_the_shares_it_was_made_from() {
         let (app, release) = app_and_release();
         let shares = BTreeMap::from([("0a1b2c3d4e".to_owned(), 700), ("vm/web".to_owned(), 300)]);
-        let mut made: TrafficPolicy = serde_json::from_value(policy(&app, &release, "east", &shares)).unwrap();
+        let mut made: TrafficPolicy = serde_json::from_value(policy(&app, &release, "east", &shares, &none())).unwrap();
         made.metadata.generation = Some(7);
         assert_eq!(
             made.spec.members.iter().map(|it| &*it.pool).collect::<Vec<_>>(),
             ["east/shop/web-0a1b2c3d4e/http", "vm/web"]
         );
-        assert_eq!(traffic_of(&made, "east"), Traffic { generation: 7, shares });
+        assert_eq!(traffic_of(&made, "east"), Traffic { generation: 7, shares, matched: none() });
+    }
+
+    fn none() -> BTreeMap<String, RequestMatch> {
+        BTreeMap::new()
+    }
+
+    #[test]
+    fn requests_that_match_stand_in_a_policy_beside_a_share_or_without_one() {
+        let (app, release) = app_and_release();
+        let requests = |header: &str| -> RequestMatch {
+            serde_json::from_value(json!({"headers": [{"name": header, "values": ["yes"]}]})).unwrap()
+        };
+        let shares = BTreeMap::from([("0a".to_owned(), 900), ("0b".to_owned(), 100)]);
+        let matched = BTreeMap::from([("0b".to_owned(), requests("x-b")), ("0c".to_owned(), requests("x-c"))]);
+        let made = policy(&app, &release, "east", &shares, &matched);
+        let members = made["spec"]["members"].as_array().unwrap();
+        assert_eq!(members.len(), 3, "{members:?}");
+        assert_eq!((&members[0]["match"], &members[2]["share"]), (&Value::Null, &json!(0)));
+        let made: TrafficPolicy = serde_json::from_value(made).unwrap();
+        assert_eq!(traffic_of(&made, "east"), Traffic { generation: 0, shares, matched });
     }
 
     #[test]
     fn the_hosts_of_an_app_stand_in_its_policy() {
         let (mut app, release) = app_and_release();
         let shares = BTreeMap::from([("0a".to_owned(), 1)]);
-        assert_eq!(policy(&app, &release, "east", &shares)["spec"].get("hosts"), None, "others may keep theirs");
-        app.spec.exposure = Some(Exposure { hosts: vec!["shop.example/api".to_owned()] });
-        assert_eq!(policy(&app, &release, "east", &shares)["spec"]["hosts"], json!(["shop.example/api"]));
+        assert_eq!(
+            policy(&app, &release, "east", &shares, &none())["spec"].get("hosts"),
+            None,
+            "others may keep theirs"
+        );
+        app.spec.exposure = Some(Exposure { hosts: vec!["shop.example/api".to_owned()], ..Exposure::default() });
+        assert_eq!(policy(&app, &release, "east", &shares, &none())["spec"]["hosts"], json!(["shop.example/api"]));
     }
 
     #[test]
@@ -193,7 +238,7 @@ pub(super) mod tests {
         let (app, release) = app_and_release();
         let shares =
             BTreeMap::from([("east/shop/web-x/y/http".to_owned(), 1), ("west/shop/web-0a/http".to_owned(), 1)]);
-        let made: TrafficPolicy = serde_json::from_value(policy(&app, &release, "east", &shares)).unwrap();
+        let made: TrafficPolicy = serde_json::from_value(policy(&app, &release, "east", &shares, &none())).unwrap();
         assert_eq!(traffic_of(&made, "east").shares, shares);
     }
 
@@ -226,6 +271,16 @@ pub(super) mod tests {
         other = there.clone();
         other.metadata.owner_references = None;
         assert!(!is_exposed(&other, &wanted));
+    }
+
+    #[test]
+    fn in_another_cluster_than_its_own_an_app_owns_nothing() {
+        let (mut app, release) = app_and_release();
+        assert_eq!(deployment(&app, &release, "0a", 1).unwrap().owner_references().len(), 1);
+        // As that cluster's bundle has it: an owner that is not there would have it collected.
+        app.metadata.uid = None;
+        assert_eq!(deployment(&app, &release, "0a", 1).unwrap().owner_references().len(), 0);
+        assert_eq!(service(&app, &release, "0a").unwrap().owner_references().len(), 0);
     }
 
     #[test]

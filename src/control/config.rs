@@ -12,6 +12,8 @@ pub struct ControlConfig {
     pub cluster: String,
     /// How to reach it; absent: from inside it.
     pub kubeconfig: Option<PathBuf>,
+    /// Other clusters that its Apps may run in.
+    pub members: Vec<MemberConfig>,
     /// The namespaces whose Apps it deploys; empty for all.
     pub namespaces: Vec<String>,
     /// The Lease by which one of several instances leads: its namespace and its name.
@@ -28,6 +30,15 @@ pub struct ControlConfig {
     pub api_timeout: Duration,
     /// A switch that is not acknowledged for so long pauses its release.
     pub acknowledge_timeout: Duration,
+}
+
+/// A cluster that Apps may run in, beside the one that they live in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// As data planes name it, and Apps in their `clusters`.
+    pub name: String,
+    /// How to reach it.
+    pub kubeconfig: PathBuf,
 }
 
 /// One of the hubs.

@@ -26,6 +26,15 @@ pub(super) struct Hubs {
     required: Vec<String>,
 }
 
+/// What is to be acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Switch {
+    /// The TrafficPolicy's generation, which gateways acknowledge.
+    pub(super) generation: i64,
+    /// How many of its members are for some requests, which gateways must know as well.
+    pub(super) matched: usize,
+}
+
 #[derive(Debug, Deserialize)]
 struct GatewaysBody {
     gateways: Vec<GatewayBody>,
@@ -39,6 +48,9 @@ struct GatewayBody {
     pools: BTreeMap<String, PoolBody>,
     #[serde(default)]
     error: Option<String>,
+    /// It tells requests apart: only the built-in gateway says so.
+    #[serde(default)]
+    matches: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -47,6 +59,9 @@ struct PoolBody {
     applied: Option<Value>,
     #[serde(default)]
     asked_at: Option<Moment>,
+    /// How many parts that are for some requests alone it serves of that.
+    #[serde(default)]
+    matched: usize,
     #[serde(default)]
     current: bool,
 }
@@ -80,8 +95,8 @@ impl Hubs {
         Self { configs, required }
     }
 
-    /// Who has not acknowledged this generation of a pool.
-    pub(super) async fn missing(&self, pool: &str, generation: i64, ignored: &[String], now: Moment) -> Vec<String> {
+    /// Who has not acknowledged a switch of a pool.
+    pub(super) async fn missing(&self, pool: &str, switch: Switch, ignored: &[String], now: Moment) -> Vec<String> {
         let asked = self
             .configs
             .iter()
@@ -93,10 +108,24 @@ impl Hubs {
                 Err((config, why)) => missing.push(format!("hub {} ({why})", config.url)),
             }
         }
-        missing.extend(behind(&words, pool, generation, &self.required, now));
+        missing.extend(behind(&words, pool, switch, &self.required, now));
         // As it is named in messages, less why.
         missing.retain(|name| !ignored.iter().any(|it| name == it || name.strip_prefix(&format!("{it} (")).is_some()));
         missing
+    }
+
+    /// Gateways that serve a pool and cannot tell requests apart.
+    ///
+    /// # Errors
+    /// A hub cannot be asked: then it is not known which there are.
+    pub(super) async fn unmatching(&self, pool: &str, ignored: &[String], now: Moment) -> Result<Vec<String>, String> {
+        let mut words = Vec::new();
+        for config in self.configs.iter().filter(|config| !ignored.contains(&format!("hub {}", config.url))) {
+            words.push(ask_switch(config, pool).await.map_err(|why| format!("hub {} ({why})", config.url))?);
+        }
+        let mut names = blind(&words, pool, &self.required, now);
+        names.retain(|name| !ignored.contains(name));
+        Ok(names)
     }
 
     /// Why hubs do not know so many ready endpoints of a pool yet; `None` once all do.
@@ -116,8 +145,30 @@ impl Hubs {
     }
 }
 
-/// Names of hubs and gateways that do not serve this generation.
-fn behind(words: &[Word], pool: &str, generation: i64, required: &[String], now: Moment) -> Vec<String> {
+// === impl GatewayBody ===
+
+impl GatewayBody {
+    /// Whether it serves a pool: it asked for it lately.
+    fn asks(&self, pool: &str, now: Moment) -> bool {
+        self.pools.get(pool).and_then(|state| state.asked_at).is_some_and(|at| now.since(at) <= LATELY)
+    }
+}
+
+/// Names of gateways that serve the pool, or must, and do not say that they tell requests apart. One that nobody heard of is not known
+/// to be such a one.
+fn blind(words: &[Word], pool: &str, required: &[String], now: Moment) -> Vec<String> {
+    let mut matches: BTreeMap<&str, bool> = BTreeMap::new();
+    for gateway in words.iter().flat_map(|word| &word.gateways) {
+        if gateway.asks(pool, now) || required.contains(&gateway.name) {
+            *matches.entry(&gateway.name).or_default() |= gateway.matches;
+        }
+    }
+    matches.into_iter().filter(|(_, matches)| !matches).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Names of hubs and gateways that do not serve a switch.
+fn behind(words: &[Word], pool: &str, switch: Switch, required: &[String], now: Moment) -> Vec<String> {
+    let Switch { generation, matched } = switch;
     let mut missing = Vec::new();
     for word in words.iter().filter(|word| word.generation.is_none_or(|it| it < generation)) {
         let has =
@@ -125,13 +176,12 @@ fn behind(words: &[Word], pool: &str, generation: i64, required: &[String], now:
         missing.push(format!("hub {} ({has})", word.hub));
     }
     // A gateway may have told one hub and ask another: the best word counts.
-    let mut gateways: BTreeMap<&str, (bool, Option<&str>)> =
+    let mut gateways: BTreeMap<&str, (bool, Option<String>)> =
         required.iter().map(|name| (&**name, (false, None))).collect();
     for word in words {
         for gateway in &word.gateways {
             let state = gateway.pools.get(pool).cloned().unwrap_or_default();
-            let asks = state.asked_at.is_some_and(|at| now.since(at) <= LATELY);
-            if !asks && !gateways.contains_key(&*gateway.name) {
+            if !gateway.asks(pool, now) && !gateways.contains_key(&*gateway.name) {
                 continue;
             }
             let serves = match &state.applied {
@@ -140,9 +190,12 @@ fn behind(words: &[Word], pool: &str, generation: i64, required: &[String], now:
                 Some(Value::String(_)) => state.current && word.generation.is_some_and(|it| it >= generation),
                 _ => false,
             };
+            // Who has the generation and not all requests that it tells apart serves a part of it.
+            let lacks = (serves && state.matched < matched)
+                .then(|| format!("it tells {} of {matched} kinds of requests apart", state.matched));
             let (known, error) = gateways.entry(&gateway.name).or_default();
-            *known |= serves;
-            *error = gateway.error.as_deref().or(*error);
+            *known |= serves && lacks.is_none();
+            *error = gateway.error.clone().or(lacks).or(error.take());
         }
     }
     let behind = gateways.into_iter().filter(|(_, (serves, _))| !serves);
@@ -209,7 +262,27 @@ mod tests {
 
     fn missing(words: &[Word], required: &[&str]) -> Vec<String> {
         let required: Vec<String> = required.iter().map(|it| (*it).to_owned()).collect();
-        behind(words, POOL, 7, &required, now())
+        behind(words, POOL, Switch { generation: 7, matched: 0 }, &required, now())
+    }
+
+    #[test]
+    fn a_gateway_that_cannot_tell_requests_apart_has_not_acknowledged_a_switch_with_some_that_go_elsewhere() {
+        let mut built_in = gateway("built-in", json!(7), 1);
+        (built_in["matches"], built_in["pools"][POOL]["matched"]) = (json!(true), json!(1));
+        // One behind a hub of before, which does not pass on what is for some requests.
+        let mut behind_old = gateway("node/edge", json!(7), 1);
+        behind_old["matches"] = json!(true);
+        let all = json!([built_in, behind_old, gateway("edge", json!(7), 1), gateway("old", json!(7), 61)]);
+        let words = [word(Some(7), all), word(Some(7), json!([gateway("built-in", json!(5), 1)]))];
+        let switch = |matched| Switch { generation: 7, matched };
+        assert_eq!(behind(&words, POOL, switch(0), &[], now()), [""; 0]);
+        let why = "it tells 0 of 1 kinds of requests apart";
+        assert_eq!(
+            behind(&words, POOL, switch(1), &[], now()),
+            [format!("edge ({why})"), format!("node/edge ({why})")]
+        );
+        let required = ["old".to_owned(), "silent".to_owned()];
+        assert_eq!(blind(&words, POOL, &required, now()), ["edge", "old"]);
     }
 
     #[test]
@@ -255,9 +328,11 @@ mod tests {
         let hub =
             HubConfig { url: "http://127.0.0.1:1".to_owned(), credentials: crate::net::fetch::Credentials::default() };
         let hubs = Hubs::new(vec![hub], Vec::new());
-        let missing = hubs.missing(POOL, 7, &[], now()).await;
+        let switch = Switch { generation: 7, matched: 1 };
+        let missing = hubs.missing(POOL, switch, &[], now()).await;
         assert!(missing.len() == 1 && missing[0].starts_with("hub http://127.0.0.1:1 ("), "{missing:?}");
         let ignored = ["hub http://127.0.0.1:1".to_owned()];
-        assert!(hubs.missing(POOL, 7, &ignored, now()).await.is_empty());
+        assert!(hubs.missing(POOL, switch, &ignored, now()).await.is_empty());
+        assert!(hubs.unmatching(POOL, &[], now()).await.unwrap_err().starts_with("hub http://127.0.0.1:1 ("));
     }
 }

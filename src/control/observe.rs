@@ -1,15 +1,19 @@
 //! Bundles: from the caches, and asked for anew before anything is written.
+//!
+//! What people say of an App, and its traffic, is in the cluster that it lives in; what is made of it, in every cluster that it runs
+//! in. The bundle of another cluster than its own has the App with that cluster's count, and without an identity: what is made there
+//! can have no owner in another cluster, and would be collected at once.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 
 use super::apply::{ApplyError, Server};
 use super::bundle::Bundle;
@@ -19,24 +23,40 @@ use super::resource::app::{App, Routing};
 use super::resource::approval::{Approval, RolloutBlock};
 use super::resource::release::{Release, order};
 use super::resource::scale::AppScale;
-use super::store::{Dirty, Key, Store, key_of};
+use super::store::{Key, Store, Told, key_of};
 use crate::base::drain::Drain;
-use crate::base::readiness::Readiness;
-use crate::kubernetes::Wanted;
+use crate::base::readiness::{Gate, Readiness};
 use crate::kubernetes::policy::TrafficPolicy;
+use crate::kubernetes::{Namespaced, Wanted};
 
 /// Caches of everything that a bundle has.
 pub(super) struct Caches {
     pub(super) apps: Arc<Store<App>>,
     releases: Arc<Store<Release>>,
-    deployments: Arc<Store<Deployment>>,
     policies: Arc<Store<TrafficPolicy>>,
+    approvals: Arc<Store<Approval>>,
+    blocks: Arc<Store<RolloutBlock>>,
+    pub(super) children: Children,
+}
+
+/// Caches of what is made of Apps in one cluster.
+#[derive(Clone)]
+pub(super) struct Children {
+    deployments: Arc<Store<Deployment>>,
     services: Arc<Store<Service>>,
     scales: Arc<Store<AppScale>>,
     autoscalers: Arc<Store<HorizontalPodAutoscaler>>,
+    budgets: Arc<Store<PodDisruptionBudget>>,
     pods: Arc<Store<Pod>>,
-    approvals: Arc<Store<Approval>>,
-    blocks: Arc<Store<RolloutBlock>>,
+}
+
+/// What is followed in one cluster.
+struct Scopes<'a> {
+    kubeconfig: Option<&'a Path>,
+    /// None for all at once.
+    namespaces: &'a [String],
+    /// Without one, nobody waits for what is told first.
+    readiness: Option<&'a Readiness>,
 }
 
 fn by_label<K: Resource>(object: &K) -> Option<Key> {
@@ -44,58 +64,99 @@ fn by_label<K: Resource>(object: &K) -> Option<Key> {
     Some((object.meta().namespace.clone().unwrap_or_default(), app))
 }
 
+// === impl Scopes ===
+
+impl Scopes<'_> {
+    /// One kind, in every namespace or in all at once.
+    fn of(&self, what: &'static str, labels: Option<&str>) -> Vec<(Wanted, Option<Gate>)> {
+        let namespaces = self.namespaces.iter().cloned().map(Some);
+        let all = self.namespaces.is_empty().then_some(None);
+        let scope = |namespace| {
+            let (kubeconfig, labels) = (self.kubeconfig.map(Path::to_path_buf), labels.map(str::to_owned));
+            let wanted = Wanted { kubeconfig, namespace, labels, fields: None };
+            (wanted, self.readiness.map(|readiness| readiness.gate("control", what)))
+        };
+        namespaces.chain(all).map(scope).collect()
+    }
+}
+
+// === impl Children ===
+
+impl Children {
+    /// Follows those of another cluster than the one that Apps live in until `drain` ends it. Nobody waits for it to be known.
+    pub(super) fn follow(kubeconfig: &Path, namespaces: &[String], told: &Told, drain: &Drain) -> Self {
+        Self::of(&Scopes { kubeconfig: Some(kubeconfig), namespaces, readiness: None }, told, drain)
+    }
+
+    fn of(scopes: &Scopes<'_>, told: &Told, drain: &Drain) -> Self {
+        let ours = Some(APP_LABEL);
+        Self {
+            deployments: Store::follow(scopes.of("the first list of Deployments", ours), by_label, told, drain),
+            services: Store::follow(scopes.of("the first list of Services", ours), by_label, told, drain),
+            scales: Store::follow(scopes.of("the first list of AppScales", None), |it| Some(key_of(it)), told, drain),
+            autoscalers: Store::follow(scopes.of("the first list of autoscalers", ours), by_label, told, drain),
+            budgets: Store::follow(scopes.of("the first list of disruption budgets", ours), by_label, told, drain),
+            pods: Store::follow(scopes.of("the first list of pods", ours), by_label, told, drain),
+        }
+    }
+
+    /// Whether all that matters was told of once: what is not in a cache before that is not absent.
+    pub(super) fn are_known(&self, autoscaled: bool) -> bool {
+        self.deployments.is_known()
+            && self.budgets.is_known()
+            && self.pods.is_known()
+            && (!autoscaled || (self.scales.is_known() && self.autoscalers.is_known()))
+    }
+
+    /// A bundle with what these know of its App, in place of what it has.
+    pub(super) fn put_into(&self, bundle: Bundle) -> Bundle {
+        let key = key_of(&bundle.app);
+        let (namespace, name) = &key;
+        let labelled = |labels: Option<&std::collections::BTreeMap<String, String>>| {
+            labels.and_then(|it| it.get(APP_LABEL)).is_some_and(|it| it == name)
+        };
+        Bundle {
+            deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
+            stable: self.services.get(&key).map(|it| (*it).clone()),
+            scale: self.scales.get(&key).map(|it| (*it).clone()),
+            autoscaler: self.autoscalers.get(&key).map(|it| (*it).clone()),
+            budget: self.budgets.get(&key).map(|it| (*it).clone()),
+            pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
+            ..bundle
+        }
+    }
+}
+
 // === impl Caches ===
 
 impl Caches {
     /// Follows everything until `drain` ends it; the plane is ready once all is known.
-    pub(super) fn follow(config: &ControlConfig, dirty: &Arc<Dirty>, readiness: &Readiness, drain: &Drain) -> Self {
-        // In every namespace of the configuration, or in all at once.
-        let scopes = |what: &'static str, labels: Option<&str>| {
-            let namespaces = config.namespaces.iter().cloned().map(Some);
-            let all = config.namespaces.is_empty().then_some(None);
-            let scope = |namespace| {
-                let labels = labels.map(str::to_owned);
-                let wanted = Wanted { kubeconfig: config.kubeconfig.clone(), namespace, labels, fields: None };
-                (wanted, readiness.gate("control", what))
-            };
-            namespaces.chain(all).map(scope).collect::<Vec<_>>()
-        };
-        let ours = Some(APP_LABEL);
+    pub(super) fn follow(config: &ControlConfig, told: &Told, readiness: &Readiness, drain: &Drain) -> Self {
+        let (kubeconfig, namespaces) = (config.kubeconfig.as_deref(), config.namespaces.as_slice());
+        let scopes = Scopes { kubeconfig, namespaces, readiness: Some(readiness) };
         let of_release = |it: &Release| Some((it.namespace().unwrap_or_default(), it.spec.app.clone()));
         Self {
-            apps: Store::follow(scopes("the first list of Apps", None), |it| Some(key_of(it)), dirty, drain),
-            releases: Store::follow(scopes("the first list of Releases", None), of_release, dirty, drain),
-            deployments: Store::follow(scopes("the first list of Deployments", ours), by_label, dirty, drain),
-            policies: Store::follow(scopes("the first list of policies", None), |it| Some(key_of(it)), dirty, drain),
-            services: Store::follow(scopes("the first list of Services", ours), by_label, dirty, drain),
-            scales: Store::follow(scopes("the first list of AppScales", None), |it| Some(key_of(it)), dirty, drain),
-            autoscalers: Store::follow(scopes("the first list of autoscalers", ours), by_label, dirty, drain),
-            pods: Store::follow(scopes("the first list of pods", ours), by_label, dirty, drain),
-            approvals: Store::follow(scopes("the first list of Approvals", None), |_| None, dirty, drain),
-            blocks: Store::follow(scopes("the first list of RolloutBlocks", None), |_| None, dirty, drain),
+            apps: Store::follow(scopes.of("the first list of Apps", None), |it| Some(key_of(it)), told, drain),
+            releases: Store::follow(scopes.of("the first list of Releases", None), of_release, told, drain),
+            policies: Store::follow(scopes.of("the first list of policies", None), |it| Some(key_of(it)), told, drain),
+            approvals: Store::follow(scopes.of("the first list of Approvals", None), |_| None, told, drain),
+            blocks: Store::follow(scopes.of("the first list of RolloutBlocks", None), |_| None, told, drain),
+            children: Children::of(&scopes, told, drain),
         }
     }
 
     /// What is known of an App; `None` where there is none.
     pub(super) fn bundle(&self, key: &Key) -> Option<Bundle> {
         let (namespace, name) = key;
-        let labelled = |labels: Option<&std::collections::BTreeMap<String, String>>| {
-            labels.and_then(|it| it.get(APP_LABEL)).is_some_and(|it| it == name)
-        };
         let mut releases = owned(self.releases.of(namespace, |it| it.spec.app == *name));
         releases.sort_by_cached_key(order);
-        Some(Bundle {
-            app: (*self.apps.get(key)?).clone(),
+        Some(self.children.put_into(Bundle {
             releases,
-            deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             policy: self.policies.get(key).map(|it| (*it).clone()),
-            stable: self.services.get(key).map(|it| (*it).clone()),
-            scale: self.scales.get(key).map(|it| (*it).clone()),
-            autoscaler: self.autoscalers.get(key).map(|it| (*it).clone()),
-            pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
             approvals: owned(self.approvals.of(namespace, |_| true)),
             blocks: owned(self.blocks.of(namespace, |_| true)),
-        })
+            ..Bundle::of((*self.apps.get(key)?).clone())
+        }))
     }
 }
 
@@ -110,38 +171,52 @@ fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
 pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
     let (namespace, name) = key_of(&known.app);
     let Some(app) = get::<App>(server, &namespace, &name).await? else { return Ok(None) };
-    let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
     let mut releases = Vec::new();
     for (at, release) in known.releases.iter().enumerate() {
-        let ended = release.status.as_ref().is_some_and(|status| status.phase.is_final());
+        let ended = release.status.as_ref().is_some_and(|status| status.progress.phase.is_final());
         if ended && at + 1 < known.releases.len() {
             releases.push(release.clone());
         } else {
             releases.extend(get::<Release>(server, &namespace, &release.name_any()).await?);
         }
     }
-    let stable = match app.spec.routing {
+    let people = Bundle {
+        releases,
+        policy: get(server, &namespace, &name).await?,
+        approvals: list(server, &namespace, &ListParams::default()).await?,
+        blocks: list(server, &namespace, &ListParams::default()).await?,
+        ..Bundle::of(app)
+    };
+    Box::pin(ask_children(server, people, known)).await.map(Some)
+}
+
+/// A bundle with what was made of its App, asked of a cluster's API server now.
+///
+/// # Errors
+/// Something could not be read: then nothing is known of it, neither that it is there nor that it is not.
+pub(super) async fn ask_children(server: &Server, bundle: Bundle, known: &Bundle) -> Result<Bundle, ApplyError> {
+    let (namespace, name) = key_of(&bundle.app);
+    let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
+    let stable = match bundle.app.spec.routing {
         Routing::Service => get(server, &namespace, &name).await?,
         Routing::Tidegate => None,
     };
     // Of an App that is not scaled, what is left of an autoscaler is as it is known.
-    let scaled = app.spec.autoscaling.is_some() || known.scale.is_some() || known.autoscaler.is_some();
+    let scaled = bundle.app.spec.autoscaling.is_some() || known.scale.is_some() || known.autoscaler.is_some();
     let (scale, autoscaler) = match scaled {
         true => (get(server, &namespace, &name).await?, get(server, &namespace, &name).await?),
         false => (None, None),
     };
-    Ok(Some(Bundle {
-        app,
+    Ok(Bundle {
         stable,
         scale,
         autoscaler,
-        releases,
+        // No deploy depends on it, and it is applied whole: as it is known.
+        budget: known.budget.clone(),
         deployments: list(server, &namespace, &ours).await?,
-        policy: get(server, &namespace, &name).await?,
         pods: list(server, &namespace, &ours).await?,
-        approvals: list(server, &namespace, &ListParams::default()).await?,
-        blocks: list(server, &namespace, &ListParams::default()).await?,
-    }))
+        ..bundle
+    })
 }
 
 /// The EndpointSlices of a Service.
@@ -155,14 +230,14 @@ pub(super) async fn slices(server: &Server, namespace: &str, service: &str) -> R
 
 async fn get<K>(server: &Server, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    K: Namespaced,
 {
     server.answered(Api::<K>::namespaced(server.client.clone(), namespace).get_opt(name)).await
 }
 
 async fn list<K>(server: &Server, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+    K: Namespaced,
 {
     Ok(server.answered(Api::<K>::namespaced(server.client.clone(), namespace).list(params)).await?.items)
 }

@@ -23,7 +23,8 @@ pub(super) fn traffic_of(service: &Service) -> Traffic {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     let revision = selector.and_then(|it| it.get(REVISION_LABEL)).cloned();
     let generation = service.annotations().get(GENERATION).and_then(|it| it.parse().ok()).unwrap_or_default();
-    Traffic { generation, shares: revision.into_iter().map(|it| (it, WHOLE)).collect() }
+    let shares = revision.into_iter().map(|it| (it, WHOLE)).collect();
+    Traffic { generation, shares, matched: BTreeMap::new() }
 }
 
 /// The stable Service that sends all traffic to a revision; its version is that which was read.
@@ -114,7 +115,8 @@ mod tests {
         let (app, release) = app_and_release();
         let to = |revision: &str| BTreeMap::from([(revision.to_owned(), WHOLE)]);
         let made: Service = serde_json::from_value(stable(&app, &release, None, &to("0a")).unwrap()).unwrap();
-        assert_eq!(traffic_of(&made), Traffic { generation: 1, shares: to("0a") });
+        let traffic = Traffic { generation: 1, shares: to("0a"), matched: BTreeMap::new() };
+        assert_eq!(traffic_of(&made), traffic);
         let next = stable(&app, &release, Some(&made), &to("0b")).unwrap();
         assert_eq!(next["metadata"]["annotations"][GENERATION], "2");
         assert_eq!(next["spec"]["selector"][REVISION_LABEL], "0b");

@@ -1,19 +1,16 @@
 //! What the API server tells of one kind, kept: a cache that says which App a change is about.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use k8s_openapi::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::resource::GROUP;
 use crate::base::drain::Drain;
 use crate::base::readiness::Gate;
-use crate::kubernetes::{self, Heard, Wanted, WatchError};
+use crate::kubernetes::{self, Heard, Namespaced, Wanted, WatchError};
 
 /// `(namespace, name)`.
 pub(super) type Key = (String, String);
@@ -23,8 +20,17 @@ pub(super) type Key = (String, String);
 pub(super) struct Dirty {
     apps: Mutex<Marked>,
     notify: Notify,
+}
+
+/// The cluster whose objects are followed.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// Its name.
+    pub(super) cluster: String,
+    /// Where its changes are marked.
+    pub(super) dirty: Arc<Dirty>,
     /// Whether it was said that the cluster does not know our kinds: once for all of them.
-    undefined: AtomicBool,
+    undefined: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -38,10 +44,21 @@ struct Marked {
 #[derive(Debug)]
 pub(super) struct Store<K> {
     objects: RwLock<BTreeMap<Key, Arc<K>>>,
+    /// Scopes whose objects are not known yet.
+    unlisted: AtomicUsize,
 }
 
 /// Which App an object is about; `None`: any.
 pub(super) type AppOf<K> = fn(&K) -> Option<Key>;
+
+// === impl Told ===
+
+impl Told {
+    /// Of a cluster of this name.
+    pub(super) fn of(cluster: &str, dirty: &Arc<Dirty>) -> Self {
+        Self { cluster: cluster.to_owned(), dirty: dirty.clone(), undefined: Arc::default() }
+    }
+}
 
 // === impl Dirty ===
 
@@ -76,30 +93,27 @@ impl Dirty {
 
 impl<K> Store<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Namespaced,
 {
-    /// Follows all objects of the kind (with these labels) in each of these scopes until `drain` ends it; a scope's gate goes
-    /// when its objects are known.
+    /// Follows all objects of the kind (with these labels) in each of these scopes until `drain` ends it; a scope's gate, if it
+    /// has one, goes when its objects are known.
     pub(super) fn follow(
-        scopes: Vec<(Wanted, Gate)>,
+        scopes: Vec<(Wanted, Option<Gate>)>,
         app_of: AppOf<K>,
-        dirty: &Arc<Dirty>,
+        told: &Told,
         drain: &Drain,
     ) -> Arc<Self> {
-        let store = Arc::new(Self { objects: RwLock::default() });
-        for (wanted, gate) in scopes {
-            let (into, dirty, drain, mut gate) = (store.clone(), dirty.clone(), drain.clone(), Some(gate));
+        let store = Arc::new(Self { objects: RwLock::default(), unlisted: AtomicUsize::new(scopes.len()) });
+        for (wanted, mut gate) in scopes {
+            let (into, told, drain, mut unlisted) = (store.clone(), told.clone(), drain.clone(), true);
             tokio::spawn(async move {
                 kubernetes::follow(&wanted, &drain, |heard| {
                     let listed = matches!(heard, Heard::Listed(_));
-                    into.take(heard, wanted.namespace.as_deref(), app_of, &dirty);
+                    into.take(heard, wanted.namespace.as_deref(), app_of, &told);
                     if listed {
+                        if std::mem::take(&mut unlisted) {
+                            into.unlisted.fetch_sub(1, Ordering::SeqCst);
+                        }
                         drop(gate.take());
                     }
                 })
@@ -110,7 +124,8 @@ where
     }
 
     /// Keeps what is told of one namespace, or of all.
-    fn take(&self, heard: Heard<K>, scope: Option<&str>, app_of: AppOf<K>, dirty: &Dirty) {
+    fn take(&self, heard: Heard<K>, scope: Option<&str>, app_of: AppOf<K>, told: &Told) {
+        let Told { cluster, dirty, undefined } = told;
         let mark = |object: &K| match app_of(object) {
             Some(key) => dirty.mark(key),
             None => dirty.mark_all(),
@@ -118,7 +133,7 @@ where
         match heard {
             Heard::Listed(objects) => {
                 if K::group(&()) == GROUP {
-                    dirty.undefined.store(false, Ordering::SeqCst);
+                    undefined.store(false, Ordering::SeqCst);
                 }
                 let mut known = self.objects.write().unwrap_or_else(PoisonError::into_inner);
                 known.retain(|(namespace, _), _| scope.is_some_and(|scope| scope != namespace));
@@ -136,17 +151,22 @@ where
             }
             Heard::Confirmed => {}
             Heard::Lost(WatchError::Kube(error)) if is_not_found(&error) => {
-                if !dirty.undefined.swap(true, Ordering::SeqCst) {
+                if !undefined.swap(true, Ordering::SeqCst) {
                     let (kind, group) = (K::kind(&()), K::group(&()));
                     tracing::warn!(
-                        "the cluster does not know {kind} of {group}: kubectl apply -f deploy/kubernetes/crds/ (or `tidegate crd | \
+                        "cluster {cluster} does not know {kind} of {group}: kubectl apply -f deploy/kubernetes/crds/ (or `tidegate crd | \
                          kubectl apply -f -`); it is looked for again and again"
                     );
                 }
             }
             // What is known may be old: every write is preceded by a look of its own.
-            Heard::Lost(error) => tracing::warn!(kind = %K::kind(&()), %error, "not followed; trying again"),
+            Heard::Lost(error) => tracing::warn!(cluster, kind = %K::kind(&()), %error, "not followed; trying again"),
         }
+    }
+
+    /// Whether all objects were told of once.
+    pub(super) fn is_known(&self) -> bool {
+        self.unlisted.load(Ordering::SeqCst) == 0
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<K>> {

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use super::plan::{Ailing, LogOf};
 use super::resource::failure::FailureCause;
 use super::resource::moment::Moment;
+use super::template::SIDECAR;
 
 /// How much of what a container said at its end is kept.
 const KEPT: usize = 300;
@@ -57,9 +58,12 @@ fn of_pod(pod: &Pod, status: &PodStatus) -> Found {
         let message = status.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
         return Found::of_pod(FailureCause::NodeGone, true, format!("node {node} gave it up, {reason}{message}"));
     }
-    let init = status.init_container_statuses.iter().flatten().filter(|it| !it.ready).find_map(of_init_container);
+    let init = status.init_container_statuses.iter().flatten().filter(|it| !it.ready);
+    let (sidecars, init): (Vec<_>, Vec<_>) = init.partition(|it| is_sidecar(pod, &it.name));
+    let init = init.into_iter().find_map(of_init_container);
+    let sidecar = || sidecars.iter().find_map(|it| of_sidecar_state(it));
     let main = || status.container_statuses.iter().flatten().find_map(|it| of_container(pod, it));
-    if let Some(found) = init.or_else(main) {
+    if let Some(found) = init.or_else(sidecar).or_else(main) {
         return found;
     }
     // The node's containers are ready, and the pod is not: so it is marked when a node no longer reports.
@@ -73,8 +77,39 @@ fn of_pod(pod: &Pod, status: &PodStatus) -> Found {
             log: Some(LogOf { container: it.name.clone(), previous: false, restarts: it.restart_count }),
             ..Found::of_pod(FailureCause::NotReady, false, format!("container {} runs and is not ready", it.name))
         },
-        None => Found::of_pod(FailureCause::Starting, false, "it has not started".to_owned()),
+        // What waits for the containers comes after them.
+        None => sidecars
+            .into_iter()
+            .find_map(of_running_sidecar)
+            .unwrap_or_else(|| Found::of_pod(FailureCause::Starting, false, "it has not started".to_owned())),
     }
+}
+
+/// Whether it is an init container that stays.
+fn is_sidecar(pod: &Pod, name: &str) -> bool {
+    let mut init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    init.any(|it| it.name == name && it.restart_policy.as_deref() == Some("Always"))
+}
+
+/// A sidecar that does not run; of ours: because the hook before its pod is online has failed.
+fn of_sidecar_state(status: &ContainerStatus) -> Option<Found> {
+    let failed = of_state("sidecar", status)?;
+    let ours = status.name == SIDECAR && failed.cause == FailureCause::CrashLoop;
+    let cause = if ours { FailureCause::Hook } else { failed.cause };
+    Some(Found { cause, ..failed })
+}
+
+/// A sidecar that runs and is not ready; of ours: because the hook before its pod is online has not ended.
+fn of_running_sidecar(status: &ContainerStatus) -> Option<Found> {
+    let name = &status.name;
+    let running = status.state.as_ref()?.running.as_ref()?;
+    let since = running.started_at.as_ref().map(|at| format!(", since {}", Moment::from(at.0))).unwrap_or_default();
+    let (cause, why) = match name == SIDECAR {
+        true => (FailureCause::Hook, format!("its hook beforeOnline has not ended (container {name}){since}")),
+        false => (FailureCause::NotReady, format!("sidecar {name} runs and is not ready{since}")),
+    };
+    let log = Some(LogOf { container: name.clone(), previous: false, restarts: status.restart_count });
+    Some(Found { log, ..Found::of_pod(cause, false, why) })
 }
 
 /// An init container that fails, or has not ended: then the others wait for it.
@@ -243,6 +278,39 @@ mod tests {
             let found = ailing(&pod(&status)).unwrap();
             assert!(found.why.contains(said), "{found:?}");
             assert_eq!((found.cause, found.certain), (cause, certain), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_hook_that_holds_a_pod_is_told_from_the_application_that_does() {
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let pod = |sidecar: &str, state: &Value, app: Value| -> Pod {
+            let mut of_sidecar = container(state, &json!({}));
+            of_sidecar["name"] = json!(sidecar);
+            let init = json!({"name": sidecar, "restartPolicy": "Always"});
+            serde_json::from_value(json!({
+                "metadata": {"name": "p", "uid": "u"}, "spec": {"initContainers": [init], "containers": [{"name": "web"}]},
+                "status": {"initContainerStatuses": [of_sidecar], "containerStatuses": [app]},
+            }))
+            .unwrap()
+        };
+        let app = |ready: bool| {
+            let mut it = container(&running, &json!({}));
+            (it["ready"], it["started"]) = (json!(ready), json!(true));
+            it
+        };
+        let failed = json!({"terminated": {"reason": "Error", "exitCode": 1}});
+        let crash = container(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), &json!({}));
+        for (sidecar, state, app, cause, said) in [
+            (SIDECAR, &running, app(true), FailureCause::Hook, "hook beforeOnline has not ended"),
+            (SIDECAR, &running, app(false), FailureCause::NotReady, "container web runs and is not ready"),
+            (SIDECAR, &running, crash, FailureCause::CrashLoop, "container web crashes"),
+            (SIDECAR, &failed, app(true), FailureCause::Hook, "sidecar tidegate-hooks ended with exit code 1"),
+            ("mesh", &running, app(true), FailureCause::NotReady, "sidecar mesh runs and is not ready"),
+        ] {
+            let found = ailing(&pod(sidecar, state, app)).unwrap();
+            assert!(found.why.contains(said), "{found:?}");
+            assert_eq!(found.cause, cause, "{found:?}");
         }
     }
 

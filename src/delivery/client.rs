@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::config::{Compression, KafkaConfig, Linger};
@@ -35,6 +35,7 @@ const MESSAGE_SLACK: usize = 64 * 1024;
 const REQUEST_TIMEOUT: &str = "request.timeout.ms";
 const BROKER_WAITS: Duration = Duration::from_secs(5);
 /// How long an answer is awaited.
+const SOCKET_TIMEOUT: &str = "socket.timeout.ms";
 const GIVES_UP: Duration = Duration::from_secs(10);
 /// How long a connection may take to come about.
 const CONNECTS: Duration = Duration::from_secs(5);
@@ -69,14 +70,25 @@ impl KafkaConfig {
             // A broker that comes back is found at once: records wait for it.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", millis(COMES_BACK))
-            .set("socket.timeout.ms", millis(GIVES_UP))
+            .set(SOCKET_TIMEOUT, millis(GIVES_UP))
             .set("socket.connection.setup.timeout.ms", millis(CONNECTS))
             .set("socket.keepalive.enable", "true")
             .set("log.connection.close", "false");
         for (name, value) in &self.properties {
             config.set(name, value);
         }
+        // rdkafka sets the level of its own once the client is made, which takes back what the property has raised.
+        if self.properties.contains_key("debug") {
+            config.set_log_level(RDKafkaLogLevel::Debug);
+        }
         config
+    }
+
+    /// How long Kafka may answer for nothing of a partition before that is looked into: a dead broker is given up, and another
+    /// one found, within it (see [`stall`](super::stall)).
+    pub(super) fn stalls_after(&self) -> Duration {
+        let set = self.properties.get(SOCKET_TIMEOUT).and_then(|millis| millis.parse().ok());
+        2 * set.map_or(GIVES_UP, Duration::from_millis)
     }
 
     /// What a producer needs beside. `record_size`: the largest record, in bytes.

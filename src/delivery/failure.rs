@@ -36,9 +36,20 @@ pub(super) fn judge(code: Code) -> Verdict {
     }
 }
 
+/// True where Kafka itself said it, and not librdkafka of its own: Kafka's codes are above zero (`rd_kafka_resp_err_t`).
+pub(super) fn is_answer(code: Code) -> bool {
+    code as i32 > 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_librdkafka_says_of_its_own_is_no_answer_of_kafka() {
+        assert!(is_answer(Code::MessageSizeTooLarge) && is_answer(Code::TopicAuthorizationFailed));
+        assert!(!is_answer(Code::MessageTimedOut) && !is_answer(Code::PurgeQueue) && !is_answer(Code::UnknownTopic));
+    }
 
     #[test]
     fn a_fatal_error_or_a_purge_is_sent_again() {

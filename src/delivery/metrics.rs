@@ -57,7 +57,10 @@ impl DeliveryMetrics {
         );
         describe_counter!("tidegate_log_groups_total", "Groups of batches handed to Kafka's client");
         describe_histogram!("tidegate_log_batch_records", "Records in a batch");
-        describe_counter!("tidegate_log_producers_recreated_total", "Producers made anew after a fatal error");
+        describe_counter!(
+            "tidegate_log_producers_recreated_total",
+            "Producers made anew: after a fatal error, a shortage of descriptors, or where librdkafka no longer worked"
+        );
         describe_gauge!("tidegate_log_topics", "Topics that a worker writes");
         Self {
             delivered: counter!("tidegate_log_records_delivered_total"),

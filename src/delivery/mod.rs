@@ -26,6 +26,7 @@ mod producer;
 mod replay;
 mod sink;
 mod spare;
+mod stall;
 mod topic_state;
 mod topics;
 

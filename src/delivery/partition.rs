@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::failover::LaneDesk;
 use super::failover::way::{Switch, Way};
+use super::stall::Stall;
 use crate::record::sink::{Record, Ticket};
 
 /// The queue of one partition. Records that came first go first, those that must go again before all others.
@@ -35,6 +36,8 @@ pub(super) struct PartitionQueue {
     pub(super) is_watched: bool,
     /// Kafka refused records that another try may deliver: they wait for it in the spool.
     pub(super) is_refused: bool,
+    /// Whether librdkafka works at what it has of it.
+    pub(super) stall: Stall,
 }
 
 // === impl PartitionQueue ===
@@ -55,6 +58,7 @@ impl PartitionQueue {
             switch: Switch::default(),
             is_watched: false,
             is_refused: false,
+            stall: Stall::default(),
         }
     }
 

@@ -184,7 +184,7 @@ impl TopicState {
 
     /// Adds what was taken since to the count that all workers share.
     pub(super) fn count_taken(&mut self) {
-        self.shared.counts.unsettled.fetch_add(std::mem::take(&mut self.taken), Ordering::Relaxed);
+        self.shared.counts.unsettled.fetch_add(std::mem::take(&mut self.taken).cast_signed(), Ordering::Relaxed);
     }
 
     /// A group of `size` bytes went to `partition`.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -50,7 +50,9 @@ pub(super) struct Topic {
 pub(super) struct TopicCounts {
     pub(super) delivered: AtomicU64,
     pub(super) failed: AtomicU64,
-    pub(super) unsettled: AtomicUsize,
+    /// Below zero for a moment where records are settled in the turn in which they came: each worker adds its own at
+    /// the turn's end.
+    pub(super) unsettled: AtomicIsize,
 }
 
 /// One topic's state, for `/debug/log`.
@@ -134,7 +136,7 @@ impl Topic {
             partitions: self.leaders.load().len(),
             delivered_total: self.counts.delivered.load(Ordering::Relaxed),
             failed_total: self.counts.failed.load(Ordering::Relaxed),
-            in_flight: self.counts.unsettled.load(Ordering::Relaxed),
+            in_flight: usize::try_from(self.counts.unsettled.load(Ordering::Relaxed)).unwrap_or_default(),
             last_error_at: trouble.as_ref().map(|(_, trouble)| trouble.seconds()),
             last_error: trouble.map(|(_, trouble)| trouble.text),
         }

@@ -15,8 +15,10 @@ use crate::control::children::APP_LABEL;
 use crate::control::resource::app::{App, AppSpec};
 use crate::control::resource::approval::{Approval, ApprovalSpec, Verdict};
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::{Action, Control, Phase, Release, ReleaseSpec, ReleaseStatus, Trigger, order};
-use crate::control::resource::revision::{container_of, revision_of, with_image};
+use crate::control::resource::progress::{Action, Phase, Progress};
+use crate::control::resource::release::{Control, Release, ReleaseSpec, ReleaseStatus, Trigger, order};
+use crate::control::resource::revision::{container_of, revision_of};
+use crate::control::template::{Choice, of_release};
 
 /// How often a write is tried again that somebody else was faster than.
 const TRIES: usize = 5;
@@ -85,9 +87,9 @@ pub(super) async fn deploy(
     say: Say<'_>,
 ) -> Result<Begun, DeployError> {
     let found = app(client, namespace, &new.app).await?;
-    let template = with_image(&found.spec.template, new.container.as_deref(), &new.image)
-        .map_err(|why| DeployError::Useless(format!("App {namespace}/{}: {why}", new.app)))?;
-    let mut spec = spec_of(&new.app, &found.spec, &new.image, template);
+    let choice =
+        Choice { image: &new.image, container: new.container.as_deref(), environment: new.environment.as_deref() };
+    let mut spec = spec_of(namespace, &new.app, &found.spec, choice)?;
     spec.on_failure = new.on_failure.unwrap_or(spec.on_failure);
     begin(client, namespace, spec, say).await
 }
@@ -113,7 +115,8 @@ pub(super) async fn rollback(
         }
         None => last_other(&all, of)?,
     };
-    let mut spec = spec_of(of, &found.spec, &target.spec.image, target.spec.template.clone());
+    let made = (target.spec.template.clone(), target.spec.environment.clone());
+    let mut spec = spec_from(of, &found.spec, &target.spec.image, made);
     (spec.port, spec.rollback) = (target.spec.port.clone(), true);
     say(&format!("going back to what {} brought: {}\n", target.name_any(), spec.image))?;
     begin(client, namespace, spec, say).await
@@ -148,7 +151,7 @@ pub(super) async fn promote(
     }
     let seen = pick(client, namespace, of, None).await?;
     let fields = |release: &Release| match how {
-        Promotion::Full => Ok(json!({"promoteFull": true, "targetStep": null})),
+        Promotion::Full => Ok(json!({"promoteFull": true, "targetStep": null, "targetWave": null})),
         Promotion::Step(step) => to_step(release, *step),
         _ => past_the_pause(release),
     };
@@ -156,27 +159,34 @@ pub(super) async fn promote(
 }
 
 fn to_step(release: &Release, step: u32) -> Result<Value, DeployError> {
-    let steps = status(release).plan.len();
+    let steps = status(release).progress.plan.len();
     let target = step.checked_sub(1).filter(|target| usize::try_from(*target).is_ok_and(|it| it < steps));
     let target = target.ok_or_else(|| {
         DeployError::Useless(format!("{} has the steps 1 to {steps}: `tidegate status` shows them", release.name_any()))
     })?;
-    Ok(json!({"targetStep": target}))
+    Ok(json!({"targetStep": target, "targetWave": wave(&status(release))}))
+}
+
+/// The wave whose plan a status shows; none of an App of one cluster.
+fn wave(status: &ReleaseStatus) -> Option<u32> {
+    let shown = status.clusters.iter().find(|it| !it.progress.phase.is_final()).or_else(|| status.clusters.last());
+    shown.map(|it| it.wave)
 }
 
 /// Up to the next pause that only people end, or to the end.
 fn past_the_pause(release: &Release) -> Result<Value, DeployError> {
     let status = status(release);
-    let at = status.current_step_index;
+    let progress = &status.progress;
+    let at = progress.current_step_index;
     let here = usize::try_from(at).unwrap_or(usize::MAX);
-    let pauses = status.plan.get(here).is_some_and(|step| step.action == Action::Pause);
+    let pauses = progress.plan.get(here).is_some_and(|step| step.action == Action::Pause);
     if !pauses && release.spec.control.target_step != Some(at) {
-        return Err(DeployError::Useless(format!("{} is in no pause: {}", release.name_any(), status.message)));
+        return Err(DeployError::Useless(format!("{} is in no pause: {}", release.name_any(), progress.message)));
     }
-    let rest = status.plan.iter().enumerate().skip(here.saturating_add(1));
+    let rest = progress.plan.iter().enumerate().skip(here.saturating_add(1));
     let next = rest.into_iter().find(|(_, step)| step.action == Action::Pause && step.seconds.is_none());
-    let target = next.map_or(status.plan.len(), |(index, _)| index);
-    Ok(json!({"targetStep": target}))
+    let target = next.map_or(progress.plan.len(), |(index, _)| index);
+    Ok(json!({"targetStep": target, "targetWave": wave(&status)}))
 }
 
 async fn elsewhere(
@@ -196,7 +206,7 @@ async fn elsewhere(
         return Err(DeployError::Useless(format!(
             "{name} is {:?}: only what has ended Healthy is promoted. It says: {}",
             phase(&tested),
-            status(&tested).message
+            status(&tested).progress.message
         )));
     }
     if !image.contains("@sha256:") {
@@ -206,9 +216,9 @@ async fn elsewhere(
     }
     let found = app(client, there, target).await?;
     let container = container_of(&tested.spec.template, &image);
-    let template = with_image(&found.spec.template, container.as_deref(), &image)
-        .map_err(|why| DeployError::Useless(format!("App {there}/{target}: {why}")))?;
-    let mut spec = spec_of(target, &found.spec, &image, template);
+    // The environment is that of the App there; the image is this very one.
+    let choice = Choice { image: &image, container: container.as_deref(), environment: None };
+    let mut spec = spec_of(there, target, &found.spec, choice)?;
     spec.promoted_from = Some(format!("{namespace}/{name}"));
     let begun = begin(client, there, spec, say).await?;
     let made = begun.release.name_any();
@@ -232,7 +242,7 @@ pub(super) async fn ask(
         Word::Pause | Word::Resume(_) => Wanted::Healthy,
     };
     let fields = |release: &Release| {
-        let status = status(release);
+        let status = status(release).progress;
         // What is frozen keeps its pods until it is aborted.
         let frozen = status.phase == Phase::Degraded && release.spec.control.freeze && *word == Word::Abort;
         if status.phase.is_final() && !frozen {
@@ -252,12 +262,12 @@ pub(super) async fn ask(
     speak(client, seen, fields, wanted, say).await
 }
 
-fn resumed(release: &Release, status: &ReleaseStatus, gone: &[String]) -> Value {
+fn resumed(release: &Release, status: &Progress, gone: &[String]) -> Value {
     let control = &release.spec.control;
     let mut ignored = control.ignore_gateways.clone();
     ignored.extend(gone.iter().filter(|it| !control.ignore_gateways.contains(it)).cloned());
     let retries = control.retries.saturating_add(u32::from(status.failure.is_some()));
-    json!({"paused": false, "targetStep": null, "retries": retries, "ignoreGateways": ignored})
+    json!({"paused": false, "targetStep": null, "targetWave": null, "retries": retries, "ignoreGateways": ignored})
 }
 
 /// Writes fields of `spec.control` that follow from how the release is, however it changes meanwhile.
@@ -309,11 +319,19 @@ pub(super) async fn approve(
     Ok(told)
 }
 
-fn spec_of(app: &str, spec: &AppSpec, image: &str, template: Value) -> ReleaseSpec {
+/// A Release of an App as it is now.
+fn spec_of(namespace: &str, app: &str, spec: &AppSpec, choice: Choice<'_>) -> Result<ReleaseSpec, DeployError> {
+    let made = of_release(spec, choice).map_err(|why| DeployError::Useless(format!("App {namespace}/{app}: {why}")))?;
+    Ok(spec_from(app, spec, choice.image, made))
+}
+
+/// A Release with this template, made in this environment.
+fn spec_from(app: &str, spec: &AppSpec, image: &str, (template, environment): (Value, Option<String>)) -> ReleaseSpec {
     ReleaseSpec {
         app: app.to_owned(),
         image: image.to_owned(),
         template,
+        environment,
         port: spec.port.clone(),
         strategy: spec.strategy.clone(),
         gate: spec.gate.clone(),
@@ -343,7 +361,7 @@ async fn begin(client: &impl Client, namespace: &str, spec: ReleaseSpec, say: Sa
                 return Ok(Begun { namespace: namespace.to_owned(), release: newest.clone(), wanted });
             }
             if !phase.is_final() {
-                say(&format!("{name} is under way and loses its place: {}\n", status(newest).message))?;
+                say(&format!("{name} is under way and loses its place: {}\n", status(newest).progress.message))?;
             }
         }
         let name = format!("{of}-{}", next_number(&all, &of));
@@ -373,7 +391,7 @@ pub(super) fn status(release: &Release) -> ReleaseStatus {
 }
 
 pub(super) fn phase(release: &Release) -> Phase {
-    release.status.as_ref().map(|it| it.phase).unwrap_or_default()
+    release.status.as_ref().map(|it| it.progress.phase).unwrap_or_default()
 }
 
 /// The revision that it brings.

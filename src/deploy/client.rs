@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::DeployError;
 use crate::control::resource::app::App;
 use crate::control::resource::approval::Approval;
+use crate::control::resource::catalogue::AppTemplate;
 use crate::control::resource::release::Release;
 
 /// Pods of a revision.
@@ -29,6 +30,12 @@ pub(super) trait Client {
 
     /// One App; `None` where there is none.
     async fn app(&self, namespace: &str, name: &str) -> Result<Option<App>, DeployError>;
+
+    /// Applies an App whole, or only says what it would be then.
+    async fn apply(&self, namespace: &str, app: &Value, only_say: bool) -> Result<App, DeployError>;
+
+    /// One AppTemplate; `None` where there is none.
+    async fn template(&self, namespace: &str, name: &str) -> Result<Option<AppTemplate>, DeployError>;
 
     /// All Releases of a namespace, in no order.
     async fn releases(&self, namespace: &str) -> Result<Vec<Release>, DeployError>;

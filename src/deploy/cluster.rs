@@ -1,17 +1,14 @@
 //! A cluster's API server, by a kubeconfig.
 
-use std::fmt::Debug;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -21,7 +18,9 @@ use super::error::DeployError;
 use crate::control::children::{APP_LABEL, REVISION_LABEL};
 use crate::control::resource::app::App;
 use crate::control::resource::approval::Approval;
+use crate::control::resource::catalogue::AppTemplate;
 use crate::control::resource::release::Release;
+use crate::kubernetes::Namespaced;
 
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -57,14 +56,14 @@ pub(super) async fn connect(access: &Access) -> Result<(Cluster, String), Deploy
 impl Cluster {
     fn api<K>(&self, namespace: &str) -> Api<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Namespaced,
     {
         Api::namespaced(self.client.clone(), namespace)
     }
 
     async fn list<K>(&self, namespace: &str, params: &ListParams) -> Result<Vec<K>, DeployError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Namespaced,
     {
         let what = || format!("cannot read the {} of namespace {namespace}", K::plural(&()));
         answered(what, self.api::<K>(namespace).list(params)).await?.map(|it| it.items).ok_or_else(missing::<K>)
@@ -73,7 +72,7 @@ impl Cluster {
     /// `None` where there is none.
     async fn get<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, DeployError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Namespaced,
     {
         let what = || format!("cannot read {} {namespace}/{name}", K::kind(&()));
         answered(what, self.api::<K>(namespace).get(name)).await
@@ -86,6 +85,20 @@ impl Client for Cluster {
     }
 
     async fn app(&self, namespace: &str, name: &str) -> Result<Option<App>, DeployError> {
+        self.get(namespace, name).await
+    }
+
+    async fn apply(&self, namespace: &str, app: &Value, only_say: bool) -> Result<App, DeployError> {
+        let name = app.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        // A field that no App has is refused: it is somebody's slip.
+        let params = PatchParams::apply(MANAGER).force().validation_strict();
+        let params = PatchParams { dry_run: only_say, ..params };
+        let what = || format!("cannot apply App {namespace}/{name}");
+        let (api, patch) = (self.api::<App>(namespace), Patch::Apply(app));
+        answered(what, api.patch(name, &params, &patch)).await?.ok_or_else(missing::<App>)
+    }
+
+    async fn template(&self, namespace: &str, name: &str) -> Result<Option<AppTemplate>, DeployError> {
         self.get(namespace, name).await
     }
 

@@ -11,12 +11,16 @@ use super::client::{Client, Counts};
 use super::error::DeployError;
 use crate::control::resource::app::App;
 use crate::control::resource::approval::Approval;
+use crate::control::resource::catalogue::AppTemplate;
 use crate::control::resource::release::Release;
 
 /// What is kept.
 #[derive(Default)]
 pub(super) struct Fake {
     pub(super) apps: Vec<App>,
+    pub(super) templates: Vec<AppTemplate>,
+    /// What was applied.
+    pub(super) applied: Mutex<Vec<Value>>,
     pub(super) releases: Mutex<Vec<Release>>,
     pub(super) approvals: Mutex<Vec<Approval>>,
     /// What the others do at each creation, before it: a Release of this name is made.
@@ -57,6 +61,18 @@ impl Client for Fake {
 
     async fn app(&self, namespace: &str, name: &str) -> Result<Option<App>, DeployError> {
         Ok(self.apps(namespace).await?.into_iter().find(|it| it.name_any() == name))
+    }
+
+    async fn apply(&self, _: &str, app: &Value, only_say: bool) -> Result<App, DeployError> {
+        if !only_say {
+            self.applied.lock().unwrap().push(app.clone());
+        }
+        Ok(serde_json::from_value(app.clone()).unwrap())
+    }
+
+    async fn template(&self, namespace: &str, name: &str) -> Result<Option<AppTemplate>, DeployError> {
+        let of = |it: &&AppTemplate| it.namespace().as_deref() == Some(namespace) && it.name_any() == name;
+        Ok(self.templates.iter().find(of).cloned())
     }
 
     async fn releases(&self, namespace: &str) -> Result<Vec<Release>, DeployError> {

@@ -9,6 +9,7 @@
 //! Everything is written against [`client::Client`], so that another server than the cluster's own can be behind it.
 
 mod actions;
+mod catalogue;
 mod client;
 mod cluster;
 mod error;
@@ -23,6 +24,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::catalogue::FromCatalogue;
 pub use self::error::{DeployError, EXIT_CODES};
 use self::watch::Patience;
 use crate::control::resource::strategy::OnFailure;
@@ -54,6 +56,15 @@ pub enum Request {
     App {
         /// Which.
         name: Option<String>,
+    },
+    /// An App made of the catalogue, printed.
+    Render(FromCatalogue),
+    /// The same, applied.
+    Apply {
+        /// Which.
+        from: FromCatalogue,
+        /// Somebody has agreed to it; else what would change is only shown.
+        agreed: bool,
     },
     /// A Release of an image.
     Deploy(NewRelease),
@@ -117,6 +128,8 @@ pub struct NewRelease {
     pub image: String,
     /// Into this container; absent: the first.
     pub container: Option<String>,
+    /// In this environment of the App; absent: the one that it is in.
+    pub environment: Option<String>,
     /// In place of the App's word.
     pub on_failure: Option<OnFailure>,
     /// Until when.
@@ -186,6 +199,11 @@ async fn perform(
             say(&text::app(&found, &releases))?;
             return Ok(());
         }
+        Request::Render(from) => {
+            say(&catalogue::render(client, namespace, &from).await?)?;
+            return Ok(());
+        }
+        Request::Apply { from, agreed } => return catalogue::apply(client, namespace, &from, agreed, say).await,
         Request::Status { app, release, watch, json } => {
             let release = actions::pick(client, namespace, &app, release.as_deref()).await?;
             let counts = client.counts(namespace, &app).await?;

@@ -32,15 +32,13 @@ async fn refused(fake: &Fake, request: Request) -> String {
     asked(fake, request).await.0.unwrap_err().to_string()
 }
 
+fn new(image: &str) -> NewRelease {
+    let (app, image) = ("web".to_owned(), image.to_owned());
+    NewRelease { app, image, container: None, environment: None, on_failure: None, wait: Wait::default() }
+}
+
 fn deploys(image: &str) -> Request {
-    let app = "web".to_owned();
-    Request::Deploy(NewRelease {
-        app,
-        image: image.to_owned(),
-        container: None,
-        on_failure: None,
-        wait: Wait::default(),
-    })
+    Request::Deploy(new(image))
 }
 
 fn rollback(to: Option<&str>) -> Request {
@@ -111,13 +109,7 @@ async fn what_is_not_there_is_named_beside_what_is() {
     assert!(refused(&fake, status("web", None)).await.contains("tidegate deploy web --image IMAGE"));
     let fake = kept(vec![healthy("web-1", "web:1")]);
     assert!(refused(&fake, status("web", Some("web-2"))).await.contains("has no Release web-2; it has web-1"));
-    let other = NewRelease {
-        app: "web".to_owned(),
-        image: "x:1".to_owned(),
-        container: Some("log".to_owned()),
-        on_failure: None,
-        wait: Wait::default(),
-    };
+    let other = NewRelease { container: Some("log".to_owned()), ..new("x:1") };
     assert!(refused(&fake, Request::Deploy(other)).await.contains("no container \"log\""));
 }
 
@@ -203,6 +195,30 @@ async fn only_what_was_tested_by_its_digest_goes_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_promotion_takes_the_environment_of_where_it_goes_and_never_another_image() {
+    let mut fake = kept(Vec::new());
+    for (app, name) in fake.apps.iter_mut().zip(["test", "production"]) {
+        let of = json!([{"name": name, "args": [format!("--{name}")], "env": [{"name": "WHERE", "value": name}]}]);
+        (app.spec.environment, app.spec.environments) = (Some(name.to_owned()), serde_json::from_value(of).unwrap());
+    }
+    let image = "web@sha256:0a";
+    asked(&fake, deploys(image)).await.0.unwrap();
+    let tested = last(&fake);
+    fake.releases.lock().unwrap()[0].status = serde_json::from_value(json!({"phase": "Healthy"})).unwrap();
+    asked(&fake, promote(Promotion::Elsewhere("live/web".to_owned()))).await.0.unwrap();
+    let promoted = last(&fake);
+    for (release, name) in [(&tested, "test"), (&promoted, "production")] {
+        let container = &release.spec.template["spec"]["containers"][0];
+        assert_eq!((&container["image"], release.spec.image.as_str()), (&json!(image), image));
+        assert_eq!(container["args"], json!([format!("--{name}")]));
+        assert_eq!(release.spec.environment.as_deref(), Some(name));
+    }
+    let nowhere = NewRelease { environment: Some("stage".to_owned()), ..new("web:2") };
+    let said = refused(&fake, Request::Deploy(nowhere)).await;
+    assert!(said.contains("no environment \"stage\"") && said.contains("test"), "{said}");
+}
+
+#[tokio::test]
 async fn an_approval_is_in_ones_own_name_about_the_very_image() {
     let fake = kept(vec![release("web-1", "web@sha256:0a", json!({"phase": "Paused"}))]);
     let approve = |reject| Request::Approve { app: "web".to_owned(), release: None, reject, hours: 2 };
@@ -231,4 +247,52 @@ async fn who_waits_longer_than_allowed_is_told_why_it_waits() {
     assert_eq!(late.exit_code(), 6);
     assert!(late.to_string().contains("step 2 of 8: pods"), "{late}");
     assert_eq!(said.matches("Progressing").count(), 1, "a line for each change, not for each look: {said}");
+}
+
+/// A keeper with this AppTemplate in namespace `catalogue`, and a file of values.
+fn with_catalogue(values: &str) -> (Fake, FromCatalogue, tempfile::TempDir) {
+    let mut fake = kept(Vec::new());
+    let defaults = json!({
+        "replicas": 2, "port": "http", "strategy": {"blueGreen": {}},
+        "template": {"spec": {"containers": [{"name": "app", "ports": [{"name": "http", "containerPort": 8080}]}]}},
+    });
+    let template = json!({"metadata": {"name": "service", "namespace": "catalogue"}, "spec": {"app": defaults}});
+    fake.templates.push(serde_json::from_value(template).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("values.yaml");
+    std::fs::write(&path, values).unwrap();
+    let template = Some("catalogue/service".to_owned());
+    (fake, FromCatalogue { name: "cart".to_owned(), template, values: Some(path) }, directory)
+}
+
+#[tokio::test]
+async fn an_app_of_the_catalogue_is_shown_and_applied_only_with_a_word() {
+    let values = "replicas: 5\ntemplate:\n  spec:\n    containers:\n      - { name: app, image: 'cart:1' }\n";
+    let (fake, from, _files) = with_catalogue(values);
+    let (done, printed) = asked(&fake, Request::Render(from.clone())).await;
+    done.unwrap();
+    let printed: Value = serde_saphyr::from_str(&printed).unwrap();
+    assert_eq!((&printed["kind"], &printed["spec"]["replicas"]), (&json!("App"), &json!(5)));
+    let container = &printed["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!((&container["image"], &container["ports"][0]["containerPort"]), (&json!("cart:1"), &json!(8080)));
+    let (done, said) = asked(&fake, Request::Apply { from: from.clone(), agreed: false }).await;
+    done.unwrap();
+    assert!(said.contains("+  replicas: 5") && said.contains("--yes"), "{said}");
+    assert!(fake.applied.lock().unwrap().is_empty());
+    let (done, said) = asked(&fake, Request::Apply { from, agreed: true }).await;
+    done.unwrap();
+    assert!(said.contains("applied App shop/cart"), "{said}");
+    assert_eq!(*fake.applied.lock().unwrap(), [printed]);
+}
+
+#[tokio::test]
+async fn what_makes_no_app_says_what_is_missing() {
+    let (fake, from, _files) = with_catalogue("port: null\n");
+    assert!(refused(&fake, Request::Render(from.clone())).await.contains("missing field `port`"));
+    let none = FromCatalogue { template: Some("other".to_owned()), ..from.clone() };
+    assert!(refused(&fake, Request::Render(none)).await.contains("namespace shop has no AppTemplate other"));
+    let nothing = FromCatalogue { values: Some("/nonexistent".into()), ..from };
+    assert!(refused(&fake, Request::Render(nothing)).await.contains("/nonexistent"));
+    let (fake, from, _files) = with_catalogue("- a list\n");
+    assert!(refused(&fake, Request::Render(from)).await.contains("holds no fields"));
 }

@@ -8,7 +8,9 @@ use super::client::{Count, Counts};
 use super::error::DeployError;
 use crate::base::table::table;
 use crate::control::resource::app::App;
-use crate::control::resource::release::{Action, Release, Step};
+use crate::control::resource::clusters::ClusterStatus;
+use crate::control::resource::progress::{Action, Step};
+use crate::control::resource::release::Release;
 
 /// Names shown of a list; the rest is counted.
 const SHOWN: usize = 8;
@@ -41,7 +43,7 @@ pub(super) fn app(app: &App, releases: &[Release]) -> String {
         return text + &format!("no Release yet: tidegate deploy {name} --image IMAGE\n");
     }
     let row = |it: &Release| {
-        let ended = self::status(it).finished_at.map(|at| at.to_string());
+        let ended = self::status(it).progress.finished_at.map(|at| at.to_string());
         [
             it.name_any(),
             it.spec.image.clone(),
@@ -56,35 +58,50 @@ pub(super) fn app(app: &App, releases: &[Release]) -> String {
 /// A release: its steps, its pods, and what it waits for.
 pub(super) fn release(release: &Release, counts: &Counts) -> String {
     let (spec, status) = (&release.spec, status(release));
+    let progress = status.progress;
     let mut text = format!(
         "{} of {}/{}: {:?}\nimage: {}\nstrategy: {}\n",
         release.name_any(),
         release.namespace().unwrap_or_default(),
         spec.app,
-        status.phase,
+        progress.phase,
         spec.image,
         spec.strategy.name(),
     );
-    if let Some(began) = status.started_at {
-        let ended = status.finished_at.map(|at| format!(", ended {at}")).unwrap_or_default();
+    if let Some(began) = progress.started_at {
+        let ended = progress.finished_at.map(|at| format!(", ended {at}")).unwrap_or_default();
         text += &format!("began: {began}{ended}\n");
+    }
+    if let Some(environment) = &spec.environment {
+        text += &format!("environment: {environment}\n");
     }
     if let Some(from) = &spec.promoted_from {
         text += &format!("promoted from: {from}\n");
     }
-    let at = usize::try_from(status.current_step_index).unwrap_or(usize::MAX);
+    if let Some(times) = &status.pod_times {
+        let parts: Vec<String> = times.parts().map(|(part, it)| format!("{} {it} s", part.replace('_', " "))).to_vec();
+        text += &format!("slowest of {} new pods: {}\n", times.pods, parts.join(", "));
+    }
+    let at = usize::try_from(progress.current_step_index).unwrap_or(usize::MAX);
     let row = |(index, step): (usize, &Step)| {
         let state = match index.cmp(&at) {
             std::cmp::Ordering::Less => "done".to_owned(),
             std::cmp::Ordering::Equal => {
-                status.step_since.map_or("now".to_owned(), |since| format!("now, since {since}"))
+                progress.step_since.map_or("now".to_owned(), |since| format!("now, since {since}"))
             }
             std::cmp::Ordering::Greater => String::new(),
         };
         [(index + 1).to_string(), step_text(step), state]
     };
-    if !status.plan.is_empty() {
-        text += &table(["STEP", "ACTION", "STATE"], status.plan.iter().enumerate().map(row));
+    if !progress.plan.is_empty() {
+        text += &table(["STEP", "ACTION", "STATE"], progress.plan.iter().enumerate().map(row));
+    }
+    let row = |it: &ClusterStatus| {
+        let ready = format!("{}/{}", it.ready, it.desired);
+        [it.name.clone(), it.wave.to_string(), cluster_phase(it), ready, or_dash(it.progress.message.clone())]
+    };
+    if !status.clusters.is_empty() {
+        text += &table(["CLUSTER", "WAVE", "PHASE", "NEW PODS", "MESSAGE"], status.clusters.iter().map(row));
     }
     let new = revision(release);
     let row = |(revision, count): (&String, &Count)| {
@@ -94,10 +111,10 @@ pub(super) fn release(release: &Release, counts: &Counts) -> String {
     if !counts.is_empty() {
         text += &table(["REVISION", "WANTED", "READY", ""], counts.iter().map(row));
     }
-    let message = if status.message.is_empty() {
+    let message = if progress.message.is_empty() {
         "the control component has not looked at it yet: does `tidegate control` run for this namespace?".to_owned()
     } else {
-        status.message
+        progress.message
     };
     text + &message + "\n"
 }
@@ -116,7 +133,7 @@ pub(super) fn json(release: &Release, counts: &Counts) -> Result<String, DeployE
 
 /// Where a release is, in one line.
 pub(super) fn progress(release: &Release) -> String {
-    let status = status(release);
+    let status = status(release).progress;
     let part = part(&status.plan, status.current_step_index).filter(|_| !status.phase.is_final());
     let part = part.map(|(part, of)| format!(", part {part} of {of}")).unwrap_or_default();
     format!("{} {:?}{part}: {}", release.name_any(), status.phase, or_dash(status.message))
@@ -132,8 +149,21 @@ fn part(plan: &[Step], at: u32) -> Option<(usize, usize)> {
     (all > 1).then(|| (begun.clamp(1, all), all))
 }
 
-/// Pods and traffic, in one line.
+fn cluster_phase(it: &ClusterStatus) -> String {
+    match &it.unreachable {
+        Some(_) => format!("{:?}, unreachable", it.progress.phase),
+        None => format!("{:?}", it.progress.phase),
+    }
+}
+
+/// Pods and traffic, in one line; of several clusters the new pods in each.
 pub(super) fn pods(release: &Release, counts: &Counts, serving: &str) -> String {
+    let serving = if serving.is_empty() { "nowhere" } else { serving };
+    let clusters = status(release).clusters;
+    if !clusters.is_empty() {
+        let one = |it: &ClusterStatus| format!("{} {}/{} ({})", it.name, it.ready, it.desired, cluster_phase(it));
+        return format!("new pods {}; traffic {serving}", some(&clusters.iter().map(one).collect::<Vec<_>>()));
+    }
     let new = revision(release);
     let one = |(revision, count): (&String, &Count)| {
         let which = if *revision == new { " (new)" } else { "" };
@@ -141,12 +171,14 @@ pub(super) fn pods(release: &Release, counts: &Counts, serving: &str) -> String 
     };
     let alive = |(revision, it): &(&String, &Count)| it.wanted > 0 || it.ready > 0 || **revision == new;
     let all: Vec<String> = counts.iter().filter(alive).map(one).collect();
-    let serving = if serving.is_empty() { "nowhere" } else { serving };
     format!("pods {}; traffic {serving}", some(&all))
 }
 
 fn step_text(step: &Step) -> String {
     let action = format!("{:?}", step.action);
+    if let Some(requests) = &step.requests {
+        return format!("{action} {requests}");
+    }
     match (step.part, step.of, step.pods, step.seconds) {
         (Some(part), Some(of), ..) => format!("{action} {part}/{of}"),
         (_, _, Some(pods), _) => format!("{action} at most {pods} pods"),
@@ -208,6 +240,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "no {line:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_release_in_several_clusters_is_told_with_each_of_them() {
+        let mut it = batches();
+        it.status.as_mut().unwrap().clusters = serde_json::from_value(json!([
+            {"name": "east", "wave": 1, "phase": "Healthy", "ready": 2, "desired": 2, "message": "it serves"},
+            {"name": "west", "wave": 2, "phase": "Paused", "ready": 1, "desired": 2, "message": "it waits",
+             "unreachable": {"since": "2026-01-01T00:00:00Z", "why": "no answer"}},
+        ]))
+        .unwrap();
+        let text = release(&it, &Counts::new());
+        for words in
+            [["east", "1", "Healthy", "2/2", "it serves"], ["west", "2", "Paused, unreachable", "1/2", "it waits"]]
+        {
+            let has = |line: &str| words.iter().all(|word| line.contains(word));
+            assert!(text.lines().any(has), "no {words:?} in\n{text}");
+        }
+        assert_eq!(
+            pods(&it, &Counts::new(), "east/0b:1000,west/0a:1000"),
+            "new pods east 2/2 (Healthy), west 1/2 (Paused, unreachable); traffic east/0b:1000,west/0a:1000"
+        );
     }
 
     #[test]

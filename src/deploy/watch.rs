@@ -10,7 +10,8 @@ use super::client::Client;
 use super::error::DeployError;
 use super::text;
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::{Action, Phase, Release};
+use crate::control::resource::progress::{Action, Phase, Step};
+use crate::control::resource::release::Release;
 
 /// For another version of the release, before pods are looked at again.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -83,7 +84,7 @@ pub(super) async fn until_over(
             return over;
         }
         if patience.is_over() {
-            let message = status(&release).message;
+            let message = status(&release).progress.message;
             return Err(DeployError::Late(format!("{name} has not ended in time, and goes on: {message}")));
         }
         let next = match pods {
@@ -115,7 +116,7 @@ async fn pods(client: &impl Client, begun: &Begun, release: &Release) -> Result<
 
 /// How it ended; `None` while it goes on, or has not heard yet what was asked of it.
 fn is_over(release: &Release, wanted: Wanted) -> Option<Result<(), DeployError>> {
-    let (name, status) = (release.name_any(), status(release));
+    let (name, status) = (release.name_any(), status(release).progress);
     let says = || format!("{name}: {}", status.message);
     Some(match (phase(release), wanted) {
         (Phase::Healthy, Wanted::Healthy) | (Phase::Healthy | Phase::Degraded | Phase::Superseded, Wanted::Any) => {
@@ -138,10 +139,8 @@ fn is_over(release: &Release, wanted: Wanted) -> Option<Result<(), DeployError>>
 
 /// Whether an abort has been carried out: its plan is the one that ends without a new pod.
 fn has_left(release: &Release) -> bool {
-    let status = status(release);
-    let without_pods =
-        |it: &crate::control::resource::release::Step| it.action == Action::ScaleNew && it.pods == Some(0);
-    status.plan.last().is_none_or(without_pods)
+    let without_pods = |it: &Step| it.action == Action::ScaleNew && it.pods == Some(0);
+    status(release).progress.plan.last().is_none_or(without_pods)
 }
 
 /// The time of day, as logs have it: UTC.
@@ -189,7 +188,7 @@ mod tests {
         let mut aborted = release("web-1", "web:1", frozen);
         aborted.spec.control.abort = true;
         assert!(is_over(&aborted, Wanted::Back).is_none());
-        aborted.status.as_mut().unwrap().plan =
+        aborted.status.as_mut().unwrap().progress.plan =
             serde_json::from_value(json!([{"action": "ScaleNew", "pods": 0}])).unwrap();
         assert!(is_over(&aborted, Wanted::Back).is_some());
     }

@@ -73,6 +73,10 @@ pub(super) struct Gateway {
     pub(super) applied: BTreeMap<String, Word<Applied>>,
     pub(super) asked: BTreeMap<String, Word<()>>,
     pub(super) error: Option<Word<String>>,
+    /// Whether it tells requests apart: only the built-in gateway does.
+    pub(super) matches: bool,
+    /// How many parts that are for some requests alone it serves of a pool as it applied it; none where it is not named.
+    pub(super) parts: BTreeMap<String, usize>,
     /// The number of its last word.
     pub(super) last: u64,
     /// What the hub said of it, and when.
@@ -120,6 +124,9 @@ struct GatewayBody<'a> {
     since: String,
     seen: String,
     pools: BTreeMap<&'a str, PoolState<'a>>,
+    /// Whether it tells requests apart.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    matches: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +141,9 @@ struct PoolState<'a> {
     applied: Option<&'a Applied>,
     #[serde(skip_serializing_if = "Option::is_none")]
     applied_at: Option<String>,
+    /// How many parts that are for some requests alone it serves of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_at: Option<String>,
     /// Whether what it applied is what is published now.
@@ -155,12 +165,14 @@ impl Gateways {
         }
         let number = self.with(&ack.gateway, client, now, |gateway, number| {
             for (pool, what) in ack.applied {
+                gateway.parts.remove(&pool);
                 gateway.applied.insert(pool, Word { what, at: now, number });
             }
             while gateway.applied.len() > MAX_POOLS {
                 gateway.applied.pop_first();
             }
             let text = |text: String| text.chars().take(MAX_TEXT).collect();
+            gateway.matches = false;
             gateway.error = ack.error.map(|what| Word { what: text(what), at: now, number });
         })?;
         self.acknowledged.send_replace(number);
@@ -177,24 +189,27 @@ impl Gateways {
         asked.map(drop)
     }
 
-    /// Notes all that a gateway asks for, where that is told anew, and what it serves of it.
+    /// Notes all that a gateway in this process asks for, where that is told anew, and what it serves of it, each pool with its parts.
     pub(super) fn serves(
         &self,
         name: &str,
         client: &str,
         asked: Option<&BTreeSet<PoolId>>,
-        applied: Vec<(&PoolId, Applied)>,
+        applied: Vec<(&PoolId, Applied, usize)>,
         now: SystemTime,
     ) -> Result<(), AckError> {
         let mut news = false;
         let number = self.with(name, client, now, |gateway, number| {
+            gateway.matches = true;
             if let Some(asked) = asked {
                 let word = |pool: &PoolId| (pool.as_str().to_owned(), Word { what: (), at: now, number });
                 gateway.asked = asked.iter().take(MAX_POOLS).map(word).collect();
                 gateway.applied.retain(|pool, _| asked.contains(pool.as_str()));
+                gateway.parts.retain(|pool, _| asked.contains(pool.as_str()));
             }
-            for (pool, what) in applied.into_iter().take(MAX_POOLS) {
-                if gateway.applied.get(pool.as_str()).is_none_or(|before| before.what != what) {
+            for (pool, what, parts) in applied.into_iter().take(MAX_POOLS) {
+                let is_new = gateway.serves(pool.as_str(), parts);
+                if is_new || gateway.applied.get(pool.as_str()).is_none_or(|before| before.what != what) {
                     gateway.applied.insert(pool.as_str().to_owned(), Word { what, at: now, number });
                     news = true;
                 }
@@ -251,6 +266,7 @@ impl Gateways {
                     let state = pools.entry(pool).or_default();
                     state.applied = Some(&word.what);
                     state.applied_at = Some(iso(word.at));
+                    state.matched = gateway.parts.get(pool).copied();
                     state.current = is_current(snapshot, pool, &word.what);
                 }
                 let nearest = gateway.relays.last().map(|relay| is_gone(table.relays.get(relay), now));
@@ -262,6 +278,7 @@ impl Gateways {
                     since: iso(gateway.since),
                     seen: iso(gateway.seen),
                     pools,
+                    matches: gateway.matches,
                     error: gateway.error.as_ref().map(|word| word.what.as_str()),
                     error_at: gateway.error.as_ref().map(|word| iso(word.at)),
                     upstream: gateway.upstream.as_ref(),
@@ -274,6 +291,19 @@ impl Gateways {
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         // Each change is one step, so that a panic elsewhere does no harm.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Notes how many parts it serves of a pool. Says whether that is another number than before.
+    pub(super) fn serves(&mut self, pool: &str, parts: usize) -> bool {
+        let before = match parts {
+            0 => self.parts.remove(pool),
+            _ => self.parts.insert(pool.to_owned(), parts),
+        };
+        before.unwrap_or_default() != parts
     }
 }
 
@@ -306,6 +336,8 @@ impl Table {
             applied: BTreeMap::new(),
             asked: BTreeMap::new(),
             error: None,
+            matches: false,
+            parts: BTreeMap::new(),
             last: 0,
             upstream: None,
         });
@@ -353,6 +385,7 @@ mod tests {
         assert!(edge["pools"].get("q").is_none(), "what may not be seen is not shown");
         gateways.acknowledge(ack(r#"{"gateway":"edge-1"}"#), "10.0.0.1", now).unwrap();
         assert!(gateways.report(&Snapshot::default(), now, |_| true)[0].get("error").is_none());
+        assert!(gateways.report(&Snapshot::default(), now, |_| true)[0].get("matches").is_none());
         assert!(gateways.forget("edge-1") && !gateways.forget("edge-1"));
     }
 

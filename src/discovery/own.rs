@@ -58,7 +58,7 @@ impl OwnGateway {
         };
         // One that has changed since is not served as it is now.
         let served = looked_at.into_iter().filter(|pool| pool.revision <= revision);
-        let served = served.map(|pool| (&pool.id, applied(pool))).collect();
+        let served = served.map(|pool| (&pool.id, applied(pool), pool.matched.len())).collect();
         let taken = self.book.gateways.serves(&self.name, CLIENT, wanted, served, SystemTime::now());
         if let Err(error) = taken {
             tracing::warn!(gateway = &*self.name, %error, "the gateway's acknowledgement is not taken");

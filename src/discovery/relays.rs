@@ -101,6 +101,7 @@ impl Gateways {
         gateway.seen = seen;
         for (pool, (applied, age)) in part.applied {
             let what: Applied = serde_json::from_value(applied).map_err(|_| format!("{pool}: no generation or tag"))?;
+            gateway.serves(&pool, part.parts.get(&pool).copied().unwrap_or_default());
             gateway.applied.insert(pool, Word { what, at: ago(age), number });
         }
         for (pool, age) in part.asked {
@@ -112,6 +113,7 @@ impl Gateways {
         while gateway.asked.len() > MAX_POOLS {
             gateway.asked.pop_first();
         }
+        gateway.matches = part.matches;
         let text = |text: String| text.chars().take(MAX_TEXT).collect();
         gateway.error = part.error.map(|(what, age)| Word { what: text(what), at: ago(age), number });
         Ok(number)
@@ -144,6 +146,7 @@ impl Gateways {
             let gateway = table.gateways.get(*name)?;
             let applied = pools.iter().filter_map(|pool| Some((pool, gateway.applied.get(*pool)?)));
             let asked = pools.iter().filter_map(|pool| Some((pool, gateway.asked.get(*pool)?)));
+            let parts = pools.iter().filter_map(|pool| Some(((*pool).to_owned(), *gateway.parts.get(*pool)?)));
             Some(GatewayPart {
                 name: (*name).to_owned(),
                 client: gateway.client.clone(),
@@ -153,6 +156,8 @@ impl Gateways {
                 applied: applied.map(|(pool, word)| ((*pool).to_owned(), (json!(word.what), age(word.at)))).collect(),
                 asked: asked.map(|(pool, word)| ((*pool).to_owned(), age(word.at))).collect(),
                 error: gateway.error.as_ref().map(|word| (word.what.clone(), age(word.at))),
+                matches: gateway.matches,
+                parts: parts.collect(),
             })
         };
         News { gateways: news.iter().filter_map(part).collect(), upto }
@@ -199,6 +204,7 @@ mod tests {
     use crate::discovery::config::Scope;
     use crate::discovery::gateways::Acknowledgement;
     use crate::endpoints::Snapshot;
+    use crate::endpoints::pool::PoolId;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -237,6 +243,28 @@ mod tests {
         let up = Report { relay: "hub-1".into(), gateways: hub.news(0, 100, at(5_020)).gateways };
         top.relayed(up, &client(Some(&["*"])), at(20)).unwrap();
         assert_eq!(top.report(&Snapshot::default(), at(20), |_| true)[0]["relays"], json!(["node-1", "hub-1"]));
+    }
+
+    #[test]
+    fn that_a_gateway_tells_requests_apart_and_of_how_many_kinds_is_known_at_the_hub() {
+        let (relay, hub) = (Gateways::default(), Gateways::default());
+        let pool = PoolId::parse("app/shop/web/http").unwrap();
+        let mut told = 0;
+        // The generation of a hub that has been updated is the same as before.
+        for (second, parts) in [(1, 0), (2, 1), (3, 0)] {
+            let applied = vec![(&pool, Applied::Generation(7), parts)];
+            relay.serves("node-1/edge", "this process", Some(&[pool.clone()].into()), applied, at(second)).unwrap();
+            let news = relay.news(told, 100, at(second));
+            told = news.upto;
+            assert_eq!(news.gateways.len(), 1);
+            hub.relayed(report(&news), &client(Some(&["*"])), at(second)).unwrap();
+            let known = hub.report(&Snapshot::default(), at(second), |_| true);
+            let matched = known[0]["pools"][pool.as_str()]["matched"].as_u64().unwrap_or_default();
+            assert_eq!((&known[0]["matches"], matched), (&json!(true), parts as u64));
+        }
+        acknowledge(&relay, r#"{"gateway":"edge-1","applied":{"app/shop/web/http":7}}"#, at(4));
+        let known = relay.report(&Snapshot::default(), at(4), |_| true);
+        assert_eq!((&known[0]["name"], known[0].get("matches")), (&json!("edge-1"), None));
     }
 
     #[test]

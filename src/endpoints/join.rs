@@ -6,6 +6,8 @@
 //! however many endpoints carry it. An empty member's share goes to the others of its priority, in their proportion. A
 //! share of 0 takes no traffic as long as another member of the priority has some.
 //!
+//! Members that are for some requests alone are no part of this, see [`super::matched`].
+//!
 //! Draining endpoints of all members stay in the pool, because requests to them may still be in flight.
 
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::matched::Rule;
 use super::pool::{Endpoint, EndpointKey, PoolId, sort};
 
 /// The sum of the weights of a joined pool's ready endpoints.
@@ -23,8 +26,11 @@ pub const TOTAL: u64 = 1_000_000;
 pub struct Join {
     /// Its id.
     pub id: PoolId,
-    /// What it is made from, at least one.
+    /// What it is made from. With those of `matched`, at least one.
     pub members: Vec<Member>,
+    /// Members that are for some requests alone, and those of the others that take some requests whatever their share is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matched: Vec<Rule>,
     /// Endpoints of this instance's zone serve alone where a serving member has ready ones there.
     pub prefer_zone: bool,
     /// The generation of the TrafficPolicy that asks for it; `None` for one of the configuration.
@@ -44,7 +50,16 @@ pub struct Member {
     pub priority: u32,
 }
 
-/// The endpoints of a joined pool. `endpoints` gives those of a member, none for a pool that is not known; `zone` is this
+// === impl Join ===
+
+impl Join {
+    /// Every pool that it is made from; one that is in it twice stands there twice.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
+        self.members.iter().map(|member| &member.pool).chain(self.matched.iter().map(|rule| &rule.pool))
+    }
+}
+
+/// The endpoints of a joined pool, but for those that are only for some requests. `endpoints` gives those of a member, none for a pool that is not known; `zone` is this
 /// instance's.
 pub fn endpoints<'a>(
     join: &Join,
@@ -144,6 +159,7 @@ mod tests {
         Join {
             id: PoolId::parse("joined").unwrap(),
             members: members.iter().map(member).collect(),
+            matched: Vec::new(),
             prefer_zone: false,
             traffic_generation: None,
             namespace: None,

@@ -20,6 +20,7 @@ mod interner;
 pub mod join;
 mod journal;
 pub mod kubernetes;
+pub mod matched;
 mod metrics;
 mod persist;
 pub mod pool;

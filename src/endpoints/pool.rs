@@ -8,6 +8,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::matched::{self, Parts};
+
 /// A pool's id: `cluster/namespace/service/port` of Kubernetes, or the text that the configuration gives. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PoolId(Arc<str>);
@@ -96,6 +98,9 @@ pub struct PoolContent {
 pub struct Relayed {
     /// The generation of the TrafficPolicy that made it.
     pub traffic_generation: Option<i64>,
+    /// Its parts that are for some requests alone.
+    #[serde(default, skip_serializing_if = "matched::is_none")]
+    pub matched: Parts,
     /// The names of the hub's sources that it comes from.
     pub origins: Vec<Arc<str>>,
 }
@@ -120,6 +125,8 @@ pub struct Pool {
     pub id: PoolId,
     /// Sorted as [`sort`] does.
     pub endpoints: Arc<[Endpoint]>,
+    /// Its parts that are for some requests alone; their endpoints are none of `endpoints` for that.
+    pub matched: Parts,
     /// The generation of the TrafficPolicy that made it.
     pub traffic_generation: Option<i64>,
     /// Namespace of the service.
@@ -280,6 +287,7 @@ impl Pool {
     pub(super) fn same_content(&self, other: &Self) -> bool {
         self.traffic_generation == other.traffic_generation
             && (Arc::ptr_eq(&self.endpoints, &other.endpoints) || self.endpoints == other.endpoints)
+            && self.matched == other.matched
     }
 
     /// Whether both fit the same filters and scopes.

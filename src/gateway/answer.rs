@@ -75,6 +75,7 @@ pub(super) async fn answer(
             query: head.uri.query(),
             headers: &head.headers,
             client,
+            port: exchange.downstream.port,
         };
         if let Some(reason) = refusal(&asked) {
             return refuse(exchange, reason);
@@ -170,9 +171,7 @@ fn decide(
         return Verdict::Preflight(cors::preflight(config, origin.clone(), asked.headers));
     }
     match &route.config.action {
-        Action::Forward(config) => {
-            Verdict::Forward(forward::decide(config, &route.config.matches.path, asked, worker.random()))
-        }
+        Action::Forward(config) => Verdict::Forward(forward::decide(worker, config, &route.config.matches.path, asked)),
         Action::Redirect(redirect) => {
             let proto = exchange.downstream.asked_scheme(asked.headers);
             Verdict::Redirect(location(redirect, route, asked, host, proto))

@@ -109,7 +109,8 @@ async fn begin(
     (mut stream, peer): (TcpStream, SocketAddr),
     place: Place,
 ) {
-    let mut facts = Facts { peer, local: listener.address, secure: false, client_names: Vec::new() };
+    let (local, port) = (listener.address, listener.address.port());
+    let mut facts = Facts { peer, local, port, secure: false, client_names: Vec::new() };
     if let Ok(local) = stream.local_addr() {
         facts.local = local;
     }

@@ -21,6 +21,8 @@ pub(super) struct Downstream {
     pub(super) peer: SocketAddr,
     /// Where it connected to.
     pub(super) local: SocketAddr,
+    /// That of the listener, whatever the PROXY protocol says.
+    pub(super) port: u16,
     pub(super) secure: bool,
     /// The first name in the certificate that it showed.
     pub(super) client_name: Option<HeaderValue>,
@@ -61,6 +63,7 @@ pub(super) struct Taken(AtomicU64);
 pub(super) struct Facts {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
+    pub(super) port: u16,
     pub(super) secure: bool,
     pub(super) client_names: Vec<String>,
 }
@@ -79,6 +82,7 @@ impl Downstream {
         Self {
             peer: facts.peer,
             local: facts.local,
+            port: facts.port,
             secure: facts.secure,
             client_name: facts.client_names.first().and_then(|name| HeaderValue::try_from(name.as_str()).ok()),
             trusted: trusted.contain(address),
@@ -95,7 +99,7 @@ impl Downstream {
 
     #[cfg(test)]
     pub(super) fn for_tests(peer: SocketAddr, trusted: bool) -> Self {
-        let facts = Facts { peer, local: peer, secure: false, client_names: Vec::new() };
+        let facts = Facts { peer, local: peer, port: peer.port(), secure: false, client_names: Vec::new() };
         Self { trusted, ..Self::new(facts, &Networks::default(), None) }
     }
 
@@ -235,6 +239,7 @@ mod tests {
         let facts = |peer: &str| Facts {
             peer: peer.parse().unwrap(),
             local: peer.parse().unwrap(),
+            port: 8080,
             secure: false,
             client_names: Vec::new(),
         };

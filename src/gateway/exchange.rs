@@ -68,7 +68,7 @@ impl Exchange {
 
     /// Counts and logs what never became a request: its connection's bytes were refused.
     pub(super) fn refused(shared: &Shared, downstream: &Downstream, reason: Reason) {
-        shared.metrics.unrouted.count(usize::MAX, reason.status(), Some(reason), 0.0);
+        shared.metrics.unrouted.count(usize::MAX, reason.status(), Some(reason), Duration::ZERO);
         if !shared.logs() {
             return;
         }
@@ -101,7 +101,7 @@ impl Drop for Exchange {
         let status = self.status.unwrap_or_else(|| Reason::ClientGone.status());
         let took = self.started.elapsed();
         let metrics = self.route.as_ref().map_or(&shared.metrics.unrouted, |route| &route.metrics);
-        metrics.count(self.place, status, reason, took.as_secs_f64());
+        metrics.count(self.place, status, reason, took);
         let received = self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed));
         if received > 0 {
             shared.metrics.received.increment(received);

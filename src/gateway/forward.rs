@@ -11,26 +11,37 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 
 use super::answer::{Asking, fail, respond};
 use super::body::{Download, Fault, Upload};
-use super::config::{Fallback, Forward, PathPattern, Timeouts};
+use super::config::{Fallback, Forward, HeaderEdits, PathPattern, Timeouts};
 use super::reason::Reason;
-use super::route::{Asked, choose, rewrite};
+use super::route::{Asked, choose, fits, rewrite};
 use super::tries::{Answered, Failed, Order, Tries};
 use super::worker::Worker;
 use super::{headers, mirror, trace, tunnel};
-use crate::upstream::{RequestBody, hash};
+use crate::endpoints::matched::Matched;
+use crate::upstream::{Pool, RequestBody, hash};
 
 /// What was decided while the request was looked at.
 pub(super) struct Way {
     place: usize,
     hash: u64,
     path: Option<PathAndQuery>,
+    /// The pool of now, for the first try.
+    pool: Option<Arc<Pool>>,
+    /// The part of the pool that takes it.
+    part: Option<Arc<Matched>>,
 }
 
 /// Decides where a request goes, before anything of it changes.
-pub(super) fn decide(forward: &Forward, matched: &PathPattern, asked: &Asked<'_>, random: u64) -> Way {
+pub(super) fn decide(worker: &Worker, forward: &Forward, matched: &PathPattern, asked: &Asked<'_>) -> Way {
+    let random = worker.random();
     let path = forward.rewrite.as_ref().and_then(|rule| rewrite(rule, matched, asked.path, asked.query));
     let hash = asked.with(&forward.hash_by, |value| value.map(hash)).unwrap_or(random);
-    Way { place: choose(forward, asked, random), hash, path }
+    let place = choose(forward, asked, random);
+    let table = worker.shared.upstreams.table();
+    let target = forward.targets.get(place).and_then(|target| target.pool.as_ref());
+    let pool = target.and_then(|pool| table.pool(pool.as_str())).cloned();
+    let part = pool.as_ref().and_then(|pool| pool.part(|requests| fits(requests, asked)));
+    Way { place, hash, path, pool, part }
 }
 
 /// Sends a request on and gives the answer.
@@ -43,17 +54,19 @@ pub(super) async fn forward(
     body: Incoming,
     upgraded: Option<OnUpgrade>,
 ) -> Response<Download> {
-    let upgrade = headers::requested_upgrade(&head.headers).filter(|_| upgraded.is_some());
+    let upgrade = upgraded.as_ref().and_then(|_| headers::requested_upgrade(&head.headers));
     let upgrade = upgrade.filter(|protocol| allows_upgrade(forward, protocol));
     if forward.max_body.is_some_and(|most| body.size_hint().lower() > most) {
         return fail(asking, Reason::BodyTooLarge);
     }
     let Some(target) = forward.targets.get(way.place) else { return fail(asking, Reason::NoPool) };
+    asking.exchange.place = way.place;
+    let Some(pool) = &target.pool else { return fail(asking, Reason::NoBackend) };
     prepare(worker, forward, way.path, &asking, &mut head, upgrade.as_ref());
+    headers::edit(&mut head.headers, &target.request_headers);
     if let Some(asked) = &mut asking.exchange.asked {
         asked.traced(&head);
     }
-    asking.exchange.place = way.place;
     let mut fault = None;
     let mirror = forward.mirror.as_ref().filter(|mirror| mirror::is_due(worker, mirror));
     let mut mirrored = None;
@@ -74,7 +87,8 @@ pub(super) async fn forward(
     if let Some(mirror) = mirror {
         mirror::send(worker, mirror, &request, mirrored);
     }
-    let order = Order { pool: &target.pool, hash: way.hash, retries: &forward.retries, timeouts: forward.timeouts };
+    let (found, part) = (way.pool.as_deref(), way.part.as_deref());
+    let order = Order { pool, found, part, hash: way.hash, retries: &forward.retries, timeouts: forward.timeouts };
     let mut tries = Tries::new(worker, &asking.exchange);
     let mut outcome = tries.run(&order, request, forward.fallback.is_some()).await;
     if let (Err(failed), Some(Fallback::Pool(pool))) = (&mut outcome, &forward.fallback)
@@ -82,13 +96,15 @@ pub(super) async fn forward(
         && let Some(request) = failed.request.take()
     {
         asking.exchange.place = forward.targets.len();
-        outcome = tries.run(&Order { pool, ..order }, *request, false).await;
+        outcome = tries.run(&Order { pool, found: None, part: None, ..order }, *request, false).await;
     }
     asking.exchange.tries = tries.count();
     match outcome {
         Ok(answered) => {
             asking.exchange.upstream = Some(answered.picked.address());
-            answer(worker, forward, asking, answered, upgrade, upgraded)
+            // Whoever stands in for a target is not the target.
+            let edits = forward.targets.get(asking.exchange.place).map(|target| &target.response_headers);
+            answer(worker, forward, edits, asking, answered, upgraded.filter(|_| upgrade.is_some()))
         }
         Err(Failed { reason, upstream, .. }) => {
             asking.exchange.upstream = upstream;
@@ -163,17 +179,17 @@ fn prepare(
 fn answer(
     worker: &Arc<Worker>,
     forward: &Forward,
+    edits: Option<&HeaderEdits>,
     mut asking: Asking,
     answered: Answered,
-    upgrade: Option<HeaderValue>,
     upgraded: Option<OnUpgrade>,
 ) -> Response<Download> {
     let Answered { mut response, picked } = answered;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return match (upgrade, upgraded) {
-            (Some(_), Some(client)) => tunnel::open(worker, asking, response, picked, client, forward.timeouts),
+        return match upgraded {
+            Some(client) => tunnel::open(worker, asking, response, picked, client, forward.timeouts),
             // Nobody asked for it.
-            _ => fail(asking, Reason::BadAnswer),
+            None => fail(asking, Reason::BadAnswer),
         };
     }
     if response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH) {
@@ -195,6 +211,9 @@ fn answer(
         asking.exchange.reason = Some(Reason::Upstream);
     }
     let Timeouts { idle, .. } = forward.timeouts;
+    if let Some(edits) = edits {
+        headers::edit(&mut head.headers, edits);
+    }
     asking.finish(head.status, &mut head.headers);
     let Asking { exchange, .. } = asking;
     Response::from_parts(head, Download::streamed(body, picked, idle, exchange))

@@ -32,8 +32,17 @@ pub(super) fn ask_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(UPGRADE, protocol.clone());
 }
 
+/// Whether a field is one connection's own.
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+}
+
 /// Takes away the fields of one connection, and those that `Connection` names.
 pub(super) fn strip(headers: &mut HeaderMap) {
+    // Most messages have none: one look at each name costs less than asking for six.
+    if !headers.keys().any(is_of_connection) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::try_from(token).ok())

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::GatewayError;
 use super::config::ListenerConfig;
-use super::tls::ServerTls;
+use super::tls::{HostCertificate, ServerTls};
 
 /// Connections that the kernel keeps for one socket until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -29,10 +29,18 @@ pub(super) struct Bound {
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
-    /// What new connections are accepted with; replaced by a reload.
+    /// What new connections are accepted with; replaced when what it is made of is.
     pub(super) tls: ArcSwapOption<ServerTls>,
+    certificates: Mutex<Certificates>,
     pub(super) proxy_protocol: bool,
     pub(super) http2: bool,
+}
+
+/// What a listener's TLS is made of. Each part changes when it likes.
+#[derive(Debug)]
+struct Certificates {
+    file: Option<ServerTls>,
+    cluster: Vec<HostCertificate>,
 }
 
 /// Lets clients in. Without it, the addresses are bound and nobody can connect.
@@ -41,6 +49,28 @@ pub(super) struct Listener {
 pub struct Opener {
     sockets: Vec<(SocketAddr, Socket)>,
     open: watch::Sender<bool>,
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Puts the certificates of a file into force. Whether a listener speaks TLS is settled when it is bound.
+    pub(super) fn set_file(&self, tls: &ServerTls) {
+        self.change(|certificates| certificates.file = certificates.file.is_some().then(|| tls.clone()));
+    }
+
+    /// Puts a cluster's certificates into force, those for other ports among them.
+    pub(super) fn set_cluster(&self, cluster: &[HostCertificate]) {
+        self.change(|certificates| cluster.clone_into(&mut certificates.cluster));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Certificates)) {
+        // Held to the end, so that what is in force is what was changed last.
+        let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut certificates);
+        let Certificates { file, cluster } = &*certificates;
+        self.tls.store(file.as_ref().map(|file| Arc::new(file.with_cluster(cluster, self.address.port()))));
+    }
 }
 
 // === impl Opener ===
@@ -85,6 +115,7 @@ pub(super) fn bind(config: &ListenerConfig, threads: usize) -> io::Result<(Arc<L
     let listener = Listener {
         address,
         tls: ArcSwapOption::from_pointee(config.tls.clone()),
+        certificates: Mutex::new(Certificates { file: config.tls.clone(), cluster: Vec::new() }),
         proxy_protocol: config.proxy_protocol,
         http2: config.http2,
     };

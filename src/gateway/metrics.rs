@@ -1,15 +1,15 @@
 //! Metrics of the gateway. Labels are names of the configuration: routes and pools, never what a client sent.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hyper::StatusCode;
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use super::config::{Action, RouteConfig};
 use super::reason::Reason;
 use crate::endpoints::pool::PoolId;
+use crate::telemetry::histogram::Histogram;
 
 /// Statuses whose counters are kept at hand; others are looked up at each use.
 const COMMON: [u16; 24] = [
@@ -63,7 +63,6 @@ impl GatewayMetrics {
             "Requests by route, pool and the status that was answered"
         );
         describe_counter!("tidegate_gateway_failures_total", "Requests that were no success, by route and reason");
-        describe_histogram!("tidegate_gateway_request_seconds", "Time of a request, its answer's body included");
         describe_gauge!("tidegate_gateway_connections", "Connections of clients");
         describe_counter!("tidegate_gateway_connections_accepted_total", "Connections that were accepted");
         describe_counter!("tidegate_gateway_connections_refused_total", "Connections above the limit, closed at once");
@@ -100,8 +99,9 @@ impl RouteMetrics {
     pub(super) fn new(config: &RouteConfig) -> Self {
         match &config.action {
             Action::Forward(forward) => {
-                let pools = forward.targets.iter().map(|target| &target.pool).chain(forward.fallback_pool());
-                Self::of(config.name.clone(), pools.map(PoolId::as_str))
+                // One without a pool has a place as well.
+                let targets = forward.targets.iter().map(|target| target.pool.as_ref().map_or("", PoolId::as_str));
+                Self::of(config.name.clone(), targets.chain(forward.fallback_pool().map(PoolId::as_str)))
             }
             Action::Redirect(_) | Action::Respond(_) => Self::of(config.name.clone(), std::iter::empty()),
         }
@@ -110,7 +110,8 @@ impl RouteMetrics {
     fn of<'a>(route: Arc<str>, pools: impl Iterator<Item = &'a str>) -> Self {
         let counters = |pool: &str| PoolCounters { pool: pool.into(), codes: Default::default() };
         let pools = pools.chain([""]).map(counters).collect();
-        let seconds = histogram!("tidegate_gateway_request_seconds", "route" => route.clone());
+        let help = "Time of a request, its answer's body included";
+        let seconds = Histogram::of("tidegate_gateway_request_seconds", help, ("route", &route));
         Self { route, pools, failures: std::array::from_fn(|_| OnceLock::new()), seconds }
     }
 
@@ -125,8 +126,8 @@ impl RouteMetrics {
     }
 
     /// Counts a request that has ended. `place` is the target's, [`usize::MAX`] where it went to no pool.
-    pub(super) fn count(&self, place: usize, status: StatusCode, reason: Option<Reason>, seconds: f64) {
-        self.seconds.record(seconds);
+    pub(super) fn count(&self, place: usize, status: StatusCode, reason: Option<Reason>, took: Duration) {
+        self.seconds.record(took);
         if let Some(counters) = self.pools.get(place).or(self.pools.last()) {
             let make = || {
                 counter!("tidegate_gateway_requests_total", "route" => self.route.clone(),

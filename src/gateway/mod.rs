@@ -22,6 +22,7 @@ mod access_log;
 mod alarm;
 mod answer;
 mod body;
+mod certificates;
 pub mod config;
 mod connection;
 mod cors;
@@ -64,6 +65,7 @@ pub use reason::Reason;
 use self::config::{GatewayConfig, Policy};
 use self::listener::Listener;
 use self::shared::Shared;
+use self::tls::HostCertificate;
 use self::worker::Start;
 use crate::base::drain::Drain;
 use crate::upstream::Reader;
@@ -207,10 +209,16 @@ impl GatewayReloader {
         for (listener, config) in self.listeners.iter().zip(&config.listeners) {
             let (own, wanted) = (listener.address, config.listen);
             let same = own.ip() == wanted.ip() && (wanted.port() == 0 || own.port() == wanted.port());
-            // Whether a listener speaks TLS is settled when it is bound.
-            if same && listener.tls.load().is_some() && config.tls.is_some() {
-                listener.tls.store(config.tls.clone().map(Arc::new));
+            if let Some(tls) = config.tls.as_ref().filter(|_| same) {
+                listener.set_file(tls);
             }
+        }
+    }
+
+    /// Puts a cluster's certificates into force beside those of the configuration: for those who connect from now on.
+    pub fn set_cluster_certificates(&self, certificates: &[HostCertificate]) {
+        for listener in &self.listeners {
+            listener.set_cluster(certificates);
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Reason {
     ClientGone,
     /// The route's pool is not known.
     NoPool,
+    /// The route's backend is missing or may not be used: the route's object says so.
+    NoBackend,
     /// The pool has no endpoint that could take it.
     NoEndpoint,
     /// The pool's limit on requests, connections or waiting requests.
@@ -66,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
         Self::Framing,
         Self::Host,
@@ -82,6 +84,7 @@ impl Reason {
         Self::BodyTimeout,
         Self::ClientGone,
         Self::NoPool,
+        Self::NoBackend,
         Self::NoEndpoint,
         Self::Overloaded,
         Self::ConnectFailed,
@@ -120,6 +123,7 @@ impl Reason {
             Self::BodyTimeout => "body_timeout",
             Self::ClientGone => "client_gone",
             Self::NoPool => "no_pool",
+            Self::NoBackend => "no_backend",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
             Self::ConnectFailed => "connect_failed",
@@ -152,6 +156,7 @@ impl Reason {
             Self::BodyTooLarge => "The request's body is too large.\n",
             Self::BodyTimeout => "The request's body did not come in time.\n",
             Self::ClientGone => "The request's body broke off.\n",
+            Self::NoBackend => "The route has no backend for this request: its object's status says why.\n",
             Self::NoPool | Self::NoEndpoint | Self::Overloaded => "Nobody can take the request now: try again later.\n",
             Self::ConnectFailed | Self::Reset | Self::BadAnswer | Self::AnswerCut => {
                 "The service could not be reached.\n"
@@ -193,7 +198,7 @@ impl Reason {
             Self::ConnectTimeout | Self::TryTimeout | Self::RequestTimeout | Self::AnswerTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::Upstream | Self::Route => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoBackend | Self::Upstream | Self::Route => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

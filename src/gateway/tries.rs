@@ -16,15 +16,21 @@ use super::config::{Retries, Timeouts};
 use super::exchange::Exchange;
 use super::reason::Reason;
 use super::worker::Worker;
+use crate::endpoints::matched::Matched;
 use crate::endpoints::pool::PoolId;
 use crate::upstream::{
-    NoEndpoint, Outcome, Pick, Picked, RequestBody, ResponseBody, RetryPermit, SendError, SendErrorKind, SendOptions,
+    NoEndpoint, Outcome, Pick, Picked, Pool, RequestBody, ResponseBody, RetryPermit, SendError, SendErrorKind,
+    SendOptions,
 };
 
 /// What is asked of a pool.
 #[derive(Clone, Copy)]
 pub(super) struct Order<'a> {
     pub(super) pool: &'a PoolId,
+    /// What the request found when it was looked at: later tries go by the pool of their time.
+    pub(super) found: Option<&'a Pool>,
+    /// The part of the pool that takes the request.
+    pub(super) part: Option<&'a Matched>,
     pub(super) hash: u64,
     pub(super) retries: &'a Retries,
     pub(super) timeouts: Timeouts,
@@ -176,11 +182,18 @@ impl<'a> Tries<'a> {
     }
 
     fn pick(&self, order: &Order<'_>, now: Instant) -> Result<Picked, Reason> {
-        let table = self.worker.shared.upstreams.table();
-        let pool = table.pool(order.pool.as_str()).ok_or(Reason::NoPool)?;
+        let table;
+        let pool: &Pool = match order.found.filter(|_| self.count == 0) {
+            Some(found) => found,
+            None => {
+                table = self.worker.shared.upstreams.table();
+                table.pool(order.pool.as_str()).ok_or(Reason::NoPool)?
+            }
+        };
         let (random, thread) = (self.worker.random(), self.worker.thread);
         let pick = Pick { now, random, thread, hash: Some(order.hash), tried: &self.tried };
-        pool.pick(&pick).map_err(|error| match error {
+        let picked = order.part.map_or_else(|| pool.pick(&pick), |part| pool.pick_of(part, &pick));
+        picked.map_err(|error| match error {
             NoEndpoint::Unknown => Reason::NoPool,
             NoEndpoint::TooManyRequests => Reason::Overloaded,
             NoEndpoint::Empty | NoEndpoint::Unhealthy | NoEndpoint::AllTried => Reason::NoEndpoint,

@@ -32,6 +32,23 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// A watch that ends sooner was not let live, and is not begun anew without a pause.
 const LEAST: Duration = Duration::from_secs(1);
 
+/// What is asked of a kind of objects that are in namespaces.
+pub trait Namespaced:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Which objects to follow.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -83,7 +100,7 @@ pub enum WatchError {
 /// Follows these objects until `drain` ends it.
 pub async fn follow<K>(wanted: &Wanted, drain: &Drain, mut take: impl FnMut(Heard<K>))
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Namespaced,
 {
     let mut pause = PAUSE.0;
     loop {
@@ -104,7 +121,7 @@ where
 /// Lists and watches for as long as it goes well.
 async fn listen<K>(wanted: &Wanted, take: &mut impl FnMut(Heard<K>)) -> WatchError
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Namespaced,
 {
     match try_listen(wanted, take).await {
         Ok(never) => match never {},
@@ -114,7 +131,7 @@ where
 
 async fn try_listen<K>(wanted: &Wanted, take: &mut impl FnMut(Heard<K>)) -> Result<std::convert::Infallible, WatchError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Namespaced,
 {
     let client = connect(wanted.kubeconfig.as_deref()).await?;
     let api: Api<K> = match &wanted.namespace {

@@ -66,14 +66,57 @@ pub struct PolicyMember {
     #[serde(default)]
     #[schemars(range(max = 1_000))]
     pub priority: u32,
-    /// Which requests it is for. Only a gateway that sees requests can tell: such a member has no part of the rest.
+    /// Requests that go to it whatever the shares say. Only the built-in gateway tells requests apart. Without a share of its own
+    /// such a member has no part of the other requests, whoever else is there or not.
     #[serde(rename = "match", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_object")]
-    pub matches: Option<serde_json::Value>,
+    pub matches: Option<RequestMatch>,
 }
 
-fn any_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
+/// The requests of one of these hosts, or that have one of these headers or cookies: any of them is enough. A match that names none
+/// is for no request.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Eq, Serialize)]
+#[x_kube(validation = Rule::new("has(self.hosts) || has(self.headers) || has(self.cookies)")
+    .message("give hosts, headers or cookies, or some of them: any of them is enough"))]
+pub struct RequestMatch {
+    /// Hosts, in lower case and without a port, as `preview.shop.example`. A route of the gateway must send them to the pool: this
+    /// says only which part of it they get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))
+    )]
+    pub hosts: Vec<String>,
+    /// Headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub headers: Vec<FieldValues>,
+    /// Cookies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub cookies: Vec<FieldValues>,
+}
+
+/// A header or a cookie with one of these values.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub struct FieldValues {
+    /// Its name; that of a header in whatever case.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9._-]+$"))]
+    pub name: String,
+    /// What it may be, byte for byte.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 256)))]
+    pub values: Vec<String>,
+}
+
+// === impl RequestMatch ===
+
+impl std::fmt::Display for RequestMatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let field = |what, FieldValues { name, values }: &FieldValues| format!("{what} {name}={}", values.join("|"));
+        let hosts = self.hosts.iter().map(|it| format!("host {it}"));
+        let headers = self.headers.iter().map(|it| field("header", it));
+        let cookies = self.cookies.iter().map(|it| field("cookie", it));
+        f.write_str(&hosts.chain(headers).chain(cookies).collect::<Vec<_>>().join(" or "))
+    }
 }
 
 // === impl Port ===

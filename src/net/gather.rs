@@ -1,10 +1,11 @@
 //! Writing pieces that lie apart.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, ReadBuf};
 
 /// Up to so many bytes are first put together: copying them costs less than a system call that gathers (`writev`) does beyond a
 /// plain one (`send`).
@@ -23,16 +24,15 @@ pub fn poll_write<S: AsyncWrite>(
     if let [whole] = slices {
         return stream.poll_write(context, whole);
     }
-    let mut together = [0; SMALL];
-    let mut length = 0;
+    let mut room = [MaybeUninit::uninit(); SMALL];
+    let mut together = ReadBuf::uninit(&mut room);
     for slice in slices {
-        let Some(room) = together.get_mut(length..length + slice.len()) else {
+        if slice.len() > together.remaining() {
             return stream.poll_write_vectored(context, slices);
-        };
-        room.copy_from_slice(slice);
-        length += slice.len();
+        }
+        together.put_slice(slice);
     }
-    stream.poll_write(context, together.get(..length).unwrap_or_default())
+    stream.poll_write(context, together.filled())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use self::client::{Client, Pulled};
 pub use self::gateways::GatewaysOptions;
 use self::table::{changes, list_table, pool_table};
 use crate::base::backoff::{Backoff, random};
+use crate::kubernetes::policy::RequestMatch;
 
 /// What `pools` is told.
 #[derive(Clone, Debug)]
@@ -83,6 +84,17 @@ struct ListEntry {
 struct PoolBody {
     #[serde(default)]
     traffic_generation: Option<i64>,
+    endpoints: Vec<EndpointBody>,
+    #[serde(default)]
+    matched: Vec<MatchedBody>,
+}
+
+/// What is for some requests alone.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+struct MatchedBody {
+    pool: String,
+    #[serde(rename = "match")]
+    requests: RequestMatch,
     endpoints: Vec<EndpointBody>,
 }
 
@@ -192,7 +204,12 @@ impl View {
         let head = format!("{head}  {}, as of {}  index {}\n", pulled.state, pulled.synced_at, pulled.index);
         match self {
             Self::All(list) => head + &list_table(&list.pools),
-            Self::One(_, body) => head + &pool_table(&body.endpoints),
+            Self::One(_, body) => {
+                let part = |it: &MatchedBody| {
+                    format!("requests with {} go to {}\n{}", it.requests, it.pool, pool_table(&it.endpoints))
+                };
+                head + &pool_table(&body.endpoints) + &body.matched.iter().map(part).collect::<String>()
+            }
         }
     }
 
@@ -205,13 +222,23 @@ impl View {
                 |it| format!("{} {}", it.endpoints, it.state),
                 |one, other| (&one.etag, &one.state) == (&other.etag, &other.state),
             ),
-            (Self::One(_, before), Self::One(_, now)) => changes(
-                &before.endpoints,
-                &now.endpoints,
-                |it| format!("{}:{}", it.address, it.port),
-                |it| format!("{} weight {} {}", it.state, it.weight, it.target.as_deref().unwrap_or("-")),
-                |one, other| one == other,
-            ),
+            (Self::One(_, before), Self::One(_, now)) => {
+                let endpoints = changes(
+                    &before.endpoints,
+                    &now.endpoints,
+                    |it| format!("{}:{}", it.address, it.port),
+                    |it| format!("{} weight {} {}", it.state, it.weight, it.target.as_deref().unwrap_or("-")),
+                    |one, other| one == other,
+                );
+                let matched = changes(
+                    &before.matched,
+                    &now.matched,
+                    |it| format!("requests with {}", it.requests),
+                    |it| format!("{} endpoints of {}", it.endpoints.len(), it.pool),
+                    |one, other| one == other,
+                );
+                endpoints + &matched
+            }
             _ => String::new(),
         }
     }

@@ -13,7 +13,7 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::{Disk, read_full, write_full};
+use super::disk::{Disk, DiskFile, is_shortage, read_full, write_full};
 use super::ledger::Ledger;
 use super::marks::Marks;
 use super::position::FrameId;
@@ -129,23 +129,31 @@ pub(super) fn write(disk: &dyn Disk, root: &Path, bytes: &[u8]) -> io::Result<()
 }
 
 /// Reads the checkpoint of a directory; one that is missing or damaged says that nothing is done.
-pub(super) fn read(disk: &dyn Disk, root: &Path) -> Option<Checkpoint> {
+///
+/// # Errors
+/// It cannot be opened for want of descriptors.
+pub(super) fn read(disk: &dyn Disk, root: &Path) -> io::Result<Option<Checkpoint>> {
     let file = match disk.open(&root.join(NAME)) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_shortage(&error) => return Err(error),
         Err(error) => {
             tracing::warn!(%error, "spool: the checkpoint cannot be read; everything is delivered again");
-            return None;
+            return Ok(None);
         }
     };
-    let length = file.length().ok().filter(|length| *length <= LARGEST).and_then(|length| usize::try_from(length).ok());
-    let mut bytes = vec![0; length?];
-    let read = read_full(&*file, &mut bytes, 0).is_ok_and(|read| read == bytes.len());
-    let checkpoint = if read { decode(&bytes) } else { None };
+    let checkpoint = read_whole(&*file).and_then(|bytes| decode(&bytes));
     if checkpoint.is_none() {
         tracing::warn!("spool: the checkpoint is damaged; everything is delivered again");
     }
-    checkpoint
+    Ok(checkpoint)
+}
+
+fn read_whole(file: &dyn DiskFile) -> Option<Vec<u8>> {
+    let length = file.length().ok().filter(|length| *length <= LARGEST)?;
+    let mut bytes = vec![0; usize::try_from(length).ok()?];
+    let read = read_full(file, &mut bytes, 0).ok()?;
+    (read == bytes.len()).then_some(bytes)
 }
 
 fn put_position(bytes: &mut Vec<u8>, position: FrameId) {

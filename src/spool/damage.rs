@@ -33,17 +33,20 @@ impl Replay {
         }
         let next = match known {
             Some((lane, count, next)) => {
-                self.pass_frame(id, lane, count, next);
+                self.pass_frame(id, lane, count, next)?;
                 next
             }
-            None => self.pass_damage(stretch, id.offset),
+            None => self.pass_damage(stretch, id.offset)?,
         };
         Ok((next, None))
     }
 
     /// Passes over a frame with a good header.
-    pub(super) fn pass_frame(&mut self, id: FrameId, lane: usize, count: u32, end: u64) {
-        self.keep(id.segment, &(id.offset..end));
+    ///
+    /// # Errors
+    /// It cannot be copied for want of descriptors, and nothing was passed over.
+    pub(super) fn pass_frame(&mut self, id: FrameId, lane: usize, count: u32, end: u64) -> io::Result<()> {
+        self.keep(id.segment, &(id.offset..end))?;
         let mut ledger = self.shared.ledger();
         let done =
             ledger.lanes.get_mut(lane).and_then(|state| state.marks.remove(&id)).map_or(0, |marks| marks.count());
@@ -51,28 +54,33 @@ impl Replay {
         ledger.lose(lane, id.segment, lost);
         note_hole(&mut ledger, id.segment, id.offset..end);
         self.shared.metrics.damaged.increment(lost);
+        Ok(())
     }
 
     /// Passes over what is no frame; gives where the next one is.
-    pub(super) fn pass_damage(&mut self, stretch: &Stretch, at: u64) -> u64 {
+    ///
+    /// # Errors
+    /// As [`Replay::pass_frame`].
+    pub(super) fn pass_damage(&mut self, stretch: &Stretch, at: u64) -> io::Result<u64> {
         let source = self.file.as_ref().map(|open| Source {
             file: &*open.file,
             sequence: stretch.sequence,
             marker: stretch.marker,
         });
         let next = source.and_then(|source| source.find_frame(at + 1, stretch.end)).unwrap_or(stretch.end);
-        self.keep(stretch.sequence, &(at..next));
+        self.keep(stretch.sequence, &(at..next))?;
         note_hole(&mut self.shared.ledger(), stretch.sequence, at..next);
         let lost = recount(&self.shared, source, stretch.sequence);
         self.shared.metrics.damaged.increment(lost);
-        next
+        Ok(next)
     }
 
-    fn keep(&self, sequence: u64, range: &Range<u64>) {
+    fn keep(&self, sequence: u64, range: &Range<u64>) -> io::Result<()> {
         let file: Option<&dyn DiskFile> = self.file.as_ref().map(|open| &*open.file);
         if let Some(file) = file {
-            self.shared.quota.take(self.shared.quarantine.keep(file, sequence, range));
+            self.shared.quota.take(self.shared.quarantine.keep(file, sequence, range)?);
         }
+        Ok(())
     }
 }
 

@@ -173,6 +173,12 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// True where a file cannot be opened for want of descriptors or memory: nothing is wrong with it, however often that fails.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&Errno::from_raw_os_error(code)))
+}
+
 // === impl RealDisk ===
 
 impl Disk for RealDisk {

@@ -52,7 +52,8 @@
 //!    any amount; it never leads. No new segment ever takes a sequence that a checkpoint has seen.
 //! 5. A segment is deleted, or its file written again, only when every record in it is done. Before a file is written
 //!    again it has durably lost its old name, and it gets its new one when its new header is durable.
-//! 6. A damaged frame costs itself: reading goes on at the next good one. Damage never stops a start.
+//! 6. A damaged frame costs itself: reading goes on at the next good one. Damage never stops a start. What cannot be opened
+//!    for want of descriptors or memory is not damaged: a start is refused then, and replay tries again.
 //! 7. Of no frame behind the one that `reach` names was anything sent by replay. A mark that is missing or torn says
 //!    nothing: then every record counts as sent. Nor does one that the disk did not take: what goes all the same is
 //!    counted at once as what a restart may deliver again.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::disk::{Disk, DiskFile, read_full, write_full};
+use super::disk::{Disk, DiskFile, is_shortage, read_full, write_full};
 
 /// The quarantine of one spool.
 pub(super) struct Quarantine {
@@ -35,12 +35,16 @@ impl Quarantine {
     }
 
     /// Copies a range of a segment, unless it was copied before; gives the bytes that were copied, and says so in the log.
-    pub(super) fn keep(&self, file: &dyn DiskFile, sequence: u64, range: &std::ops::Range<u64>) -> u64 {
+    ///
+    /// # Errors
+    /// There is no descriptor for the copy: nothing may be passed over yet. Whatever else hinders a copy is no error.
+    pub(super) fn keep(&self, file: &dyn DiskFile, sequence: u64, range: &std::ops::Range<u64>) -> io::Result<u64> {
         let path = self.directory.join(format!("{sequence:016x}-{}-{}.bin", range.start, range.end));
         let length = range.end.saturating_sub(range.start);
-        let known = self.disk.open(&path).is_ok();
-        if known {
-            return 0;
+        match self.disk.open(&path) {
+            Ok(_) => return Ok(0),
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) => {}
         }
         let fits = self.kept.load(Ordering::Relaxed) + length <= MOST_BYTES;
         let copied = if fits { self.copy(file, &path, range) } else { Err(io::ErrorKind::QuotaExceeded.into()) };
@@ -54,11 +58,12 @@ impl Quarantine {
                     "spool: damaged bytes are passed over, a copy is in quarantine/"
                 );
                 self.kept.fetch_add(length, Ordering::Relaxed);
-                length
+                Ok(length)
             }
+            Err(error) if is_shortage(&error) => Err(error),
             Err(error) => {
                 tracing::error!(segment, from, bytes = length, %error, "spool: damaged bytes are passed over, without a copy");
-                0
+                Ok(0)
             }
         }
     }

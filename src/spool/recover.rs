@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::checkpoint::{self, Checkpoint};
-use super::disk::{DiskFile, patiently, read_full};
+use super::disk::{DiskFile, is_shortage, patiently, read_full};
 use super::engine::Shared;
 use super::frame::Header;
 use super::lane::Lane;
@@ -19,20 +19,21 @@ use super::segment::{FIRST_FRAME, HEADER_BYTES, SegmentHeader, parse_name};
 use super::spares::is_spare;
 use crate::record::topic::TopicName;
 
-/// A segment whose header is good.
+/// A segment whose header is good. Its file is not held open: a backlog may have more segments than a process has descriptors.
 struct Found {
     header: SegmentHeader,
-    file: Box<dyn DiskFile>,
     length: u64,
 }
 
 /// Fills the ledger; gives where the last segment ends.
 ///
 /// # Errors
-/// The directory cannot be listed.
+/// The directory cannot be listed, or a file cannot be opened for want of descriptors: with nothing wrong with it, it is not
+/// taken for damaged.
 pub(super) fn recover(shared: &Shared) -> Result<FrameId, OpenError> {
     let Shared { disk, paths, quota, quarantine, .. } = shared;
-    let checkpoint = checkpoint::read(&**disk, &paths.root).unwrap_or_default();
+    let refused = |cause| OpenError::Disk { path: paths.root.clone(), cause };
+    let checkpoint = checkpoint::read(&**disk, &paths.root).map_err(refused)?.unwrap_or_default();
     quota.take(quarantine.measure());
     let names = disk.list(&paths.segments);
     let names = names.map_err(|cause| OpenError::Disk { path: paths.segments.clone(), cause })?;
@@ -46,7 +47,10 @@ pub(super) fn recover(shared: &Shared) -> Result<FrameId, OpenError> {
     let highest = sequences.last().copied().unwrap_or_default().max(checkpoint.highest);
     shared.highest.store(highest, Ordering::Relaxed);
 
-    let found: Vec<Found> = sequences.into_iter().filter_map(|sequence| find(shared, sequence)).collect();
+    let mut found = Vec::new();
+    for sequence in sequences {
+        found.extend(find(shared, sequence)?);
+    }
     // A segment ends where the one after it says, whatever a failed write left behind.
     let ends: BTreeMap<u64, u64> =
         found.iter().map(|found| (found.header.previous.segment, found.header.previous.offset)).collect();
@@ -55,32 +59,39 @@ pub(super) fn recover(shared: &Shared) -> Result<FrameId, OpenError> {
     let mut last = FrameId::default();
     for segment in found {
         let end = ends.get(&segment.header.sequence).copied();
-        last = FrameId::new(segment.header.sequence, recover_segment(shared, &mut ledger, &progress, &segment, end));
+        if let Some(end) = recover_segment(shared, &mut ledger, &progress, &segment, end)? {
+            last = FrameId::new(segment.header.sequence, end);
+        }
     }
     ledger.set_dirty();
     Ok(last)
 }
 
-/// Opens a segment. One without a good header is put away.
-fn find(shared: &Shared, sequence: u64) -> Option<Found> {
+/// Looks at a segment. One without a good header is put away.
+fn find(shared: &Shared, sequence: u64) -> Result<Option<Found>, OpenError> {
     let path = shared.paths.segment(sequence);
     let problem = match patiently(|| open(shared, &path)) {
-        Ok((file, length, Some(header))) if header.sequence == sequence => return Some(Found { header, file, length }),
+        Ok((_, length, Some(header))) if header.sequence == sequence => return Ok(Some(Found { header, length })),
         Ok((file, length, _)) if is_unwritten(&*file, length) => {
             // The process ended while it was made: no frame was ever written to it.
             let _ = shared.disk.remove(&path);
-            return None;
+            return Ok(None);
         }
         Ok((_, length, _)) => {
             shared.quota.take(length);
             "its header is damaged".to_owned()
         }
+        Err(cause) if is_shortage(&cause) => return Err(OpenError::Disk { path, cause }),
         Err(error) => error.to_string(),
     };
-    if let Err(error) = shared.quarantine.take(&path, sequence, &problem) {
+    put_away(shared, sequence, &problem);
+    Ok(None)
+}
+
+fn put_away(shared: &Shared, sequence: u64, problem: &str) {
+    if let Err(error) = shared.quarantine.take(&shared.paths.segment(sequence), sequence, problem) {
         tracing::error!(segment = sequence, %error, "spool: the segment cannot be put away");
     }
-    None
 }
 
 fn open(shared: &Shared, path: &Path) -> io::Result<(Box<dyn DiskFile>, u64, Option<SegmentHeader>)> {
@@ -99,17 +110,27 @@ fn is_unwritten(file: &dyn DiskFile, length: u64) -> bool {
         || (length == FIRST_FRAME && read_full(file, &mut bytes, 0).is_ok() && bytes == [0; HEADER_BYTES])
 }
 
-/// Notes the frames of a segment; gives where they end.
+/// Notes the frames of a segment; gives where they end, or nothing of one that can no longer be opened and is put away.
 fn recover_segment(
     shared: &Shared,
     ledger: &mut Ledger,
     progress: &Progress,
     segment: &Found,
     durable_end: Option<u64>,
-) -> u64 {
-    let Found { header: SegmentHeader { sequence, marker, .. }, file, length } = segment;
+) -> Result<Option<u64>, OpenError> {
+    let Found { header: SegmentHeader { sequence, marker, .. }, length } = segment;
     let (sequence, end) = (*sequence, durable_end.unwrap_or(*length).min(*length));
-    let source = Source { file: &**file, sequence, marker: *marker };
+    let path = shared.paths.segment(sequence);
+    let refused = |cause| OpenError::Disk { path: path.clone(), cause };
+    let file = match patiently(|| shared.disk.open(&path)) {
+        Ok(file) => file,
+        Err(cause) if is_shortage(&cause) => return Err(refused(cause)),
+        Err(error) => {
+            put_away(shared, sequence, &error.to_string());
+            return Ok(None);
+        }
+    };
+    let source = Source { file: &*file, sequence, marker: *marker };
     ledger.segments.insert(sequence, SegmentState { marker: *marker, ..SegmentState::default() });
     // Only the last segment can have frames that were not written whole.
     let is_last = durable_end.is_none();
@@ -121,7 +142,7 @@ fn recover_segment(
         scanned.end = end;
     }
     for hole in &scanned.holes {
-        shared.quota.take(shared.quarantine.keep(&**file, sequence, hole));
+        shared.quota.take(shared.quarantine.keep(&*file, sequence, hole).map_err(refused)?);
     }
     let size = if *length > scanned.end { cut(shared, sequence, scanned.end, *length) } else { *length };
     shared.quota.take(size);
@@ -131,7 +152,7 @@ fn recover_segment(
         state.holes = scanned.holes;
         state.unreadable = scanned.unreadable;
     }
-    scanned.end
+    Ok(Some(scanned.end))
 }
 
 /// Cuts off what was not written whole; gives the file's length. Nothing depends on it but the room.

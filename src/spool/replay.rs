@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::disk::DiskFile;
+use super::disk::{DiskFile, is_shortage};
 use super::engine::Shared;
 use super::family;
 use super::frame::{Header, LONGEST_HEADER};
@@ -288,7 +288,7 @@ impl Replay {
     ) -> io::Result<(u64, Option<ReplayFrame>)> {
         let id = FrameId::new(stretch.sequence, at);
         if let Err(error) = self.open(stretch.sequence) {
-            return self.failed_at(id, stretch, None, error);
+            return if is_shortage(&error) { Err(error) } else { self.failed_at(id, stretch, None, error) };
         }
         let Some(OpenSegment { file, .. }) = &self.file else { return Err(io::ErrorKind::NotFound.into()) };
         let bytes = match self.window.get(&**file, at, LONGEST_HEADER, stretch.end) {
@@ -297,7 +297,7 @@ impl Replay {
         };
         let header = Header::parse(bytes, stretch.marker, stretch.sequence, at);
         let Some(header) = header.filter(|header| at + header.frame_length() <= stretch.end) else {
-            return Ok((self.pass_damage(stretch, at), None));
+            return Ok((self.pass_damage(stretch, at)?, None));
         };
         let next = at + header.frame_length();
         let index = self.shared.ledger().find(header.topic, header.partition).unwrap_or(usize::MAX);
@@ -318,7 +318,7 @@ impl Replay {
         match self.window.copy(&**file, at + header.length(), &mut body, stretch.end) {
             Ok(true) if is_sound(&header, &body) => {}
             Ok(_) => {
-                self.pass_frame(id, index, header.count, next);
+                self.pass_frame(id, index, header.count, next)?;
                 return Ok((next, None));
             }
             Err(error) => return self.failed_at(id, stretch, Some((index, header.count, next)), error),

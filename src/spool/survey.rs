@@ -83,7 +83,8 @@ impl Survey {
             let cause = io::Error::new(io::ErrorKind::NotFound, "is no spool: it has no file \"format\"");
             return Err(OpenError::Disk { path: paths.root, cause });
         }
-        let checkpoint = checkpoint::read(&disk, &paths.root);
+        let checkpoint = checkpoint::read(&disk, &paths.root)
+            .map_err(|cause| OpenError::Disk { path: paths.root.clone(), cause })?;
         let has_checkpoint = checkpoint.is_some();
         let Checkpoint { lanes, .. } = checkpoint.unwrap_or_default();
         let progress = lanes.into_iter().map(|lane| ((lane.topic.clone(), lane.partition), lane)).collect();

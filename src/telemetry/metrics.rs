@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Buckets of every histogram in seconds, from a record that never left the machine to a reply held for its full time.
-const SECONDS_BUCKETS: [f64; 14] =
+pub(super) const SECONDS_BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Buckets of every histogram of counts (records a batch, replies a write).
@@ -53,7 +53,9 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let mut text = self.handle.render();
+        super::histogram::render(&mut text);
+        text
     }
 
     /// Metrics that nobody records into, for tests beside others in one process.

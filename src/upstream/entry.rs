@@ -13,14 +13,17 @@ use super::host::{Host, Out};
 use super::life::{Context, Life, Member};
 use super::metrics::States;
 use super::outlier::{Cause, far_below};
-use super::pool::Pool;
+use super::pool::{Layout, Pool};
 use super::probe::Checks;
 use super::targets::Targets;
 use crate::endpoints::Snapshot;
+use crate::endpoints::matched::{Matched, Parts};
 use crate::endpoints::pool::{Endpoint, Protocol};
 
 /// A slow start goes up in so many steps.
 const STEPS: u32 = 20;
+/// The group of a pool that is not joined from others here.
+const ALONE: Group = Group { share: 1, priority: 0 };
 /// No step is shorter.
 const SHORTEST_STEP: Duration = Duration::from_millis(100);
 
@@ -124,7 +127,8 @@ impl Entry {
     /// Makes the pool for the next table.
     pub(super) fn rebuild(&mut self, scene: &Scene<'_>, targets: &mut Targets) -> Arc<Pool> {
         let context = Arc::clone(&self.context);
-        let (groups, listed) = if self.configured { gather(&context, scene.snapshot) } else { Default::default() };
+        let Gathered { groups, parts, listed } =
+            if self.configured { gather(&context, scene.snapshot) } else { Gathered::default() };
         let known = self.configured && is_known(&context, scene.snapshot);
         let ready = self.track(&listed, scene, targets);
         if context.config.limits.max_connections.is_some() {
@@ -133,8 +137,7 @@ impl Entry {
         context.life.end_ejections(self.hosts.values().map(|tracked| &tracked.host), ready, scene.now);
         let mut members: Vec<Arc<Member>> = Vec::with_capacity(listed.len());
         let mut places: HashMap<SocketAddr, usize> = HashMap::with_capacity(listed.len());
-        let mut candidates: Vec<Candidate> = Vec::with_capacity(listed.len());
-        let mut candidates_places: Vec<usize> = Vec::with_capacity(listed.len());
+        let mut candidates: Vec<(usize, Candidate)> = Vec::with_capacity(listed.len());
         for (group, endpoint) in listed {
             let Some(tracked) = self.hosts.get(&address(endpoint)) else { continue };
             let member = || {
@@ -152,23 +155,28 @@ impl Entry {
                     *first = member();
                 }
                 let age = age_of(&tracked.host, &context.config, scene.now);
-                candidates.push(Candidate { group, weight: endpoint.weight, good: !tracked.host.is_out(), age });
-                candidates_places.push(place);
+                let good = !tracked.host.is_out();
+                candidates.push((place, Candidate { group, weight: endpoint.weight, good, age }));
             }
         }
-        let Plan { weights: parts, panic } = plan(&groups, &candidates, context.config.panic_threshold_percent);
-        let mut weights = vec![0_u64; members.len()];
-        for (place, part) in candidates_places.into_iter().zip(parts) {
-            if let Some(weight) = weights.get_mut(place) {
-                *weight = weight.saturating_add(part);
-            }
-        }
-        let before = self.pool.as_ref().map(|pool| &pool.picker);
-        let picker = lay_out(&context.config, &members, &weights, scene.zone.filter(|_| !panic), before);
+        let before = self.pool.as_deref();
+        let of = |groups: std::ops::Range<usize>| {
+            let own = candidates.iter().filter(move |(_, it)| groups.contains(&it.group));
+            own.map(|(place, it)| (*place, *it)).collect::<Vec<_>>()
+        };
+        let (config, zone) = (&context.config, scene.zone);
+        let rest = layout(config, &members, &groups, &of(0..groups.len()), zone, before.map(|it| &it.rest));
+        let part = |(at, part): (usize, &Arc<Matched>)| {
+            let mut own = of(groups.len() + at..groups.len() + at + 1);
+            own.iter_mut().for_each(|(_, it)| it.group = 0);
+            let before = before.and_then(|pool| pool.parts.iter().find(|(it, _)| it.is(part)));
+            let layout = layout(config, &members, &[ALONE], &own, zone, before.map(|(_, layout)| layout));
+            (Arc::clone(part), layout)
+        };
+        let parts = parts.iter().enumerate().map(part).collect();
         self.next = self.next_change(scene.now);
-        let pool = Pool { context, members: members.into(), weights: weights.into(), picker, panic, ready, known };
+        let pool = Arc::new(Pool { members: members.into(), rest, parts, known, context });
         pool.context.life.metrics.show_states(states(&pool));
-        let pool = Arc::new(pool);
         self.pool = Some(Arc::clone(&pool));
         pool
     }
@@ -243,20 +251,38 @@ fn address(endpoint: &Endpoint) -> SocketAddr {
     SocketAddr::new(endpoint.address, endpoint.port)
 }
 
-/// The endpoints that a pool is made of, each with its group.
-fn gather<'a>(context: &Context, snapshot: &'a Snapshot) -> (Vec<Group>, Vec<(usize, &'a Endpoint)>) {
+/// What a pool is made of.
+#[derive(Default)]
+struct Gathered<'a> {
+    /// Those of the requests that no part takes.
+    groups: Vec<Group>,
+    parts: Parts,
+    /// All endpoints, each with its group; the parts' groups come after the others.
+    listed: Vec<(usize, &'a Endpoint)>,
+}
+
+fn gather<'a>(context: &Context, snapshot: &'a Snapshot) -> Gathered<'a> {
     let endpoints = |group: usize, id: &str| {
         let endpoints = snapshot.pool(id).into_iter().flat_map(|pool| pool.endpoints.iter());
         endpoints.filter(|endpoint| endpoint.protocol == Protocol::Tcp).map(move |endpoint| (group, endpoint))
     };
     let members = &context.config.members;
     if members.is_empty() {
-        let group = Group { share: 1, priority: 0 };
-        return (vec![group], endpoints(0, context.life.id.as_str()).collect());
+        let id = context.life.id.as_str();
+        let parts = snapshot.pool(id).map(|pool| &*pool.matched).unwrap_or_default();
+        let of_parts = parts.iter().enumerate().flat_map(|(at, part)| {
+            let endpoints = part.endpoints.iter().filter(|endpoint| endpoint.protocol == Protocol::Tcp);
+            endpoints.map(move |endpoint| (at + 1, endpoint))
+        });
+        return Gathered {
+            groups: vec![ALONE],
+            parts: parts.into(),
+            listed: endpoints(0, id).chain(of_parts).collect(),
+        };
     }
     let groups = members.iter().map(|member| Group { share: member.share, priority: member.priority }).collect();
     let listed = members.iter().enumerate().flat_map(|(group, member)| endpoints(group, member.pool.as_str()));
-    (groups, listed.collect())
+    Gathered { groups, parts: Parts::default(), listed: listed.collect() }
 }
 
 fn is_known(context: &Context, snapshot: &Snapshot) -> bool {
@@ -275,17 +301,27 @@ fn age_of(host: &Host, config: &PoolConfig, now: Instant) -> f64 {
     }
 }
 
-/// Lays out those who serve. Where zones matter, this instance's zone keeps what its endpoints can carry of its part:
-/// instances are taken to be spread evenly over the zones that have endpoints.
-fn lay_out(
+/// Who of the members serves, by the candidates and their places. Where zones matter, this instance's zone keeps what its endpoints
+/// can carry of its part: instances are taken to be spread evenly over the zones that have endpoints.
+fn layout(
     config: &PoolConfig,
     members: &[Arc<Member>],
-    weights: &[u64],
+    groups: &[Group],
+    candidates: &[(usize, Candidate)],
     zone: Option<&str>,
-    before: Option<&Picker>,
-) -> Picker {
-    let zone = zone.filter(|_| config.zone_aware);
-    let serving = || (0_u32..).zip(members.iter().zip(weights)).filter(|(_, (_, weight))| **weight > 0);
+    before: Option<&Layout>,
+) -> Layout {
+    let ready = candidates.iter().map(|(place, _)| place).collect::<BTreeSet<_>>().len();
+    let (places, candidates): (Vec<usize>, Vec<Candidate>) = candidates.iter().copied().unzip();
+    let Plan { weights: given, panic } = plan(groups, &candidates, config.panic_threshold_percent);
+    let mut weights = vec![0_u64; members.len()];
+    for (place, part) in places.into_iter().zip(given) {
+        if let Some(weight) = weights.get_mut(place) {
+            *weight = weight.saturating_add(part);
+        }
+    }
+    let zone = zone.filter(|_| config.zone_aware && !panic);
+    let serving = || (0_u32..).zip(members.iter().zip(&weights)).filter(|(_, (_, weight))| **weight > 0);
     let near = |member: &Member| zone.is_some() && member.endpoint.zone.as_deref() == zone;
     let entry = |(place, (member, weight)): (u32, (&Arc<Member>, &u64))| balance::Entry {
         place,
@@ -298,18 +334,19 @@ fn lay_out(
     let all: f64 = entries.iter().map(|entry| entry.weight as f64).sum();
     let here: f64 = entries.iter().filter(|entry| entry.near).map(|entry| entry.weight as f64).sum();
     let part = if all > 0.0 { (here / all * zones.len() as f64).min(1.0) } else { 0.0 };
-    Picker::new(config.balancer, &entries, part, before)
+    let picker = Picker::new(config.balancer, &entries, part, before.map(|layout| &layout.picker));
+    Layout { weights: weights.into(), picker, panic, ready }
 }
 
 /// How many endpoints are in which state.
 fn states(pool: &Pool) -> States {
-    let mut states = States { panic: pool.panic, ..States::default() };
-    for (member, weight) in pool.members.iter().zip(&pool.weights) {
+    let mut states = States { panic: pool.rest.panic, ..States::default() };
+    for (place, member) in pool.members.iter().enumerate() {
         let count = match () {
             () if !member.endpoint.is_ready() => &mut states.draining,
             () if member.host.is_out_for(Out::Unhealthy) => &mut states.unhealthy,
             () if member.host.is_out_for(Out::Ejected) => &mut states.ejected,
-            () if *weight > 0 => &mut states.serving,
+            () if pool.serves(place) => &mut states.serving,
             () => &mut states.standby,
         };
         *count += 1;

@@ -141,8 +141,8 @@ fn unpack(word: u64) -> Option<(f32, u32)> {
 /// How much of what was known then counts still. Milliseconds wrap after 49 days, which is no harm to a difference.
 fn decay(then: u32, now: u64) -> f32 {
     let elapsed = (now as u32).wrapping_sub(then);
-    // Another thread's clock may have been read a little earlier.
-    if elapsed > u32::MAX / 2 { 1.0 } else { (-(elapsed as f32) / MEMORY_MS).exp() }
+    // None, as mostly under load; or another thread's clock was read a little earlier.
+    if elapsed == 0 || elapsed > u32::MAX / 2 { 1.0 } else { (-(elapsed as f32) / MEMORY_MS).exp() }
 }
 
 #[cfg(test)]

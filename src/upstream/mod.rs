@@ -7,6 +7,8 @@
 //!
 //! - A [`Table`] is immutable: endpoints, what the balancer samples from, and health as of one moment. It is replaced by
 //!   one swap, pool by pool, so that a change costs as much as the pools that it touches. A request reads one table.
+//! - Parts of a pool that are for some requests alone ([`Pool::part`]) have a layout each, over the same members: health, limits and
+//!   connections are the pool's. What is in a part alone gets nothing else.
 //! - What lives longer than a table hangs on the endpoint: requests in flight, latencies, health, ejections (by pool),
 //!   and its connections (by address, port and TLS identity, whatever pools it is in). A swap loses none of it.
 //! - An endpoint that drains, or is gone, gets no new request. Those in flight finish; idle connections close.

@@ -9,14 +9,27 @@ use super::config::PoolConfig;
 use super::life::{Context, Member};
 use super::limits::RetryPermit;
 use super::outlier::Outcome;
+use crate::endpoints::matched::Matched;
 use crate::endpoints::pool::{Endpoint, PoolId};
+use crate::kubernetes::policy::RequestMatch;
 
 /// A pool's endpoints, who of them serves, and by which weights. Immutable.
 #[derive(Debug)]
 pub struct Pool {
     pub(super) context: Arc<Context>,
-    /// In the snapshot's order, draining ones among them.
+    /// In the snapshot's order, draining ones among them; those of the parts after the others.
     pub(super) members: Box<[Arc<Member>]>,
+    /// Who takes the requests that no part takes.
+    pub(super) rest: Layout,
+    /// Parts that are for some requests alone, each with who takes them.
+    pub(super) parts: Box<[(Arc<Matched>, Layout)]>,
+    /// The snapshot knows the pool.
+    pub(super) known: bool,
+}
+
+/// Who of a pool's members takes requests, and how many of them.
+#[derive(Debug)]
+pub(super) struct Layout {
     /// What each place's weight is; 0 for who gets no requests.
     pub(super) weights: Box<[u64]>,
     pub(super) picker: Picker,
@@ -24,8 +37,6 @@ pub struct Pool {
     pub(super) panic: bool,
     /// Endpoints that are ready, in whatever health.
     pub(super) ready: usize,
-    /// The snapshot knows the pool.
-    pub(super) known: bool,
 }
 
 /// What a request goes by.
@@ -99,7 +110,21 @@ impl Pool {
 
     /// Whether an endpoint is ready, in whatever health.
     pub fn has_ready(&self) -> bool {
-        self.ready > 0
+        self.rest.ready > 0
+    }
+
+    /// The part that takes a request, by what `fits` says of it; `None` where that is none, or nobody is ready there: then the
+    /// request is one as all others.
+    #[inline]
+    pub fn part(&self, fits: impl Fn(&RequestMatch) -> bool) -> Option<Arc<Matched>> {
+        let takes = |(part, layout): &&(Arc<Matched>, Layout)| layout.ready > 0 && fits(&part.requests);
+        self.parts.iter().find(takes).map(|(part, _)| Arc::clone(part))
+    }
+
+    /// Whether the member at this place takes requests of any kind.
+    pub(super) fn serves(&self, place: usize) -> bool {
+        let takes = |layout: &Layout| layout.weights.get(place).is_some_and(|weight| *weight > 0);
+        takes(&self.rest) || self.parts.iter().any(|(_, layout)| takes(layout))
     }
 
     /// Requests in flight.
@@ -107,18 +132,33 @@ impl Pool {
         self.context.life.usage.requests()
     }
 
-    /// The endpoint for a request, which is in flight from now on.
+    /// The endpoint for a request that no part takes; it is in flight from now on.
     ///
     /// # Errors
     /// Nobody takes it.
     #[inline]
     pub fn pick(&self, pick: &Pick<'_>) -> Result<Picked, NoEndpoint> {
+        self.pick_in(&self.rest, pick)
+    }
+
+    /// The endpoint for a request that a part of this pool took when it was looked at. A part that is no longer there, or for
+    /// other requests by now, leaves it to the rest.
+    ///
+    /// # Errors
+    /// Nobody takes it.
+    pub fn pick_of(&self, part: &Matched, pick: &Pick<'_>) -> Result<Picked, NoEndpoint> {
+        let layout = self.parts.iter().find(|(it, layout)| layout.ready > 0 && it.is(part));
+        self.pick_in(layout.map_or(&self.rest, |(_, layout)| layout), pick)
+    }
+
+    #[inline]
+    fn pick_in(&self, layout: &Layout, pick: &Pick<'_>) -> Result<Picked, NoEndpoint> {
         let usage = &self.context.life.usage;
         let draw = Draw { random: pick.random, hash: pick.hash };
-        let sight = Sight { pool: self, pick, any_health: self.panic };
-        let place = match self.picker.pick(draw, &sight) {
+        let sight = Sight { pool: self, pick, any_health: layout.panic };
+        let place = match layout.picker.pick(draw, &sight) {
             Some(place) => place,
-            None => self.pick_at_last(draw, pick)?,
+            None => self.pick_at_last(layout, draw, pick)?,
         };
         let member = self.members.get(place as usize).ok_or(NoEndpoint::Empty)?;
         if !usage.begin(pick.thread, &self.context.config.limits) {
@@ -131,18 +171,18 @@ impl Pool {
 
     /// Whoever served when the table was made may be out since: until the next table, one of them is better than nobody.
     #[cold]
-    fn pick_at_last(&self, draw: Draw, pick: &Pick<'_>) -> Result<u32, NoEndpoint> {
+    fn pick_at_last(&self, layout: &Layout, draw: Draw, pick: &Pick<'_>) -> Result<u32, NoEndpoint> {
         let nobody = || match () {
             () if !self.known => NoEndpoint::Unknown,
-            () if self.ready == 0 => NoEndpoint::Empty,
-            () if self.weights.iter().all(|weight| *weight == 0) => NoEndpoint::Unhealthy,
+            () if layout.ready == 0 => NoEndpoint::Empty,
+            () if layout.weights.iter().all(|weight| *weight == 0) => NoEndpoint::Unhealthy,
             () if pick.tried.is_empty() => NoEndpoint::Unhealthy,
             () => NoEndpoint::AllTried,
         };
         if self.context.config.panic_threshold_percent == 0 {
             return Err(nobody());
         }
-        self.picker.pick(draw, &Sight { pool: self, pick, any_health: true }).ok_or_else(nobody)
+        layout.picker.pick(draw, &Sight { pool: self, pick, any_health: true }).ok_or_else(nobody)
     }
 
     /// Room for a retry, within the pool's budget; hold it while the retry is under way.

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::config::UpstreamProtocol;
 use super::host::Out;
 use super::life::Member;
-use super::pool::Pool;
+use super::pool::{Layout, Pool};
 use super::table::Table;
 use crate::endpoints::Snapshot;
+use crate::endpoints::matched::Matched;
 
 /// Endpoints of one pool that a report shows; their number stands beside it.
 const MAX_ENDPOINTS: usize = 1_000;
@@ -28,9 +29,15 @@ pub(super) fn report(table: &Table, snapshot: &Snapshot, now: Instant) -> Value 
 fn of_pool(pool: &Pool, snapshot: &Snapshot, now: Instant) -> Value {
     let life = &pool.context.life;
     let config = pool.config();
-    let total: u128 = pool.weights.iter().map(|weight| u128::from(*weight)).sum();
-    let endpoints = pool.members.iter().zip(&pool.weights).take(MAX_ENDPOINTS);
-    let endpoints: Vec<_> = endpoints.map(|(member, weight)| of_endpoint(member, *weight, total, pool, now)).collect();
+    let total: u128 = pool.rest.weights.iter().map(|weight| u128::from(*weight)).sum();
+    let endpoints = (0..).zip(pool.members.iter().zip(&pool.rest.weights)).take(MAX_ENDPOINTS);
+    let endpoints: Vec<_> = endpoints
+        .map(|(place, (member, weight))| {
+            let some_requests = *weight == 0 && pool.serves(place);
+            of_endpoint(member, *weight, total, some_requests, pool, now)
+        })
+        .collect();
+    let part = |(part, layout): &(std::sync::Arc<Matched>, Layout)| json!({ "pool": part.pool.as_str(), "match": part.requests, "ready": layout.ready, "panic": layout.panic });
     let protocol = match config.connection.protocol {
         UpstreamProtocol::Auto => "auto",
         UpstreamProtocol::Http1 => "http1",
@@ -39,8 +46,9 @@ fn of_pool(pool: &Pool, snapshot: &Snapshot, now: Instant) -> Value {
     json!({
         "id": pool.id().as_str(),
         "known": pool.known,
-        "ready": pool.ready,
-        "panic": pool.panic,
+        "ready": pool.rest.ready,
+        "panic": pool.rest.panic,
+        "matched": pool.parts.iter().map(part).collect::<Vec<_>>(),
         "balancer": config.balancer.name(),
         "protocol": protocol,
         "tls": config.connection.tls.as_ref().map(|tls| tls.identity().to_string()),
@@ -82,10 +90,13 @@ fn sources(pool: &Pool, snapshot: &Snapshot) -> Vec<Value> {
     members.chain(own).filter_map(|id| snapshot.pool(id.as_str())).map(|pool| source(pool)).collect()
 }
 
-fn of_endpoint(member: &Member, weight: u64, total: u128, pool: &Pool, now: Instant) -> Value {
+fn of_endpoint(member: &Member, weight: u64, total: u128, some_requests: bool, pool: &Pool, now: Instant) -> Value {
     let host = &member.host;
     let life = &member.context.life;
-    let (state, why) = state(member, weight, pool, now);
+    let (state, why) = match state(member, weight, pool, now) {
+        ("standby", _) if some_requests => ("serving", Some("only the requests that match".to_owned())),
+        told => told,
+    };
     let verdict = host.health.verdict();
     let seconds = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
     let (idle, shared) = host.target.connections();
@@ -118,7 +129,7 @@ fn state(member: &Member, weight: u64, pool: &Pool, now: Instant) -> (&'static s
     if !member.endpoint.is_ready() {
         return ("draining", Some("its source says that it ends: requests in flight finish".to_owned()));
     }
-    let panic = if pool.panic { "; it serves all the same, too few are healthy (panic)" } else { "" };
+    let panic = if pool.rest.panic { "; it serves all the same, too few are healthy (panic)" } else { "" };
     if host.is_out_for(Out::Unhealthy) {
         let failure = host.health.verdict().failure.unwrap_or_else(|| "too few checks were good since".to_owned());
         return ("unhealthy", Some(format!("checks failed: {failure}{panic}")));

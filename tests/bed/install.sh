@@ -4,7 +4,8 @@
 #   install.sh [SET]...   log (default): Kafka, redis-server, kcat and the client drivers
 #                         matrix: these, and what only the whole client matrix needs
 #                         gateways: Envoy, HAProxy, nginx with and without Lua, keepalived, Prometheus, Eureka, wrk
-#                         gateway: what stands before and behind the built-in gateway: back ends, load, conformance
+#                         gateway: what stands before and behind the built-in gateway: back ends, load, conformance, and the
+#                                  Gateway API's own definitions
 #                         kube: the Kubernetes control plane and KWOK, which take minutes to build the first time
 #
 # What it is doing goes to stderr, what it has installed to stdout as NAME=PATH lines, which tests/bed/mod.rs reads.
@@ -164,6 +165,15 @@ make_gateway() {
   go build -mod=readonly -trimpath -o "$1/interop" google.golang.org/grpc/interop/client
 }
 
+# The definitions as the project publishes them, at the version of go.mod and with the sum of go.sum.
+make_gateway_api() {
+  local module
+  cd "$bed/../gateway/crds"
+  GOFLAGS=-mod=readonly go mod download sigs.k8s.io/gateway-api
+  module=$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)
+  cp "$module/config/crd/standard/"gateway.networking.k8s.io_{gatewayclasses,gateways,httproutes,referencegrants}.yaml "$1/"
+}
+
 make_c() { gcc -O1 -Wall -o "$1/calls" "$clients/c/calls.c" -lhiredis; }
 
 make_rust() {
@@ -214,4 +224,5 @@ if wanted gateways; then
 fi
 if wanted gateway; then
   component gateway go "$bed/../gateway/backend/"{go.mod,go.sum,main.go,serve.go,http.go,mix.go,count.go}
+  component gateway_api go "$bed/../gateway/crds/"{go.mod,go.sum}
 fi

@@ -86,8 +86,17 @@ pub fn require_gateways() -> &'static Installed {
 
 /// As [`require`], for what stands before and behind the built-in gateway.
 pub fn require_gateway() -> &'static Path {
+    gateway_set().home("gateway")
+}
+
+/// As [`require`], for the Gateway API's own definitions.
+pub fn require_gateway_api() -> &'static Path {
+    gateway_set().home("gateway_api")
+}
+
+fn gateway_set() -> &'static Installed {
     static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
-    complete(INSTALLED.get_or_init(|| install("gateway"))).home("gateway")
+    complete(INSTALLED.get_or_init(|| install("gateway")))
 }
 
 fn complete(installed: &Result<Installed, String>) -> &Installed {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{poll, wait_until};
+use crate::bed::wait_until;
+use crate::rest::writes_at_rest;
 use crate::support::{Gateway, SOON, Stage, path, ready, template};
 
 /// The pods of a body's ready endpoints, by the revision in their names.
@@ -40,7 +41,8 @@ fn a_blue_green_deploy_switches_only_what_its_gateways_have_acknowledged() {
     assert_eq!((counts[&format!("web-{first}")], counts[&format!("web-{second}")]), (0, 3));
     let pool = format!("east/{}/web-{second}/http", stage.namespace);
     assert_eq!(stage.shares("web").keys().collect::<Vec<_>>(), [&pool]);
-    assert_eq!(control.metric("tidegate_control_release_duration_seconds_count"), Some(2.0));
+    let ended = || control.metric("tidegate_control_release_duration_seconds_count");
+    wait_until(SOON, "two releases that are counted", || ended() == Some(2.0));
 
     // At every moment all pods asked for were in service, and never those of two revisions at once.
     for body in gateway.got() {
@@ -54,17 +56,7 @@ fn a_blue_green_deploy_switches_only_what_its_gateways_have_acknowledged() {
     wait_until(SOON, "an App that tells of the end", || app() == "web-2 Healthy");
 
     // Settled is silent: looked at again and again, nothing is written.
-    let (looks, writes) = ("tidegate_control_reconciles_total", "tidegate_control_writes_total");
-    let written = poll(SOON, || {
-        let (before, from) = (control.metric(writes)?, control.metric(looks)?);
-        for round in 0..5 {
-            let note = json!({"metadata": {"annotations": {"round": round.to_string()}}});
-            stage.cluster.client().patch(&path(&stage.namespace, "apps", "web"), &note);
-            poll(SOON, || (control.metric(looks)? > from + f64::from(round)).then_some(()))?;
-        }
-        Some(control.metric(writes)? - before)
-    });
-    assert_eq!(written, Some(0.0));
+    assert_eq!(writes_at_rest(&stage, &control, "web"), 0.0);
     // Its count is followed without a release.
     stage.cluster.client().patch(&path(&stage.namespace, "apps", "web/scale"), &json!({"spec": {"replicas": 5}}));
     wait_until(SOON, "five pods", || stage.counts()[&format!("web-{second}")] == 5);
@@ -108,10 +100,11 @@ fn a_rolling_deploy_never_has_fewer_pods_in_service_and_goes_back_from_its_middl
     let first = revision(&stage.wait_phase("web-1", "Healthy"));
     let gateway = Gateway::start(&stage, "edge-1", "web");
     wait_until(SOON, "the gateway serves", || gateway.got().last().is_some_and(|it| ready(it).len() == 4));
-    stage.release("web", "web-2", "web:2", &json!({}));
-    let second = revision(&stage.wait("web-2", "begun", |status| status["revision"].is_string()));
-    // In its middle: both revisions have traffic, and old pods have gone.
-    wait_until(SOON, "two old pods", || stage.counts()[&format!("web-{first}")] <= 2);
+    // It stays in its middle, at the first step of the third of four batches of eight steps each: both revisions have traffic,
+    // and old pods have gone.
+    stage.release("web", "web-2", "web:2", &json!({"control": {"targetStep": 16}}));
+    let second = revision(&stage.wait("web-2", "in its middle", |status| status["currentStepIndex"] == 16));
+    assert_eq!((stage.counts()[&format!("web-{first}")], stage.shares("web").len()), (2, 2));
     stage.control_of("web-2", &json!({"abort": true}));
     let ended = stage.wait_phase("web-2", "Degraded");
     assert!(ended["message"].as_str().unwrap().starts_with("aborted"), "{ended:#}");

@@ -1,36 +1,28 @@
 //! The controller is killed at every write that it makes, before the API server has it and after.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::bed::{WorkDir, poll};
-use crate::faults::strategies;
+use crate::faults::{Before, End, strategies};
 use crate::kube::{ApiProxy, Lost};
-use crate::support::{Gateway, SOON, Stage, ready, template};
+use crate::support::{SOON, cluster};
 
 /// More lives than a deploy has writes.
 const LIVES: usize = 120;
 
-/// A deploy of a second revision, with a controller that is killed at each write in turn. Gives the end, and how many died.
-fn deploy(strategy: &Value, floor: usize, kills: bool) -> (BTreeMap<String, u64>, BTreeMap<String, u64>, usize) {
-    let stage = Stage::new();
-    stage.create_app("web", 2, strategy, &template());
-    stage.release("web", "web-1", "web:1", &json!({}));
-    let mut first = stage.control();
-    stage.wait_phase("web-1", "Healthy");
-    first.kill();
-    stage.free_lease();
-    let gateway = Gateway::start(&stage, "edge-1", "web");
-    let proxy = ApiProxy::start(stage.cluster);
+/// A deploy with a controller that is killed at each write in turn. Gives the end, and how many died.
+fn deploy(strategy: &Value, floor: usize, kills: bool) -> (End, usize) {
+    let proxy = ApiProxy::start(cluster());
     let files = WorkDir::new("proxied");
     let kubeconfig = files.write("kubeconfig", proxy.kubeconfig());
+    let mut before = Before::start(strategy, floor, &kubeconfig);
+    before.control.kill();
+    let stage = &before.stage;
+    stage.free_lease();
     stage.release("web", "web-2", "web:2", &json!({}));
-    let is_healthy = || stage.status("web-2")["phase"] == "Healthy";
     let mut died = 0;
     for life in 0..LIVES {
-        if is_healthy() {
+        if before.is_healthy() {
             break;
         }
         if kills {
@@ -42,7 +34,7 @@ fn deploy(strategy: &Value, floor: usize, kills: bool) -> (BTreeMap<String, u64>
             if kills && proxy.has_lost() {
                 return Some(true);
             }
-            is_healthy().then_some(false)
+            before.is_healthy().then_some(false)
         });
         control.kill();
         stage.free_lease();
@@ -51,30 +43,21 @@ fn deploy(strategy: &Value, floor: usize, kills: bool) -> (BTreeMap<String, u64>
                 panic!("neither a write nor the end: {:#}\n{}", stage.status("web-2"), control.log())
             }));
     }
-    assert!(is_healthy(), "{:#}", stage.status("web-2"));
-    for body in gateway.got() {
-        assert!(ready(&body).len() >= floor, "{body:#}");
-    }
+    assert!(before.is_healthy(), "{:#}", stage.status("web-2"));
     proxy.heal();
     // What is left to do after the end is done by one that lives.
     let control = stage.control_over(&kubeconfig, "");
-    let settled = || {
-        let counts = stage.counts();
-        (counts.values().filter(|count| **count > 0).count() == 1).then_some(counts)
-    };
-    let counts =
-        poll(Duration::from_secs(30), settled).unwrap_or_else(|| panic!("{:?}\n{}", stage.counts(), control.log()));
-    let strip = |name: &str| name.replace(&stage.namespace, "NAMESPACE");
-    let shares = stage.shares("web").into_iter().map(|(pool, share)| (strip(&pool), share)).collect();
-    (counts, shares, died)
+    let end = poll(SOON, || before.end()).unwrap_or_else(|| panic!("{:?}\n{}", stage.counts(), control.log()));
+    before.judge(&format!("after {died} controllers were killed"));
+    (end, died)
 }
 
 #[test]
 fn a_controller_that_is_killed_at_every_write_leaves_the_same_end() {
     for (name, strategy, floor) in strategies() {
-        let (counts, shares, _) = deploy(&strategy, floor, false);
-        let (killed_counts, killed_shares, died) = deploy(&strategy, floor, true);
-        assert_eq!((killed_counts, killed_shares), (counts, shares), "{name}");
+        let (wanted, _) = deploy(&strategy, floor, false);
+        let (end, died) = deploy(&strategy, floor, true);
+        assert_eq!(end, wanted, "{name}");
         // Status, Service, Deployment, traffic, count: each met before and after.
         assert!(died >= 12, "{name}: only {died} were killed");
         println!("{name:10} {died} controllers killed");

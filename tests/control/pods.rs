@@ -2,12 +2,12 @@
 //! when its connections are cut. A request that comes later fails, as it would.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -21,20 +21,13 @@ const WORK: Duration = Duration::from_millis(3);
 
 /// The pods of a namespace, served.
 pub(crate) struct Pods {
-    served: Arc<Mutex<Vec<Served>>>,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A request that a pod answered.
-#[derive(Clone, Debug)]
-pub(crate) struct Served {
-    pub(crate) at: Instant,
-    /// Which, by its name.
-    pub(crate) pod: String,
-}
-
-struct Pod {
+/// Somebody who serves at one address, under a name.
+pub(crate) struct Pod {
+    address: SocketAddr,
     end: Arc<AtomicBool>,
     connections: Arc<Mutex<Vec<TcpStream>>>,
     thread: Option<JoinHandle<()>>,
@@ -45,18 +38,13 @@ struct Pod {
 impl Pods {
     pub(crate) fn serve(stage: &Stage) -> Self {
         let watching = stage.cluster.client().watch(&format!("/api/v1/namespaces/{}/pods", stage.namespace));
-        let (served, end) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let end = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let (served, end) = (Arc::clone(&served), Arc::clone(&end));
+            let end = Arc::clone(&end);
             // It is in the network of pods, as the thread that starts it.
-            move || run(&watching, &served, &end)
+            move || run(&watching, &end)
         });
-        Self { served, end, thread: Some(thread) }
-    }
-
-    /// Every request that was answered so far.
-    pub(crate) fn served(&self) -> Vec<Served> {
-        self.served.lock().unwrap().clone()
+        Self { end, thread: Some(thread) }
     }
 }
 
@@ -69,21 +57,21 @@ impl Drop for Pods {
     }
 }
 
-fn run(watching: &Watching, served: &Arc<Mutex<Vec<Served>>>, end: &AtomicBool) {
+fn run(watching: &Watching, end: &AtomicBool) {
     let (mut pods, mut seen) = (BTreeMap::<String, Pod>::new(), 0);
     while !end.load(Ordering::SeqCst) {
-        let events = watching.events();
-        for event in events.get(seen..).unwrap_or_default() {
+        let events = watching.after(seen);
+        seen += events.len();
+        for event in events {
             let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             if event["type"] == "DELETED" {
                 drop(pods.remove(&name));
             } else if let Some(address) = address_of(&event["object"])
                 && !pods.contains_key(&name)
             {
-                pods.insert(name.clone(), Pod::start(name, address, Arc::clone(served)));
+                pods.insert(name.clone(), Pod::start(name, address));
             }
         }
-        seen = events.len();
         pace(LOOK);
     }
 }
@@ -103,35 +91,32 @@ fn address_of(pod: &Value) -> Option<SocketAddr> {
 // === impl Pod ===
 
 impl Pod {
-    fn start(name: String, address: SocketAddr, served: Arc<Mutex<Vec<Served>>>) -> Self {
+    /// In the network of pods; it serves until this value goes.
+    pub(crate) fn start(name: String, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap_or_else(|e| panic!("{name} at {address}: {e}"));
-        listener.set_nonblocking(true).unwrap();
         let (end, connections) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default());
         let thread = std::thread::spawn({
             let (end, connections) = (Arc::clone(&end), Arc::clone(&connections));
             move || {
-                while !end.load(Ordering::SeqCst) {
-                    match listener.accept() {
-                        Ok((stream, _)) => {
-                            stream.set_nonblocking(false).unwrap();
-                            connections.lock().unwrap().push(stream.try_clone().unwrap());
-                            let (name, served) = (name.clone(), Arc::clone(&served));
-                            // A client that goes away is its own affair.
-                            std::thread::spawn(move || drop(answer(stream, &name, &served)));
-                        }
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => pace(LOOK),
-                        Err(error) => panic!("{name}: {error}"),
-                    }
+                while let Ok((stream, _)) = listener.accept()
+                    && !end.load(Ordering::SeqCst)
+                {
+                    connections.lock().unwrap().push(stream.try_clone().unwrap());
+                    let name = name.clone();
+                    // A client that goes away is its own affair.
+                    std::thread::spawn(move || drop(answer(stream, &name)));
                 }
             }
         });
-        Self { end, connections, thread: Some(thread) }
+        Self { address, end, connections, thread: Some(thread) }
     }
 }
 
 impl Drop for Pod {
     fn drop(&mut self) {
         self.end.store(true, Ordering::SeqCst);
+        // So that it looks.
+        let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -141,14 +126,13 @@ impl Drop for Pod {
     }
 }
 
-fn answer(mut stream: TcpStream, name: &str, served: &Mutex<Vec<Served>>) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         while let Some(end) = buffer.windows(4).position(|it| it == b"\r\n\r\n") {
             buffer.drain(..end + 4);
             pace(WORK);
             stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len()).as_bytes())?;
-            served.lock().unwrap().push(Served { at: Instant::now(), pod: name.to_owned() });
         }
         let mut chunk = [0; 4096];
         let read = stream.read(&mut chunk)?;

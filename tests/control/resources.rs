@@ -35,6 +35,49 @@ fn an_app_has_exactly_one_strategy_and_its_count_is_scaled_as_any_others() {
 }
 
 #[test]
+fn requests_of_a_canary_or_a_preview_are_named_by_a_host_a_header_or_a_cookie_and_a_selector_knows_none() {
+    let cluster = cluster();
+    let (client, namespace) = (cluster.client(), cluster.namespace("resources"));
+    let field = |name: &str, values: &[&str]| json!([{"name": name, "values": values}]);
+    let canary = |step: Value| json!({"canary": {"steps": [step]}});
+    for bad in [
+        canary(json!({"pauseSeconds": 5})),
+        canary(json!({"setMatch": {}})),
+        canary(json!({"setMatch": {"headers": field("x-canary", &[])}})),
+        canary(json!({"setMatch": {"headers": field("x canary", &["yes"])}})),
+        json!({"blueGreen": {"preview": {"cookies": []}}}),
+        json!({"blueGreen": {"preview": {"hosts": []}}}),
+        json!({"blueGreen": {"preview": {"hosts": ["Preview.example"]}}}),
+        json!({"blueGreen": {"preview": {"hosts": ["preview.example:80"]}}}),
+    ] {
+        let refused = client.try_create(&app(&namespace, "bad", &bad)).unwrap_err().0;
+        assert!(refused.contains("spec.strategy"), "{bad}: {refused}");
+    }
+    let requests = json!({"headers": field("x-canary", &["yes"]), "cookies": field("beta", &["1", "2"])});
+    for (name, good) in [
+        ("canary", canary(json!({"setMatch": requests, "podPercent": 20}))),
+        ("both", canary(json!({"setMatch": requests, "share": 5}))),
+        ("preview", json!({"blueGreen": {"preview": requests}})),
+        ("host", json!({"blueGreen": {"preview": {"hosts": ["preview.shop.example"]}}})),
+    ] {
+        client.create(&app(&namespace, name, &good));
+    }
+    let mut selected = app(&namespace, "selected", &json!({"blueGreen": {"preview": requests}}));
+    selected["spec"]["routing"] = json!("Service");
+    let refused = client.try_create(&selected).unwrap_err().0;
+    assert!(refused.contains("without preview"), "{refused}");
+    let policy = |matches: Value| {
+        json!({
+            "apiVersion": "tidegate.dev/v1alpha1", "kind": "TrafficPolicy",
+            "metadata": {"name": crate::bed::unique("policy"), "namespace": namespace},
+            "spec": {"port": "http", "members": [{"pool": "a"}, {"pool": "b", "match": matches}]},
+        })
+    };
+    assert!(client.try_create(&policy(json!({}))).unwrap_err().0.contains("any of them is enough"));
+    client.create(&policy(requests));
+}
+
+#[test]
 fn what_a_release_brings_is_never_changed_and_what_is_asked_of_it_is() {
     let cluster = cluster();
     let (client, namespace) = (cluster.client(), cluster.namespace("resources"));

@@ -30,7 +30,7 @@ pub(crate) fn cluster() -> &'static Cluster {
     INSTALLED.call_once(|| {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes"));
         let mut names = Vec::new();
-        for file in ["apps", "appscales", "releases", "approvals", "rolloutblocks", "trafficpolicies"] {
+        for file in ["apps", "apptemplates", "appscales", "releases", "approvals", "rolloutblocks", "trafficpolicies"] {
             for object in documents(&folder.join(format!("crds/{file}.yaml"))) {
                 names.push(cluster.client().create(&object)["metadata"]["name"].as_str().unwrap().to_owned());
             }
@@ -43,6 +43,9 @@ pub(crate) fn cluster() -> &'static Cluster {
             cluster.client().post(&format!("/apis/admissionregistration.k8s.io/v1/{collection}"), &object);
         }
         for object in documents(&folder.join("control-users.yaml")) {
+            cluster.client().post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &object);
+        }
+        for object in roles("\nkind: ClusterRole\n") {
             cluster.client().post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &object);
         }
         for name in names {
@@ -65,6 +68,12 @@ fn documents(path: &std::path::Path) -> Vec<Value> {
     text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
 }
 
+/// The roles of this kind that the control component is installed with.
+fn roles(kind: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/control.yaml")).unwrap();
+    text.split("\n---\n").filter(|it| it.contains(kind)).map(|it| serde_saphyr::from_str(it).unwrap()).collect()
+}
+
 /// The path of an object of Tidegate's, or of a collection without a name.
 pub(crate) fn path(namespace: &str, plural: &str, name: &str) -> String {
     let path = format!("/apis/tidegate.dev/v1alpha1/namespaces/{namespace}/{plural}");
@@ -79,6 +88,8 @@ pub(crate) struct Stage {
     pub(crate) pools: SocketAddr,
     /// The built-in gateway's listener, whose only route leads to the App `web`.
     pub(crate) gateway: Option<SocketAddr>,
+    /// Another cluster, `west`, that Apps may run in.
+    west: Option<&'static Cluster>,
     files: WorkDir,
 }
 
@@ -98,42 +109,74 @@ pub(crate) struct Gateway {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::start(false)
+        Self::start(None, "", None)
+    }
+
+    /// With further sections in the data plane's configuration.
+    pub(crate) fn beside(more: &str) -> Self {
+        Self::start(None, more, None)
     }
 
     /// With the built-in gateway in the data plane.
     pub(crate) fn with_gateway() -> Self {
-        Self::start(true)
+        let route = |namespace: &str| format!("[[gateway.route]]\npool = \"app/{namespace}/web/http\"\n");
+        Self::start(Some(&route), "", None)
     }
 
-    fn start(with_gateway: bool) -> Self {
+    /// With the built-in gateway, whose routes lead from the host of each of these Apps to it, and with further sections.
+    pub(crate) fn with_apps(apps: &[&str], more: &str) -> Self {
+        let route = |namespace: &str, app: &&str| {
+            let host = host(app, namespace);
+            format!("[[gateway.route]]\nhost = \"{host}\"\npool = \"app/{namespace}/{app}/http\"\n")
+        };
+        Self::start(Some(&|namespace: &str| apps.iter().map(|app| route(namespace, app)).collect()), more, None)
+    }
+
+    /// With a second cluster, that Apps may run in and that knows no resources of Tidegate's.
+    pub(crate) fn with_west(west: &'static Cluster) -> Self {
+        Self::start(None, "", Some(west))
+    }
+
+    fn start(routes: Option<&dyn Fn(&str) -> String>, more: &str, west: Option<&'static Cluster>) -> Self {
         let cluster = cluster();
         let (admin, pools) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let namespace = cluster.namespace("deploy");
         let kubeconfig = cluster.kubeconfig();
-        let gateway = with_gateway.then(|| SocketAddr::from(([127, 0, 0, 1], free_port())));
-        let section = gateway.map_or_else(String::new, |listen| {
+        let gateway = routes.map(|routes| (SocketAddr::from(([127, 0, 0, 1], free_port())), routes(&namespace)));
+        let section = gateway.as_ref().map_or_else(String::new, |(listen, routes)| {
+            format!("[gateway]\nthreads = 1\n[[gateway.listener]]\nlisten = \"{listen}\"\n{routes}")
+        });
+        let second = west.map_or_else(String::new, |west| {
+            west.client().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
             format!(
-                "[gateway]\nthreads = 1\n[[gateway.listener]]\nlisten = \"{listen}\"\n\
-                 [[gateway.route]]\npool = \"app/{namespace}/web/http\"\n"
+                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"west\"\nnamespaces = [\"{namespace}\"]\n\
+                 kubeconfig = {:?}\ntraffic_policies = false\n",
+                west.kubeconfig()
             )
         });
         let mut plane = Tidegate::spawn(&format!(
             "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"{pools}\"\n[[discovery.source]]\n\
-             kind = \"kubernetes\"\ncluster = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n{section}"
+             kind = \"kubernetes\"\ncluster = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n\
+             {second}{more}{section}"
         ));
         plane.wait_listening();
         poll(SOON, || (plane.get("/readyz/discovery").status == 200).then_some(())).expect("a synced data plane");
-        Self { cluster, namespace, plane, pools, gateway, files: WorkDir::new("control") }
+        let gateway = gateway.map(|(listen, _)| listen);
+        Self { cluster, namespace, plane, pools, gateway, west, files: WorkDir::new("control") }
     }
 
     /// Another node: a relay of the data plane, with a built-in gateway of this name whose only route leads to the App `web`.
     pub(crate) fn edge(&self, name: &str) -> Tidegate {
-        let (admin, pools, listen) = (free_port(), free_port(), free_port());
+        self.edge_at(name, SocketAddr::from(([127, 0, 0, 1], free_port())))
+    }
+
+    /// The same, with its listener at this address.
+    pub(crate) fn edge_at(&self, name: &str, listen: SocketAddr) -> Tidegate {
+        let (admin, pools) = (free_port(), free_port());
         let mut edge = Tidegate::spawn(&format!(
             "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[discovery]\nlisten = \"127.0.0.1:{pools}\"\n[[discovery.source]]\n\
              kind = \"hub\"\nurl = \"http://{}\"\n[gateway]\nname = \"{name}\"\nthreads = 1\n[[gateway.listener]]\n\
-             listen = \"127.0.0.1:{listen}\"\n[[gateway.route]]\npool = \"app/{}/web/http\"\n",
+             listen = \"{listen}\"\n[[gateway.route]]\npool = \"app/{}/web/http\"\n",
             self.pools, self.namespace
         ));
         edge.wait_listening();
@@ -154,15 +197,37 @@ impl Stage {
     /// A control component with this kubeconfig and these further keys. Its Lease is the namespace's own.
     pub(crate) fn control_over(&self, kubeconfig: &std::path::Path, keys: &str) -> Control {
         let (namespace, pools, admin) = (&self.namespace, self.pools, free_port());
+        let west = self.west.map_or_else(String::new, |west| {
+            format!("home = true\n[[control.cluster]]\nname = \"west\"\nkubeconfig = {:?}\n", west.kubeconfig())
+        });
         let text = format!(
             "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[control]\nlease = {{ namespace = \"{namespace}\", name = \"control\" }}\n\
-             {keys}\n[[control.cluster]]\nname = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n[[control.hub]]\nurl = \"http://{pools}\"\n"
+             {keys}\n[[control.cluster]]\nname = \"east\"\nnamespaces = [\"{namespace}\"]\nkubeconfig = {kubeconfig:?}\n{west}[[control.hub]]\nurl = \"http://{pools}\"\n"
         );
         let file = self.files.write(&format!("control-{admin}.toml"), text);
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(["control", "--config"]).arg(file);
         let process = Process::start(&command, self.files.path(), &format!("control-{admin}"));
         Control { process, admin: SocketAddr::from(([127, 0, 0, 1], admin)) }
+    }
+
+    /// A control component with the rights that it is installed with, in this namespace, and no others.
+    pub(crate) fn control_as_installed(&self) -> Control {
+        let (client, namespace) = (self.cluster.client(), &self.namespace);
+        let (api, user) = ("/apis/rbac.authorization.k8s.io/v1", format!("control-{namespace}"));
+        for mut role in roles("\nkind: Role\n") {
+            role["metadata"]["namespace"] = json!(namespace);
+            client.post(&format!("{api}/namespaces/{namespace}/roles"), &role);
+        }
+        for kind in ["ClusterRole", "Role"] {
+            let binding = json!({
+                "metadata": {"name": kind.to_lowercase()},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "tidegate-control"},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+            });
+            client.post(&format!("{api}/namespaces/{namespace}/rolebindings"), &binding);
+        }
+        self.control_over(&self.kubeconfig_as(&user), "")
     }
 
     pub(crate) fn create_app(&self, name: &str, replicas: u32, strategy: &Value, template: &Value) {
@@ -215,7 +280,12 @@ impl Stage {
 
     /// Each revision's wanted count, by its Deployment's name.
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
-        let all = self.cluster.client().get(&format!("/apis/apps/v1/namespaces/{}/deployments", self.namespace));
+        self.counts_in(self.cluster)
+    }
+
+    /// The same in another cluster.
+    pub(crate) fn counts_in(&self, cluster: &Cluster) -> BTreeMap<String, u64> {
+        let all = cluster.client().get(&format!("/apis/apps/v1/namespaces/{}/deployments", self.namespace));
         let count = |it: &Value| {
             (it["metadata"]["name"].as_str().unwrap().to_owned(), it["spec"]["replicas"].as_u64().unwrap())
         };
@@ -380,6 +450,11 @@ pub(crate) fn ready(body: &Value) -> Vec<String> {
     let endpoints = body["endpoints"].as_array().unwrap();
     let ready = endpoints.iter().filter(|it| it["state"] == "ready" && it["weight"] != 0);
     ready.map(|it| it["target"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The host of an App, which is nobody else's in a cluster that tests share.
+pub(crate) fn host(app: &str, namespace: &str) -> String {
+    format!("{app}.{namespace}.example")
 }
 
 /// A template whose pods become ready at once.

@@ -1,5 +1,5 @@
-//! Deploys under traffic: requests go through the built-in gateway to pods that really serve, and everything that happens at
-//! the API server is recorded.
+//! Traffic during deploys: requests go through gateways to pods that really serve, and everything that happens at the API server
+//! is recorded and judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::bed::wait_until;
 use crate::kube::Watching;
-use crate::pods::{Pods, pace};
-use crate::support::{SOON, Stage, template};
+use crate::pods::pace;
+use crate::support::Stage;
 
 /// Clients, each with a connection that it keeps.
 const CLIENTS: usize = 8;
@@ -22,17 +21,17 @@ const CLIENTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(15);
 
 /// Clients of the gateway.
-struct Load {
+pub(crate) struct Load {
     tally: Arc<Mutex<Tally>>,
     end: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     /// By pod.
-    good: BTreeMap<String, u64>,
-    bad: Vec<String>,
+    pub(crate) good: BTreeMap<String, u64>,
+    pub(crate) bad: Vec<String>,
 }
 
 /// Everything that happened to an App's endpoints, traffic, counts and release, in the order in which the API server says so.
@@ -54,14 +53,20 @@ struct Event {
 // === impl Load ===
 
 impl Load {
-    fn start(gateway: SocketAddr) -> Self {
+    /// Clients whose requests have this further line of their head, or none.
+    pub(crate) fn start(gateway: SocketAddr, line: &str) -> Self {
+        Self::of(gateway, line, CLIENTS, PAUSE)
+    }
+
+    /// So many, each with this pause between two requests.
+    pub(crate) fn of(gateway: SocketAddr, line: &str, clients: usize, pause: Duration) -> Self {
         let (tally, end) = (Arc::<Mutex<Tally>>::default(), Arc::new(AtomicBool::new(false)));
         let client = |number: usize| {
-            let (tally, end) = (Arc::clone(&tally), Arc::clone(&end));
+            let (tally, end, line) = (Arc::clone(&tally), Arc::clone(&end), line.to_owned());
             std::thread::spawn(move || {
                 let mut connection = None;
                 while !end.load(Ordering::SeqCst) {
-                    let answer = request(gateway, &mut connection, number);
+                    let answer = request(gateway, &mut connection, number, &line);
                     let mut tally = tally.lock().unwrap();
                     match answer {
                         Ok(pod) => *tally.good.entry(pod).or_default() += 1,
@@ -71,20 +76,20 @@ impl Load {
                         }
                     }
                     drop(tally);
-                    pace(PAUSE);
+                    pace(pause);
                 }
             })
         };
-        let clients = (0..CLIENTS).map(client).collect();
+        let clients = (0..clients).map(client).collect();
         Self { tally, end, clients }
     }
 
-    fn so_far(&self) -> Tally {
+    pub(crate) fn so_far(&self) -> Tally {
         self.tally.lock().unwrap().clone()
     }
 
     /// Waits for every answer.
-    fn end(mut self) -> Tally {
+    pub(crate) fn end(mut self) -> Tally {
         self.end.store(true, Ordering::SeqCst);
         for client in self.clients.drain(..) {
             client.join().unwrap();
@@ -93,8 +98,14 @@ impl Load {
     }
 }
 
-/// The name of the pod that answered. Every third request may not be sent twice.
-fn request(gateway: SocketAddr, connection: &mut Option<TcpStream>, number: usize) -> Result<String, String> {
+/// The name of the pod that answered a request with this further line, or none; a line that says the host is in the place of
+/// `web.example`. Every third client's requests may not be sent twice.
+pub(crate) fn request(
+    gateway: SocketAddr,
+    connection: &mut Option<TcpStream>,
+    number: usize,
+    line: &str,
+) -> Result<String, String> {
     let told = |what: &str, error: std::io::Error| format!("{what}: {error}");
     let stream = match connection {
         Some(stream) => stream,
@@ -105,7 +116,9 @@ fn request(gateway: SocketAddr, connection: &mut Option<TcpStream>, number: usiz
         }
     };
     let method = if number.is_multiple_of(3) { "POST" } else { "GET" };
-    let head = format!("{method} / HTTP/1.1\r\nhost: web.example\r\ncontent-length: 0\r\n\r\n");
+    let host = if line.starts_with("host: ") { "" } else { "host: web.example\r\n" };
+    let end = if line.is_empty() { "" } else { "\r\n" };
+    let head = format!("{method} / HTTP/1.1\r\n{host}{line}{end}content-length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).map_err(|e| told("send", e))?;
     let mut answer = Vec::new();
     loop {
@@ -144,15 +157,22 @@ impl Recorder {
                 watch("release", ours("releases")),
             ],
         };
-        recorder.began = recorder.events().last().unwrap().version;
+        recorder.began = recorder.events(|_| true).last().map_or(0, |it| it.version);
         recorder
     }
 
-    /// All events so far, of all kinds, by their versions: etcd counts writes one by one.
-    fn events(&self) -> Vec<Event> {
+    /// What was told of one kind after so many events.
+    pub(crate) fn told(&self, kind: &str, seen: usize) -> Vec<Value> {
+        let of = self.streams.iter().find(|(it, _)| *it == kind);
+        of.map(|(_, watching)| watching.after(seen)).unwrap_or_default()
+    }
+
+    /// All events so far about objects of these names, of all kinds, by their versions: etcd counts writes one by one.
+    fn events(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Event> {
+        let is_wanted = |it: &Value| is_wanted(it["object"]["metadata"]["name"].as_str().unwrap());
         let version = |it: &Value| it["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
         let of = |(kind, watching): &(&'static str, Watching)| {
-            let events = watching.events().into_iter();
+            let events = watching.all(is_wanted).into_iter();
             let kind = *kind;
             let event = move |it: Value| {
                 let (deleted, object) = (it["type"] == "DELETED", it["object"].clone());
@@ -166,14 +186,17 @@ impl Recorder {
     }
 }
 
-/// Goes through everything that happened since the recorder began and demands, after each event: of the pods that have traffic by the policy so many
-/// are ready; a revision has traffic only after its gate was passed; no Deployment that serves is asked for fewer pods than
-/// leave the floor. Gives how often traffic was switched.
+/// Goes through everything that happened to an App since the recorder began and demands, after each event: of the pods that have
+/// traffic by the policy so many are ready; a revision has traffic only after its gate was passed; no Deployment is asked for
+/// fewer pods before the traffic as it is was acknowledged by everybody; while a release says that it is stopped by a person, it
+/// gains no pod and traffic stays. A pool that is no revision's counts as whole. Gives how often traffic was switched.
 pub(crate) fn judge(recorder: &Recorder, app: &str, floor: usize) -> usize {
+    let start = format!("{app}-");
     let mut slices: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     let (mut shares, mut passed) = (BTreeMap::<String, u64>::new(), BTreeSet::<String>::new());
-    let mut switches = 0;
-    for event in &recorder.events() {
+    let (mut counts, mut generation, mut acknowledged) = (BTreeMap::<String, u64>::new(), 0, 0);
+    let (mut switches, mut is_routed, mut stopped) = (0, false, BTreeSet::<String>::new());
+    for event in &recorder.events(|name| name == app || name.starts_with(&start)) {
         let (object, is_judged) = (&event.object, event.version > recorder.began);
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         match event.kind {
@@ -185,31 +208,50 @@ pub(crate) fn judge(recorder: &Recorder, app: &str, floor: usize) -> usize {
                 let names = ready.map(|it| it["targetRef"]["name"].as_str().unwrap().to_owned()).collect();
                 slices.insert(name.clone(), (service.to_owned(), names));
             }
-            "release" => {
+            "deployment" if object["metadata"]["labels"]["tidegate.dev/app"] == app && !event.deleted => {
+                let count = object["spec"]["replicas"].as_u64().unwrap();
+                let had = counts.insert(name.clone(), count).unwrap_or_default();
+                assert!(
+                    count >= had || acknowledged >= generation || !is_judged,
+                    "{name} goes from {had} to {count} while generation {acknowledged} of {generation} is acknowledged"
+                );
+                assert!(
+                    count <= had || !stopped.contains(&name),
+                    "{name} goes from {had} to {count}: {stopped:?} stopped"
+                );
+            }
+            "release" if object["spec"]["app"] == app => {
                 if let Some(revision) = object["status"]["gatePassed"].as_str() {
                     passed.insert(revision.to_owned());
                 }
-            }
-            "policy" => {
-                let members = object["spec"]["members"].as_array().unwrap();
-                let share = |it: &Value| {
-                    let service = it["pool"].as_str().unwrap().split('/').nth(2).unwrap().to_owned();
-                    (service, it["share"].as_u64().unwrap())
+                let revision = object["status"]["revision"].as_str().unwrap_or_default();
+                match is_stopped(object) {
+                    true => stopped.insert(format!("{start}{revision}")),
+                    false => stopped.remove(&format!("{start}{revision}")),
                 };
+                let known = object["status"]["traffic"]["generation"].as_i64().unwrap_or_default();
+                acknowledged = acknowledged.max(known);
+            }
+            "policy" if name == app => {
+                let members = object["spec"]["members"].as_array().unwrap();
                 let now: BTreeMap<String, u64> = members.iter().map(share).filter(|(_, share)| *share > 0).collect();
+                assert!(now == shares || stopped.is_empty(), "{shares:?} become {now:?} while {stopped:?} is stopped");
                 switches += usize::from(is_judged && now != shares);
-                shares = now;
-                for service in shares.keys().filter(|_| is_judged) {
-                    let revision = service.strip_prefix(&format!("{app}-")).unwrap();
-                    assert!(passed.contains(revision), "{revision} has traffic before its gate was passed: {object:#}");
+                (shares, is_routed) = (now, true);
+                generation = object["metadata"]["generation"].as_i64().unwrap();
+                let matched = members.iter().filter(|it| it["match"].is_object()).map(|it| share(it).0);
+                for side in shares.keys().cloned().chain(matched).filter(|_| is_judged) {
+                    let is_passed = side.strip_prefix(&start).is_none_or(|revision| passed.contains(revision));
+                    assert!(is_passed, "{side} has traffic before its gate was passed: {object:#}");
                 }
             }
             _ => {}
         }
-        let in_service: usize =
-            slices.values().filter(|(service, _)| shares.contains_key(service)).map(|(_, pods)| pods.len()).sum();
+        let is_whole = shares.keys().any(|side| !side.starts_with(&start));
+        let pods = slices.values().filter(|(service, _)| shares.contains_key(service)).map(|(_, pods)| pods.len());
+        let in_service: usize = pods.sum();
         assert!(
-            !is_judged || in_service >= floor,
+            !is_judged || !is_routed || is_whole || in_service >= floor,
             "{in_service} pods in service, {floor} demanded, after {} {name}: {shares:?} {slices:?}",
             event.kind
         );
@@ -217,50 +259,15 @@ pub(crate) fn judge(recorder: &Recorder, app: &str, floor: usize) -> usize {
     switches
 }
 
-/// One deploy under traffic: gives the tally of it and how often traffic was switched.
-fn deploy_under_traffic(replicas: u32, strategy: &Value) -> (Tally, usize, Stage) {
-    let stage = Stage::with_gateway();
-    let control = stage.control();
-    let pods = Pods::serve(&stage);
-    stage.create_app("web", replicas, strategy, &template());
-    stage.release("web", "web-1", "web:1", &json!({}));
-    let first = stage.wait_phase("web-1", "Healthy")["revision"].as_str().unwrap().to_owned();
-    let gateway = stage.gateway.unwrap();
-    wait_until(SOON, "a gateway that serves the first revision", || request(gateway, &mut None, 1).is_ok());
-    let recorder = Recorder::start(&stage);
-    let load = Load::start(gateway);
-    wait_until(SOON, "requests", || load.so_far().good.values().sum::<u64>() > 100);
-    stage.release("web", "web-2", "web:2", &json!({}));
-    let second = stage.wait_phase("web-2", "Healthy")["revision"].as_str().unwrap().to_owned();
-    // What is left of the first goes, and requests go on.
-    wait_until(SOON, "no pod of the first", || stage.counts()[&format!("web-{first}")] == 0);
-    let new = format!("web-{second}-");
-    let answered = || load.so_far().good.iter().filter(|(pod, _)| pod.starts_with(&new)).map(|(_, it)| it).sum::<u64>();
-    let before = answered();
-    wait_until(SOON, "requests to the second alone", || answered() > before + 100);
-    let tally = load.end();
-    let switches = judge(&recorder, "web", usize::try_from(replicas).unwrap());
-    assert!(tally.bad.is_empty(), "{:?}\n{}", tally.bad, control.log());
-    let old = format!("web-{first}-");
-    let (olds, news): (Vec<_>, Vec<_>) = tally.good.keys().partition(|pod| pod.starts_with(&old));
-    assert!(!olds.is_empty() && news.len() >= usize::try_from(replicas).unwrap(), "{:?}", tally.good);
-    let served = pods.served();
-    let by_old = served.iter().filter(|it| it.pod.starts_with(&old)).map(|it| it.at).max().unwrap();
-    let last = served.iter().map(|it| it.at).max().unwrap();
-    assert!(last > by_old, "the old pods are not the last that were asked");
-    (tally, switches, stage)
+/// Whether a release says that it stays where it is, because a person said so.
+pub(crate) fn is_stopped(release: &Value) -> bool {
+    let says = release["status"]["message"].as_str().is_some_and(|it| it.contains("control.paused is set"));
+    says && release["spec"]["control"]["paused"] == true
 }
 
-#[test]
-fn a_blue_green_deploy_under_traffic_loses_no_request_and_switches_once() {
-    let (tally, switches, _) = deploy_under_traffic(4, &json!({"blueGreen": {"scaleDownDelaySeconds": 1}}));
-    assert_eq!(switches, 1);
-    println!("{} requests, 0 failed", tally.good.values().sum::<u64>());
-}
-
-#[test]
-fn a_deploy_in_batches_under_traffic_loses_no_request_and_moves_share_by_share() {
-    let (tally, switches, _) = deploy_under_traffic(4, &json!({"batch": {"batches": 2, "drainSeconds": 1}}));
-    assert_eq!(switches, 2, "one a batch");
-    println!("{} requests, 0 failed", tally.good.values().sum::<u64>());
+/// A member of a policy: the Service of its revision, or a pool that is none's, and its share.
+pub(crate) fn share(member: &Value) -> (String, u64) {
+    let pool = member["pool"].as_str().unwrap();
+    let side = pool.split('/').nth(2).unwrap_or(pool);
+    (side.to_owned(), member["share"].as_u64().unwrap())
 }

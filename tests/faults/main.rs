@@ -22,6 +22,7 @@ mod bed;
 #[path = "../log/support/mod.rs"]
 mod support;
 
+mod anew;
 mod checker;
 mod client;
 mod clock;

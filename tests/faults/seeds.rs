@@ -3,6 +3,7 @@
 //! `TIDEGATE_FAULT_SEEDS` says which: `300` is 1 to 300, `17` alone is `17..17`, and 1 to 15 without it.
 //! `TIDEGATE_FAULT_STATE` names a file that keeps a line for each seed that is done; those are not played again, so that a
 //! long run can be interrupted. `TIDEGATE_FAULT_JOBS` is how many are played side by side, 2 without it.
+//! `TIDEGATE_FAULT_DEBUG` has librdkafka log these facilities of its own (its property `debug`).
 
 use crate::scenario::Scenario;
 use crate::stage::play;

@@ -80,6 +80,9 @@ impl<'a> Stage<'a> {
             .log("shutdown_timeout_seconds = 6")
             .log(&scenario.log)
             .kafka(&scenario.kafka);
+        if let Ok(facilities) = std::env::var("TIDEGATE_FAULT_DEBUG") {
+            setup = setup.kafka(&format!("properties.debug = {facilities:?}"));
+        }
         let replicas = i32::try_from(scenario.nodes).expect("a few");
         let mut topics = Vec::new();
         let mut keys = Vec::new();

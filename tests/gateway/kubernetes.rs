@@ -1,152 +1,14 @@
 //! HTTPRoutes and Ingresses of a real API server as routes: what they say holds, who has a host, what is told of it, and no
 //! connection is dropped by a change.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::net::TcpStream;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::backend::{Backend, Load};
-use crate::bed::{WorkDir, free_port, poll, unique, wait_until};
-use crate::kube::Cluster;
-use crate::kube::objects::slice;
-use crate::support::{Gateway, SOON, Setup};
-
-/// A namespace with the Services `web` and `api`, port 80 named `http`, of one back end each.
-struct Stage {
-    cluster: &'static Cluster,
-    namespace: String,
-    backends: Vec<Backend>,
-}
-
-fn cluster() -> &'static Cluster {
-    static INSTALLED: Once = Once::new();
-    let cluster = Cluster::shared(0);
-    INSTALLED.call_once(|| {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/crds/httproutes.yaml");
-        let definition: Value = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-        cluster.client().create(&definition);
-        let served = || cluster.client().try_get("/apis/gateway.networking.k8s.io/v1/httproutes").ok().flatten();
-        poll(SOON, served).expect("HTTPRoutes are not served");
-    });
-    cluster
-}
-
-// === impl Stage ===
-
-impl Stage {
-    fn new(network: u8) -> Self {
-        let cluster = cluster();
-        let namespace = cluster.namespace("routes");
-        let names = ["web", "api"];
-        let backends: Vec<Backend> = (1..)
-            .zip(names)
-            .map(|(number, name)| {
-                let address = IpAddr::from([10, 244, network, number]);
-                Backend::start_on(name, [8080, 8081, 8082].map(|port| SocketAddr::new(address, port)), &[])
-            })
-            .collect();
-        let stage = Self { cluster, namespace, backends };
-        for (name, backend) in names.into_iter().zip(&stage.backends) {
-            stage.service(&stage.namespace, name, backend);
-        }
-        stage
-    }
-
-    fn service(&self, namespace: &str, name: &str, backend: &Backend) {
-        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
-        self.cluster.client().create(&json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": ports},
-        }));
-        let endpoints = json!([{"addresses": [backend.http.ip().to_string()], "conditions": {"ready": true}}]);
-        let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
-        self.cluster.client().create(&slice(namespace, &format!("{name}-1"), name, &endpoints, &ports));
-    }
-
-    /// A gateway that goes by these namespaces' objects, after a route of its own.
-    fn gateway(&self, others: &[&str]) -> Gateway {
-        self.gateway_as(others, &self.cluster.kubeconfig()).start()
-    }
-
-    /// The same, not started, that asks for routes with this kubeconfig.
-    fn gateway_as(&self, others: &[&str], routes: &Path) -> Setup {
-        let namespaces: Vec<&str> = [self.namespace.as_str()].iter().chain(others).copied().collect();
-        let (kubeconfig, namespace) = (self.cluster.kubeconfig(), &self.namespace);
-        Setup::new()
-            .source(&format!(
-                "[[discovery.source]]\nkind = \"kubernetes\"\ncluster = \"east\"\nkubeconfig = {kubeconfig:?}\nnamespaces = {namespaces:?}"
-            ))
-            .keys("threads = 2")
-            .route(&format!("name = \"own\"\nhost = \"file.example\"\npool = \"east/{namespace}/web/http\""))
-            .section(&format!(
-                "[gateway.kubernetes]\ncluster = \"east\"\nkubeconfig = {routes:?}\nnamespaces = {namespaces:?}\n\
-                 gateways = [\"infra/edge\"]\ningress_class = \"tidegate\""
-            ))
-    }
-
-    /// A kubeconfig with the rights of `deploy/kubernetes/gateway-routes.yaml`, or all of them but for the status.
-    fn kubeconfig_of(&self, user: &str, may_tell: bool, files: &WorkDir) -> PathBuf {
-        let text =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/gateway-routes.yaml"));
-        let objects: Vec<Value> =
-            text.unwrap().split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect();
-        let mut role = objects.into_iter().find(|it| it["kind"] == "ClusterRole").unwrap();
-        role["metadata"]["name"] = json!(user);
-        role["rules"]
-            .as_array_mut()
-            .unwrap()
-            .retain(|rule| may_tell || rule["resources"] != json!(["httproutes/status"]));
-        let api = "/apis/rbac.authorization.k8s.io/v1";
-        self.cluster.client().post(&format!("{api}/clusterroles"), &role);
-        let binding = json!({
-            "metadata": {"name": user},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-        });
-        self.cluster.client().post(&format!("{api}/clusterrolebindings"), &binding);
-        let mut config: Value =
-            serde_json::from_str(&std::fs::read_to_string(self.cluster.kubeconfig()).unwrap()).unwrap();
-        config["users"][0]["user"]["as"] = json!(user);
-        files.write(&format!("{user}.kubeconfig"), config.to_string())
-    }
-
-    fn route_path(namespace: &str, name: &str) -> String {
-        format!("/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes/{name}")
-    }
-
-    fn create_route(&self, namespace: &str, name: &str, hosts: &[&str], rules: &Value) {
-        self.cluster.client().create(&json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"parentRefs": [{"name": "edge", "namespace": "infra"}], "hostnames": hosts, "rules": rules},
-        }));
-    }
-
-    /// Waits for a condition of a route's status.
-    fn wait_condition(&self, namespace: &str, name: &str, kind: &str, status: &str) -> Value {
-        let mut last = Value::Null;
-        let found = poll(SOON, || {
-            last = self.cluster.client().get(&Self::route_path(namespace, name))["status"].clone();
-            let conditions = last["parents"][0]["conditions"].as_array()?;
-            conditions.iter().find(|it| it["type"] == kind && it["status"] == status).cloned()
-        });
-        found.unwrap_or_else(|| panic!("{name}: {kind} is not {status}: {last:#}"))
-    }
-}
-
-fn to(name: &str) -> Value {
-    json!({"backendRefs": [{"name": name, "port": 80}]})
-}
-
-/// Who answers, as soon as it is this one.
-fn wait_answer(gateway: &Gateway, host: &str, path: &str, status: u16, instance: &str) {
-    let what = format!("{host}{path} is answered by {instance:?} with {status}");
-    wait_until(SOON, &what, || {
-        let answer = gateway.curl_host(host, path, &[]);
-        (answer.status, answer.instance()) == (status, instance)
-    });
-}
+use crate::bed::{WorkDir, free_port, unique, wait_until};
+use crate::stage::{Stage, assert_statuses_taken, to, wait_answer};
+use crate::support::{SOON, Setup};
 
 #[test]
 fn an_http_route_is_a_route_with_its_matches_filters_and_backends_and_its_status_says_so() {
@@ -198,7 +60,7 @@ fn an_http_route_is_a_route_with_its_matches_filters_and_backends_and_its_status
     assert!((3..=47).contains(&of_web), "{of_web}");
     stage.create_route(namespace, "nowhere", &["nowhere.example"], &json!([to("nobody")]));
     assert_eq!(stage.wait_condition(namespace, "nowhere", "ResolvedRefs", "False")["reason"], "BackendNotFound");
-    assert_eq!(gateway.curl_host("nowhere.example", "/", &[]).status, 503);
+    gateway.curl_host("nowhere.example", "/", &[]).assert_refused(500, "no_backend");
     stage.service(namespace, "nobody", &stage.backends[1]);
     wait_answer(&gateway, "nowhere.example", "/", 200, "api");
     stage.wait_condition(namespace, "nowhere", "ResolvedRefs", "True");
@@ -269,9 +131,65 @@ fn what_is_not_supported_and_a_host_of_another_namespace_are_refused_and_told() 
         1.0
     );
     assert!(gateway.tidegate.log().contains("HostTaken"));
+    assert_statuses_taken(&gateway);
     // Who gives a host up makes room for the next.
     stage.cluster.client().delete(&Stage::route_path(namespace, "first"));
     wait_answer(&gateway, "taken.example", "/", 200, "api");
+}
+
+#[test]
+fn an_ingress_is_of_who_controls_its_class_be_it_named_by_field_by_annotation_or_not_at_all() {
+    let mut stage = Stage::new(40);
+    stage.ingress_class = "*";
+    let gateway = stage.gateway(&[]);
+    let client = stage.cluster.client();
+    let (ours, theirs) = (unique("ours"), unique("theirs"));
+    let class = |name: &str, controller: &str| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
+            "spec": {"controller": controller},
+        })
+    };
+    let class_path = |name: &str| format!("/apis/networking.k8s.io/v1/ingressclasses/{name}");
+    let ingress = |name: &str, field: Option<&str>, annotation: Option<&str>| {
+        let annotations = annotation.map_or_else(|| json!({}), |class| json!({"kubernetes.io/ingress.class": class}));
+        client.create(&json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": name, "namespace": stage.namespace, "annotations": annotations},
+            "spec": {"ingressClassName": field, "rules": [{"host": format!("{name}.example"), "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]},
+        }));
+    };
+    client.create(&class(&theirs, "other.example/ingress"));
+    ingress("field", Some(&ours), None);
+    ingress("old", None, Some(&ours));
+    ingress("none", None, None);
+    ingress("foreign", Some(&theirs), None);
+    ingress("shipped", Some("tidegate"), None);
+    wait_answer(&gateway, "shipped.example", "/", 200, "web");
+    let statuses = || {
+        ["field", "old", "none", "foreign"].map(|name| gateway.curl_host(&format!("{name}.example"), "/", &[]).status)
+    };
+    assert_eq!(statuses(), [404; 4], "no class of ours");
+    client.create(&class(&ours, "tidegate.dev/gateway"));
+    wait_answer(&gateway, "field.example", "/", 200, "web");
+    assert_eq!(statuses(), [200, 200, 404, 404]);
+    let default = json!({"metadata": {"annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
+    client.patch(&class_path(&ours), &default);
+    wait_answer(&gateway, "none.example", "/", 200, "web");
+    // Of two that are marked, the newer one counts: another's, whose name comes first should both be of one second.
+    let newer = unique("another");
+    let mut marked = class(&newer, "other.example/ingress");
+    marked["metadata"]["annotations"] = default["metadata"]["annotations"].clone();
+    client.create(&marked);
+    wait_answer(&gateway, "none.example", "/", 404, "");
+    client.delete(&class_path(&newer));
+    wait_answer(&gateway, "none.example", "/", 200, "web");
+    assert_eq!(statuses(), [200, 200, 200, 404]);
+    client.delete(&class_path(&ours));
+    wait_answer(&gateway, "field.example", "/", 404, "");
+    assert_eq!(statuses(), [404; 4]);
+    assert_eq!(gateway.curl_host("shipped.example", "/", &[]).status, 200);
 }
 
 #[test]
@@ -310,8 +228,23 @@ fn the_rights_of_the_deployment_suffice_and_without_the_one_for_the_status_all_e
     wait_answer(&silent, "shop.example", "/", 200, "web");
     wait_until(SOON, "the refusal in the log", || silent.tidegate.log().contains("is not written into their status"));
     assert!(stage.cluster.client().get(&Stage::route_path(namespace, "shop"))["status"]["parents"].is_null());
-    let telling = stage.gateway_as(&[], &may).start();
+    let secure = free_port();
+    let with_tls = format!("[[gateway.listener]]\nlisten = \"127.0.0.1:{secure}\"\ntls = {{}}");
+    let telling = stage.gateway_as(&[], &may).section(&with_tls).start();
     stage.wait_condition(namespace, "shop", "Accepted", "True");
+    stage.wait_said(&stage.gateway_path(), "/conditions", "Programmed", "True");
+    let report = telling.debug()["gateway"]["kubernetes"].clone();
+    assert_eq!((&report["awaited"], &report["lost"]), (&json!([]), &json!([])), "it may follow all of it");
+    let ingress = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "in", "namespace": namespace},
+        "spec": {"ingressClassName": "tidegate", "rules": [{"host": "in.example", "http": {"paths": [
+            {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]},
+    });
+    stage.cluster.client().create(&ingress);
+    let path = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/in");
+    wait_until(SOON, "where the Ingress is reached", || {
+        stage.cluster.client().get(&path)["status"]["loadBalancer"]["ingress"] == json!([{"ip": "127.0.0.1"}])
+    });
     wait_answer(&telling, "shop.example", "/", 200, "web");
     // It goes on to follow.
     stage.cluster.client().patch(&Stage::route_path(namespace, "shop"), &json!({"spec": {"rules": [to("api")]}}));
@@ -340,8 +273,8 @@ fn a_cluster_that_is_away_holds_clients_up_for_a_bounded_time_alone_and_the_file
     assert_eq!(gateway.curl("/", &[]).status, 200);
     assert_eq!(gateway.tidegate.get("/readyz/gateway").status, 503);
     let report = gateway.debug()["gateway"]["kubernetes"].clone();
-    assert_eq!(report["awaited"], json!(["Ingresses", "Services"]));
+    assert_eq!(report["awaited"], json!(["IngressClasses", "Ingresses", "Services"]));
     wait_until(SOON, "why, in the report", || {
-        gateway.debug()["gateway"]["kubernetes"]["lost"].as_array().is_some_and(|lost| lost.len() == 2)
+        gateway.debug()["gateway"]["kubernetes"]["lost"].as_array().is_some_and(|lost| lost.len() == 3)
     });
 }

@@ -57,6 +57,23 @@ impl Setup {
         }
     }
 
+    /// With the first back end as pool `stable` and the others as `canary`, and routes that split between them: `/shares` by share,
+    /// `/canary` by a header, `/sticky` by a cookie.
+    pub(crate) fn splitting(backends: &[Backend]) -> Self {
+        let split = |name: &str, rest: &str| format!("name = \"{name}\"\npath_prefix = \"/{name}\"\n{rest}");
+        let shares = "split = [{ pool = \"stable\", share = 90 }, { pool = \"canary\", share = 10 }]";
+        let header = "split = [{ pool = \"canary\", share = 0, match = { header = \"X-Canary\", value = \"yes\" } }, \
+                      { pool = \"stable\", share = 100 }]";
+        let cookie = "split_by = \"cookie:user\"\n\
+                      split = [{ pool = \"stable\", share = 50 }, { pool = \"canary\", share = 50 }]";
+        Self::new()
+            .pool("stable", &backends[..1])
+            .pool("canary", &backends[1..])
+            .route(&split("shares", shares))
+            .route(&split("canary", header))
+            .route(&split("sticky", cookie))
+    }
+
     /// With the pool `web` of these back ends, and one route to it.
     pub(crate) fn over(backends: &[Backend]) -> Self {
         Self::new().pool("web", backends)

@@ -1,5 +1,6 @@
 //! TLS on both sides: names, ALPN, client certificates, files that change.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::backend::Backend;
@@ -26,7 +27,12 @@ fn ask(gateway: &Gateway, name: &str, authority: &Authority, arguments: &[&str])
 
 /// The subject of the certificate that is shown to who asks for this name.
 fn shown(gateway: &Gateway, name: &str) -> String {
-    let address = gateway.address.to_string();
+    shown_at(gateway.address, name)
+}
+
+/// The same at an address; empty where none is.
+pub(crate) fn shown_at(address: SocketAddr, name: &str) -> String {
+    let address = address.to_string();
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &address, "-servername", name]).stdin(Stdio::null());
     let said = String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned();

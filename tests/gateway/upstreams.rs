@@ -366,21 +366,7 @@ fn a_mirror_gets_copies_and_its_answers_and_failures_reach_nobody() {
 #[test]
 fn a_split_follows_shares_headers_and_a_stable_identity() {
     let backends = Backend::several(2);
-    let gateway = Setup::new()
-        .pool("stable", &backends[..1])
-        .pool("canary", &backends[1..])
-        .route(
-            "name = \"shares\"\npath_prefix = \"/shares\"\nsplit = [{ pool = \"stable\", share = 90 }, { pool = \"canary\", share = 10 }]",
-        )
-        .route(
-            "name = \"canary\"\npath_prefix = \"/canary\"\n\
-             split = [{ pool = \"canary\", share = 0, match = { header = \"X-Canary\", value = \"yes\" } }, { pool = \"stable\", share = 100 }]",
-        )
-        .route(
-            "name = \"sticky\"\npath_prefix = \"/sticky\"\nsplit_by = \"cookie:user\"\n\
-             split = [{ pool = \"stable\", share = 50 }, { pool = \"canary\", share = 50 }]",
-        )
-        .start();
+    let gateway = Setup::splitting(&backends).start();
     let shares = counted(&gateway, "/shares", 2000, &[]);
     // Five standard deviations around 200.
     assert!((133..=267).contains(&of(&shares, "b1")), "{shares}");

@@ -21,6 +21,8 @@ pub struct ApiError(pub String);
 pub struct ApiClient {
     runtime: Runtime,
     client: Client,
+    /// Tries nothing again.
+    direct: Client,
 }
 
 /// A watch: the API server's own words, as they come.
@@ -34,9 +36,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The client that a kubeconfig makes.
 pub(super) async fn connect(kubeconfig: &Path) -> Client {
+    connect_with(kubeconfig, true).await
+}
+
+async fn connect_with(kubeconfig: &Path, retries: bool) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
     let config = ::kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    Client::try_from(config.expect("a configuration")).expect("a client")
+    let mut config = config.expect("a configuration");
+    config.default_retry = retries;
+    Client::try_from(config).expect("a client")
 }
 
 impl ApiClient {
@@ -45,7 +53,8 @@ impl ApiClient {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let client = runtime.block_on(connect(kubeconfig));
-        Self { runtime, client }
+        let direct = runtime.block_on(connect_with(kubeconfig, false));
+        Self { runtime, client, direct }
     }
 
     /// Whether the API server says that it is ready.
@@ -98,6 +107,12 @@ impl ApiClient {
         posted.unwrap_or_else(|e| panic!("POST {path}: {}\n{object}", e.0))
     }
 
+    /// Posts to a path once, or says why that was refused: "later" as well, which others try again.
+    pub fn try_post(&self, path: &str, object: &Value) -> Result<Value, ApiError> {
+        let text = self.text_by(&self.direct, Method::POST, path, "application/json", bytes(object))?;
+        serde_json::from_str(&text).map_err(|e| ApiError(format!("{e}: {text}")))
+    }
+
     /// Puts an object in place of the one at a path.
     pub fn replace(&self, path: &str, object: &Value) -> Value {
         let put = self.send(Method::PUT, path, "application/json", bytes(object));
@@ -147,10 +162,21 @@ impl ApiClient {
     }
 
     fn text(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<String, ApiError> {
+        self.text_by(&self.client, method, path, kind, body)
+    }
+
+    fn text_by(
+        &self,
+        client: &Client,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Vec<u8>,
+    ) -> Result<String, ApiError> {
         let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body);
         let request = request.map_err(|e| ApiError(e.to_string()))?;
         self.runtime.block_on(async {
-            match tokio::time::timeout(PATIENCE, self.client.request_text(request)).await {
+            match tokio::time::timeout(PATIENCE, client.request_text(request)).await {
                 Ok(answer) => answer.map_err(|e| ApiError(format!("{e:?}"))),
                 Err(_) => Err(ApiError(format!("no answer within {PATIENCE:?}"))),
             }
@@ -166,7 +192,17 @@ impl Watching {
 
     /// All events so far.
     pub fn events(&self) -> Vec<Value> {
-        lock(&self.events).clone()
+        self.after(0)
+    }
+
+    /// Those so far that are wanted.
+    pub fn all(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        lock(&self.events).iter().filter(|it| wanted(it)).cloned().collect()
+    }
+
+    /// Those that came after so many.
+    pub fn after(&self, seen: usize) -> Vec<Value> {
+        lock(&self.events).get(seen..).unwrap_or_default().to_vec()
     }
 }
 
@@ -189,7 +225,8 @@ fn collection_of(object: &Value) -> String {
     let version = object["apiVersion"].as_str().expect("apiVersion");
     let root = if version.contains('/') { "apis" } else { "api" };
     let kind = object["kind"].as_str().expect("kind").to_lowercase();
-    let plural = match kind.strip_suffix('y') {
+    let stem = kind.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']));
+    let plural = match stem {
         Some(stem) => format!("{stem}ies"),
         None if kind == "endpoints" => kind,
         None if kind.ends_with("ss") => format!("{kind}es"),

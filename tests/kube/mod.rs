@@ -11,11 +11,13 @@ mod certificates;
 mod client;
 mod cluster;
 mod etcd;
+mod interrupt;
 mod namespace;
 pub mod objects;
 mod proxy;
 
 pub use client::{ApiClient, Watching};
 pub use cluster::{Cluster, Program};
+pub use interrupt::Moment;
 pub use namespace::enter;
 pub use proxy::{ApiProxy, Fault, Gone, Lost};

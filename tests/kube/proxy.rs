@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::client::connect;
 use super::cluster::Cluster;
+use super::interrupt::{Interrupts, Moment};
 use crate::bed::free_port;
 
 /// How a watch from a version that is too old is refused.
@@ -55,6 +56,10 @@ struct Spoiled {
     /// Writes to paths with this are let through.
     except: &'static str,
     fault: Fault,
+    /// The only write that meets it, by its number; absent: each does.
+    only: Option<usize>,
+    /// How many came.
+    writes: usize,
     /// Which have met it and were not made since: by what is done to which object.
     met: BTreeSet<String>,
     /// How many have.
@@ -91,6 +96,7 @@ struct Shared {
     continued: AtomicU64,
     trap: Mutex<Option<Trap>>,
     spoiled: Mutex<Option<Spoiled>>,
+    interrupts: Interrupts,
 }
 
 /// The proxy; its connections end when this value goes.
@@ -102,6 +108,8 @@ pub struct ApiProxy {
 
 /// What ends a streamed list.
 const LIST_END: &[u8] = b"k8s.io/initial-events-end";
+/// Bytes of a request's body.
+pub(super) const MOST: usize = 8 << 20;
 
 impl ApiProxy {
     /// Listens in the network namespace of the calling thread.
@@ -119,6 +127,7 @@ impl ApiProxy {
                 continued: AtomicU64::default(),
                 trap: Mutex::default(),
                 spoiled: Mutex::default(),
+                interrupts: Interrupts::default(),
             });
             let router = axum::Router::new().fallback(answer).with_state(shared.clone());
             tokio::spawn(async move { axum::serve(listener, router).await });
@@ -181,12 +190,32 @@ impl ApiProxy {
     /// From now on each write meets a fault before it is made, unless its path has `except`: one that does not arrive does when
     /// it is tried again.
     pub fn spoil_writes(&self, except: &'static str, fault: Fault) {
-        *self.shared.spoiled() = Some(Spoiled { except, fault, met: BTreeSet::new(), count: 0 });
+        self.spoil(except, None, fault);
+    }
+
+    /// From now on exactly one write, that of this number, meets a fault.
+    pub fn spoil_one(&self, except: &'static str, number: usize, fault: Fault) {
+        self.spoil(except, Some(number), fault);
+    }
+
+    fn spoil(&self, except: &'static str, only: Option<usize>, fault: Fault) {
+        *self.shared.spoiled() = Some(Spoiled { except, fault, only, writes: 0, met: BTreeSet::new(), count: 0 });
+    }
+
+    /// How many writes came since they were to meet a fault, whether they met it or not.
+    pub fn writes(&self) -> usize {
+        self.shared.spoiled().as_ref().map_or(0, |spoiled| spoiled.writes)
     }
 
     /// How many writes met the fault since [`ApiProxy::spoil_writes`].
     pub fn spoiled(&self) -> usize {
         self.shared.spoiled().as_ref().map_or(0, |spoiled| spoiled.count)
+    }
+
+    /// The write of this number among those from now on about `about`, and what is named after it, is held, before the API server
+    /// has it or after; `act` is done, and it goes on.
+    pub fn at_write(&self, about: &str, number: usize, moment: Moment, act: impl FnOnce() + Send + 'static) {
+        self.shared.interrupts.add(about, number, moment, act);
     }
 
     /// New answers are the API server's again.
@@ -235,6 +264,12 @@ impl Shared {
         if request.method() == Method::GET || request.uri().path().contains(it.except) {
             return None;
         }
+        it.writes += 1;
+        if let Some(only) = it.only {
+            let meets = it.writes == only + 1;
+            it.count += usize::from(meets);
+            return meets.then_some(it.fault);
+        }
         let write = format!("{} {}", request.method(), request.uri().path());
         // What was not made is made when it is tried again; what was made and not answered is not tried again.
         if it.met.remove(&write) {
@@ -261,6 +296,14 @@ impl Shared {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (request, mut due) = shared.interrupts.at(request).await;
+    due.at(Moment::Before).await;
+    let answer = answer_or_fail(shared, request).await;
+    due.at(Moment::After).await;
+    answer
+}
+
+async fn answer_or_fail(shared: Arc<Shared>, request: Request) -> Response {
     match shared.spoils(&request) {
         Some(Fault::Status(code)) => return status(code),
         Some(Fault::Silence) => return std::future::pending().await,
@@ -327,7 +370,7 @@ async fn pass(shared: Arc<Shared>, number: u64, request: Request) -> Response {
             onward = onward.header(name, value);
         }
     }
-    let body = to_bytes(body, 8 << 20).await.expect("a body");
+    let body = to_bytes(body, MOST).await.expect("a body");
     let answered = shared.client.send(onward.body(body.to_vec().into()).expect("a request")).await;
     let Ok(answered) = answered else { return status(502) };
     let (mut parts, body) = answered.into_parts();

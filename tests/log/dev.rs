@@ -39,6 +39,7 @@ fn the_printed_lines_work_as_pasted_and_the_live_view_shows_the_record() {
     wait_until(SOON, "the record in the live view", || {
         lines(&dev).iter().any(|line| line.contains("logs.app-demo/") && line.ends_with(r#" {"msg":"hello"}"#))
     });
+    assert!(printed.iter().any(|line| line.contains("config/try/README.md")), "{printed:?}");
     let mut client = RespClient::connect(redis);
     assert_eq!(client.command(["LPUSH", "another", "line two"]), Reply::Integer(1));
     wait_until(SOON, "the second record", || lines(&dev).iter().any(|line| line.ends_with(" line two")));

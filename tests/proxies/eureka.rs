@@ -67,6 +67,8 @@ impl Ring {
             "--eureka.server.enable-self-preservation=false".to_owned(),
             "--eureka.server.eviction-interval-timer-in-ms=500".to_owned(),
             "--eureka.server.use-read-only-response-cache=false".to_owned(),
+            // An answer that was being made while an instance left is kept as it was, with the instance, for this long.
+            "--eureka.server.response-cache-auto-expiration-in-seconds=1".to_owned(),
             "--eureka.server.wait-time-in-ms-when-sync-empty=0".to_owned(),
         ];
         Self { java: Java::start("Server", &arguments), address }
@@ -245,4 +247,29 @@ fn an_instance_without_peers_takes_its_pods_back_at_its_end_and_the_directory_it
     poll(SOON, || refused().then_some(())).unwrap_or_else(|| panic!("the client did not ask\n{}", seen.output()));
     let last = "CART/10.244.74.21:8080/OUT_OF_SERVICE CART/10.244.74.23:8080/UP";
     assert_eq!(known(&seen, "CART").as_deref(), Some(last), "{}", seen.output());
+}
+
+#[test]
+fn a_pod_that_is_to_go_is_out_of_service_in_the_ring_before_its_containers_are_told() {
+    let ring = Ring::shared();
+    ring.wait_up();
+    ring.register("PAY", "pay-7", "10.244.74.31");
+    let directory = WorkDir::new("hook");
+    let tidegate = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        Process::start(command.arg("hook").args(words), directory.path(), words[0])
+    };
+    let (port, url) = (free_port(), format!("http://{}/eureka/", ring.address));
+    let offline =
+        json!({"eureka": {"urls": [url], "app": "PAY", "instance": "pay-7"}, "refreshSeconds": 1}).to_string();
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let port = port.to_string();
+    let mut sidecar = tidegate(&["serve", "--port", &port, "--before-offline", &offline]);
+    wait_until(SOON, "a pod that is online", || http::get(at, "/online").is_ok_and(|it| it.status == 200));
+    ring.wait("PAY", &["PAY/pay-7/UP".to_owned()], || sidecar.stderr());
+    let mut leaves = tidegate(&["offline", "--port", &port]);
+    assert!(leaves.wait(SOON).success(), "{}\n{}", leaves.stderr(), sidecar.stderr());
+    ring.wait("PAY", &["PAY/pay-7/OUT_OF_SERVICE".to_owned()], || sidecar.stderr());
+    sidecar.signal("TERM");
+    assert!(sidecar.wait(SOON).success(), "{}", sidecar.stderr());
 }

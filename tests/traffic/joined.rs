@@ -103,6 +103,17 @@ fn a_traffic_policy_makes_a_pool_and_each_switch_has_its_generation() {
     assert_eq!(plane.post("/v1/ack", &ack).status, 204);
     let gateways = plane.json("/v1/gateways");
     assert_eq!(gateways["gateways"][0]["pools"][&id]["current"], true, "{gateways}");
+    // What is for some requests alone stands beside the pool, and nowhere where requests are not told apart.
+    let mut canary = member("blue", 0);
+    canary["match"] = json!({"headers": [{"name": "x-canary", "values": ["yes"]}]});
+    client.patch(&path, &json!({"spec": {"members": [canary, member("green", 100)]}}));
+    let part = || plane.json(&format!("/v1/pools/{id}"))["matched"][0].clone();
+    wait_until(SOON, "a part for some requests", || part()["pool"] == format!("east/{namespace}/blue/http"));
+    assert_eq!((&part()["match"], &part()["endpoints"][0]["address"]), (&canary["match"], &json!("10.244.41.1")));
+    for format in ["render/nginx", "render/haproxy"] {
+        let text = plane.get(&format!("/v1/{format}/{id}")).text();
+        assert!(text.contains("10.244.41.2") && !text.contains("10.244.41.1"), "{format}: {text}");
+    }
     client.delete(&path);
     plane.wait_pool(&id, "gone", |pool| pool.is_none());
 }

@@ -70,10 +70,17 @@ pub(in crate::control) fn job(release: &Release, revision: &str, step: u32) -> R
             env.as_array_mut().ok_or("gate.job.template has an env that is no list")?.extend(told.iter().cloned());
         }
     }
-    let owner = json!([{
-        "apiVersion": Release::api_version(&()), "kind": Release::kind(&()), "name": release.name_any(),
-        "uid": release.metadata.uid, "controller": true, "blockOwnerDeletion": true,
-    }]);
+    // In another cluster than its own, a release owns nothing: such a Job goes when its time is over.
+    let uid = release.metadata.uid.as_ref();
+    let owner: Vec<Value> = uid
+        .into_iter()
+        .map(|uid| {
+            json!({
+                "apiVersion": Release::api_version(&()), "kind": Release::kind(&()), "name": release.name_any(),
+                "uid": uid, "controller": true, "blockOwnerDeletion": true,
+            })
+        })
+        .collect();
     serde_json::from_value(json!({
         "metadata": {
             "name": name(release, step), "namespace": namespace, "labels": {APP_LABEL: app}, "ownerReferences": owner,

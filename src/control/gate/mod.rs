@@ -19,6 +19,8 @@ use super::resource::release::Release;
 pub(super) struct Question<'a> {
     /// The pool of the new revision; none where nobody asks hubs for it.
     pub(super) pool: Option<String>,
+    /// Where its pods are.
+    pub(super) cluster: &'a str,
     pub(super) release: &'a Release,
     pub(super) revision: &'a str,
     /// How many of its pods are available.
@@ -154,7 +156,8 @@ mod tests {
         release.spec.gate = serde_json::from_value(gate).unwrap();
         let pods = [pod()];
         let (pool, waited) = (Some(String::new()), Duration::from_secs(waited));
-        let question = Question { pool, release: &release, revision: "0a", ready, pods: &pods, step: 2, waited };
+        let question =
+            Question { pool, cluster: "east", release: &release, revision: "0a", ready, pods: &pods, step: 2, waited };
         ask(&question, &Hubs::new(Vec::new(), Vec::new()), outside).await
     }
 

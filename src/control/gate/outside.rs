@@ -61,8 +61,11 @@ impl Outside {
     /// A webhook's word about this step of a release: that of less than a second ago, or a new one.
     pub(super) async fn webhook(&self, question: &Question<'_>, gate: &WebhookGate) -> Result<(), Not> {
         let (release, step) = (question.release, question.step);
+        // A release has no uid in another cluster than its own.
+        let (namespace, name) = (release.namespace().unwrap_or_default(), release.name_any());
         let uid = release.metadata.uid.as_deref().unwrap_or_default();
-        let key = format!("{uid} {} {step} {} {}", question.revision, question.ready, gate.url);
+        let whose = format!("{} {namespace} {name} {uid}", question.cluster);
+        let key = format!("{whose} {} {step} {} {}", question.revision, question.ready, gate.url);
         let known = {
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             said.retain(|_, (at, _)| at.elapsed() < HOLDS);
@@ -90,7 +93,7 @@ impl Outside {
         let (release, spec) = (question.release, &question.release.spec);
         let body = json!({
             "namespace": release.namespace(), "app": spec.app, "release": release.name_any(), "image": spec.image,
-            "revision": question.revision, "readyPods": question.ready,
+            "revision": question.revision, "cluster": question.cluster, "readyPods": question.ready,
         });
         let answer = fetcher.post(path, body.to_string().into_bytes(), ANSWER).await;
         let answer = answer.map_err(|error| Not::Yet(format!("{what}: {error}")))?;
@@ -149,6 +152,7 @@ fn filled(query: &str, question: &Question<'_>) -> String {
     let words = [
         ("$namespace", release.namespace().unwrap_or_default()),
         ("$revision", question.revision.to_owned()),
+        ("$cluster", question.cluster.to_owned()),
         ("$release", release.name_any()),
         ("$app", release.spec.app.clone()),
     ];

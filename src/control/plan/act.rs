@@ -1,16 +1,15 @@
 //! The writes that lead from what is seen to what is wanted, as far as guards let them: more pods first, then traffic, and
 //! fewer pods only when traffic is as it is to be and everybody has it.
 
-use std::collections::BTreeMap;
-
 use super::advance::{at_gate, is_stopped, switch_is_acknowledged};
 use super::wanted::{Wanted, is_back, is_ours, wanted};
 use super::{GateSeen, Goal, Observed, Write, failed, steps};
-use crate::control::resource::release::{Action, ReleaseStatus};
+use crate::control::resource::progress::{Action, Progress};
+use crate::kubernetes::policy::RequestMatch;
 
 /// The writes of a status that is persisted as it is. A release that has not begun, or never did, leaves what serves as it
 /// is, and its count follows what is asked for. Says as well whether anything is left to do, by these writes or later.
-pub(super) fn act(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> (Vec<Write>, bool) {
+pub(super) fn act(seen: &Observed, goal: &Goal, status: &Progress) -> (Vec<Write>, bool) {
     if !status.plan.is_empty() {
         return lead(seen, goal, status);
     }
@@ -18,20 +17,21 @@ pub(super) fn act(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> (Vec<
     if serving.is_empty() {
         return (Vec::new(), false);
     }
-    let kept = ReleaseStatus { before: serving.clone(), held_shares: serving, ..status.clone() };
+    let kept = Progress { before: serving.clone(), held_shares: serving, ..status.clone() };
     lead(seen, &Goal { revision: String::new(), ..goal.clone() }, &kept)
 }
 
-fn lead(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> (Vec<Write>, bool) {
+fn lead(seen: &Observed, goal: &Goal, status: &Progress) -> (Vec<Write>, bool) {
     let wanted = wanted(seen, goal, status, is_stopped(seen, goal, status));
     let mut writes = more(seen, goal, &wanted);
     writes.extend(failed::writes(seen, goal, status));
     if seen.gate == Some(GateSeen::Startable) && at_gate(status).is_some() && !is_stopped(seen, goal, status) {
         writes.push(Write::StartJob { step: status.current_step_index });
     }
-    if wanted.shares != seen.shares() {
-        if may_switch(seen, goal, status, &wanted.shares) {
-            writes.push(Write::Shares(wanted.shares));
+    if !wanted.has_traffic(seen) {
+        if may_switch(seen, goal, status, &wanted) {
+            let Wanted { shares, matched, .. } = wanted;
+            writes.push(Write::Traffic { shares, matched });
         }
         return (writes, true);
     }
@@ -60,16 +60,20 @@ fn more(seen: &Observed, goal: &Goal, wanted: &Wanted) -> Vec<Write> {
 }
 
 /// Whether traffic may become this: every side of it has a right to it, and enough pods stand behind it.
-fn may_switch(seen: &Observed, goal: &Goal, status: &ReleaseStatus, to: &BTreeMap<String, u32>) -> bool {
-    let now = seen.shares();
+fn may_switch(seen: &Observed, goal: &Goal, status: &Progress, wanted: &Wanted) -> bool {
+    let (to, now, matched) = (&wanted.shares, seen.shares(), seen.matched());
     if to.is_empty() || seen.unpublished.is_some() {
         return false;
     }
+    let passed = |side: &String| *side == goal.revision && status.gate_passed.as_ref() == Some(side);
     let entitled = |(side, share): (&String, &u32)| {
-        let passed = *side == goal.revision && status.gate_passed.as_ref() == Some(side);
-        passed || status.before.contains_key(side) || now.get(side).is_some_and(|had| share <= had)
+        passed(side) || status.before.contains_key(side) || now.get(side).is_some_and(|had| share <= had)
     };
-    if !to.iter().all(entitled) {
+    // To who cannot tell requests apart, what is new would be nothing.
+    let may_match = |(side, requests): (&String, &RequestMatch)| {
+        matched.get(side) == Some(requests) || (passed(side) && seen.unmatching.is_empty())
+    };
+    if !to.iter().all(entitled) || !wanted.matched.iter().all(may_match) {
         return false;
     }
     let (had, has) = (seen.in_service(&now), seen.in_service(to));
@@ -82,7 +86,7 @@ fn floor(seen: &Observed, missing: u32, in_service: u32) -> u32 {
     seen.desired.saturating_sub(missing).min(in_service)
 }
 
-fn fewer(seen: &Observed, goal: &Goal, status: &ReleaseStatus, wanted: &Wanted) -> Vec<Write> {
+fn fewer(seen: &Observed, goal: &Goal, status: &Progress, wanted: &Wanted) -> Vec<Write> {
     if !switch_is_acknowledged(seen, status) {
         return Vec::new();
     }
@@ -114,7 +118,7 @@ fn fewer(seen: &Observed, goal: &Goal, status: &ReleaseStatus, wanted: &Wanted) 
 }
 
 /// Whether requests that were under way at the last switch had their time.
-fn drained(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> bool {
+fn drained(seen: &Observed, goal: &Goal, status: &Progress) -> bool {
     let drain = steps::drain_of(&status.plan, &goal.strategy);
     match (&seen.traffic, &status.traffic) {
         (None, _) => true,
@@ -137,7 +141,7 @@ fn forgotten(seen: &Observed, goal: &Goal, wanted: &Wanted) -> Vec<Write> {
 }
 
 /// Whether a step's own writes are seen done.
-pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &ReleaseStatus, action: Action) -> bool {
+pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &Progress, action: Action) -> bool {
     let wanted = wanted(seen, goal, status, false);
     let new = seen.revision(&goal.revision);
     match action {
@@ -146,7 +150,7 @@ pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &ReleaseStatus, acti
             new.replicas == wanted.new && (is_there || !wanted.is_there)
         }
         Action::AwaitAvailable => new.ready.saturating_add(status.ignored_pods) >= wanted.new,
-        Action::SetTraffic => seen.shares() == wanted.shares,
+        Action::SetTraffic | Action::SetMatch => wanted.has_traffic(seen),
         Action::ScaleOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).replicas <= *count),
         Action::AwaitOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).ready >= *count),
         _ => false,

@@ -1,4 +1,4 @@
-//! How far a release is: the status that follows from what is seen. Nothing is done here.
+//! How far a release is by now: the progress that follows from what is seen. Nothing is done here.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::wanted::{can_go_back, normalized};
 use super::{GateSeen, Goal, Observed, failed, message, steps};
 use crate::control::resource::approval::Verdict;
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::{Acknowledged, Action, Failure, Phase, ReleaseStatus, Step};
+use crate::control::resource::progress::{Acknowledged, Action, Cause, Failure, Phase, Progress, Step};
 use crate::control::resource::strategy::OnFailure;
 
 /// The status as it must be.
-pub(super) fn advance(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> ReleaseStatus {
+pub(super) fn advance(seen: &Observed, goal: &Goal, status: &Progress) -> Progress {
     let mut next = status.clone();
     if next.phase == Phase::Superseded {
         return next;
@@ -48,32 +48,32 @@ pub(super) fn advance(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> R
 }
 
 /// Whether it is on its way forward.
-fn is_begun(status: &ReleaseStatus) -> bool {
+fn is_begun(status: &Progress) -> bool {
     !status.phase.is_final() && status.phase != Phase::Aborting && !status.plan.is_empty()
 }
 
 /// The step at which the gate is to be asked now.
-pub(super) fn at_gate(status: &ReleaseStatus) -> Option<u32> {
+pub(super) fn at_gate(status: &Progress) -> Option<u32> {
     let at_gate = step_of(status).is_some_and(|step| step.action == Action::Gate);
     (at_gate && status.phase == Phase::Progressing).then_some(status.current_step_index)
 }
 
 /// The step under way.
-pub(super) fn step_of(status: &ReleaseStatus) -> Option<&Step> {
+pub(super) fn step_of(status: &Progress) -> Option<&Step> {
     status.plan.get(usize::try_from(status.current_step_index).unwrap_or(usize::MAX))
 }
 
-fn next_step(status: &ReleaseStatus) -> Option<&Step> {
+fn next_step(status: &Progress) -> Option<&Step> {
     status.plan.get(usize::try_from(status.current_step_index).ok()?.checked_add(1)?)
 }
 
 /// Since when the gate is asked at this step; `None` before.
-pub(super) fn asked_since(status: &ReleaseStatus) -> Option<Moment> {
+pub(super) fn asked_since(status: &Progress) -> Option<Moment> {
     step_of(status).filter(|step| step.action == Action::Gate).and(status.step_since)
 }
 
 /// Whether everybody has acknowledged the traffic as it is.
-pub(super) fn switch_is_acknowledged(seen: &Observed, status: &ReleaseStatus) -> bool {
+pub(super) fn switch_is_acknowledged(seen: &Observed, status: &Progress) -> bool {
     match (&seen.traffic, &status.traffic) {
         (None, _) => true,
         (Some(traffic), Some(acknowledged)) => traffic.generation == acknowledged.generation,
@@ -81,20 +81,25 @@ pub(super) fn switch_is_acknowledged(seen: &Observed, status: &ReleaseStatus) ->
     }
 }
 
-/// Whether it begins nothing: somebody said so, or something failed.
-pub(super) fn is_stopped(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> bool {
+/// Whether it begins nothing: somebody said so, it is held, or something failed.
+pub(super) fn is_stopped(seen: &Observed, goal: &Goal, status: &Progress) -> bool {
     let under_way = !status.phase.is_final() && status.phase != Phase::Aborting;
-    under_way && (goal.control.paused || status.failure.is_some() || is_held_up(seen, goal, status))
+    under_way && (stands(goal) || status.failure.is_some() || is_held_up(seen, goal, status))
+}
+
+/// Whether it is to stay where it is, by people's word or for what is outside its cluster.
+fn stands(goal: &Goal) -> bool {
+    goal.control.paused || goal.held.is_some()
 }
 
 /// Whether a window holds the step under way up, which would give it more traffic.
-fn is_held_up(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> bool {
-    let switches = step_of(status).is_some_and(|step| step.action == Action::SetTraffic);
+fn is_held_up(seen: &Observed, goal: &Goal, status: &Progress) -> bool {
+    let switches = step_of(status).is_some_and(|step| matches!(step.action, Action::SetTraffic | Action::SetMatch));
     switches && seen.blocked.is_some() && !goal.rollback
 }
 
 /// Whether the step under way ends by a person's word, or the word is late.
-fn waits_for_people(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> bool {
+fn waits_for_people(seen: &Observed, goal: &Goal, status: &Progress) -> bool {
     let Some(step) = step_of(status) else { return false };
     match step.action {
         Action::Pause | Action::Approval => true,
@@ -104,12 +109,12 @@ fn waits_for_people(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> boo
 }
 
 /// How long the step under way is that already.
-pub(super) fn waited(seen: &Observed, status: &ReleaseStatus) -> Duration {
+pub(super) fn waited(seen: &Observed, status: &Progress) -> Duration {
     status.step_since.map(|since| seen.at().since(since)).unwrap_or_default()
 }
 
 /// Notes when everybody had the traffic as it is.
-fn acknowledge(seen: &Observed, next: &mut ReleaseStatus) {
+fn acknowledge(seen: &Observed, next: &mut Progress) {
     if let Some(traffic) = &seen.traffic
         && seen.missing.is_empty()
         && !switch_is_acknowledged(seen, next)
@@ -118,12 +123,12 @@ fn acknowledge(seen: &Observed, next: &mut ReleaseStatus) {
     }
 }
 
-fn begin(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+fn begin(seen: &Observed, goal: &Goal, next: &mut Progress) {
     if goal.control.abort || goal.control.freeze {
         (next.phase, next.finished_at) = (Phase::Degraded, Some(seen.at()));
         return;
     }
-    if goal.control.paused || (seen.blocked.is_some() && !goal.rollback) {
+    if stands(goal) || (seen.blocked.is_some() && !goal.rollback) {
         return;
     }
     next.held_shares = seen.shares();
@@ -131,7 +136,6 @@ fn begin(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
         next.held_shares.insert(migrate.from.clone(), super::WHOLE);
     }
     next.before = normalized(&next.held_shares);
-    next.revision = Some(goal.revision.clone());
     next.started_at = Some(seen.at());
     next.last_progress_time = Some(seen.at());
     let runs = seen.revision(&goal.revision);
@@ -142,13 +146,13 @@ fn begin(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
 }
 
 /// Begins another plan from its first step.
-fn follow(seen: &Observed, next: &mut ReleaseStatus, plan: Vec<Step>, phase: Phase) {
+fn follow(seen: &Observed, next: &mut Progress, plan: Vec<Step>, phase: Phase) {
     (next.plan, next.current_step_index, next.phase) = (plan, 0, phase);
     next.step_since = Some(seen.at());
 }
 
 /// Goes back, or out of every pool, where that is asked for.
-fn redirect(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+fn redirect(seen: &Observed, goal: &Goal, next: &mut Progress) {
     let frozen = next.phase == Phase::Degraded && !steps::is_abort(&next.plan);
     let under_way = !next.phase.is_final() && !steps::is_abort(&next.plan);
     if next.plan.is_empty() || !(under_way || frozen) {
@@ -158,7 +162,12 @@ fn redirect(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
         go_back(seen, goal, next);
     } else if goal.control.freeze && under_way && next.phase != Phase::Aborting {
         if !can_go_back(goal, next) {
-            fail(goal, next, "nothing else ran before that could take its traffic: it cannot be frozen");
+            fail(
+                goal,
+                next,
+                Cause::Impossible,
+                "nothing else ran before that could take its traffic: it cannot be frozen",
+            );
             return;
         }
         let plan = steps::freeze(seen.revision(&goal.revision).replicas);
@@ -168,23 +177,26 @@ fn redirect(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     }
 }
 
-fn go_back(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+fn go_back(seen: &Observed, goal: &Goal, next: &mut Progress) {
     let serves = seen.shares().contains_key(&goal.revision);
     let plan = match (can_go_back(goal, next), serves) {
         (true, _) => steps::abort(goal, seen.revision(&goal.revision).ready),
         (false, false) => steps::leave(),
-        (false, true) => return fail(goal, next, "nothing else ran before that could take its traffic back: it stays"),
+        (false, true) => {
+            let why = "nothing else ran before that could take its traffic back: it stays";
+            return fail(goal, next, Cause::Impossible, why);
+        }
     };
     (next.held_shares, next.failure, next.shrink) = (seen.shares(), None, 0);
     follow(seen, next, plan, Phase::Aborting);
 }
 
-fn fail(goal: &Goal, next: &mut ReleaseStatus, reason: &str) {
-    next.failure = Some(Failure { reason: reason.to_owned(), retries: goal.control.retries });
+fn fail(goal: &Goal, next: &mut Progress, cause: Cause, reason: &str) {
+    next.failure = Some(Failure { reason: reason.to_owned(), cause, retries: goal.control.retries });
 }
 
 /// Notes a new high-water mark, which is what the deadline is counted from.
-fn progress(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+fn progress(seen: &Observed, goal: &Goal, next: &mut Progress) {
     let ready = seen.revision(&goal.revision).ready;
     if ready > next.available_high_water && !next.phase.is_final() {
         (next.available_high_water, next.last_progress_time) = (ready, Some(seen.at()));
@@ -192,7 +204,7 @@ fn progress(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
 }
 
 /// Finds failures, and lets a release try again whose people say so.
-fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+fn judge(seen: &Observed, goal: &Goal, next: &mut Progress) {
     if !is_begun(next) {
         return;
     }
@@ -206,14 +218,17 @@ fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     }
     let Some(step) = step_of(next).cloned() else { return };
     let rejected = seen.word.as_ref().filter(|(verdict, _)| *verdict == Verdict::Rejected);
-    let reason = match (step.action, &seen.gate, rejected) {
-        (_, _, Some((_, by))) if !goal.rollback => Some(format!("rejected by {by}")),
-        (Action::Gate, Some(GateSeen::Failed(why)), _) => Some(format!("its gate failed: {why}")),
-        (Action::AwaitAvailable, _, _) if is_late(seen, goal, next) => Some(message::late(seen, goal, next)),
-        _ => failed::reason(seen, goal, next).filter(|_| !goal.control.paused),
+    let failed = match (step.action, &seen.gate, rejected) {
+        (_, _, Some((_, by))) if !goal.rollback => Some((Cause::Rejected, format!("rejected by {by}"))),
+        (Action::Gate, Some(GateSeen::Failed(why)), _) => Some((Cause::Gate, format!("its gate failed: {why}"))),
+        (Action::SetMatch, _, _) if !seen.unmatching.is_empty() => Some((Cause::Impossible, message::unmatching(seen))),
+        (Action::AwaitAvailable, _, _) if is_late(seen, goal, next) => {
+            Some((Cause::Deadline, message::late(seen, goal, next)))
+        }
+        _ => failed::reason(seen, goal, next).filter(|_| !stands(goal)).map(|why| (Cause::Pods, why)),
     };
-    let Some(reason) = reason else { return };
-    fail(goal, next, &reason);
+    let Some((cause, reason)) = failed else { return };
+    fail(goal, next, cause, &reason);
     let back = goal.on_failure == OnFailure::Abort || rejected.is_some();
     if back && (can_go_back(goal, next) || !seen.shares().contains_key(&goal.revision)) {
         let failure = next.failure.take();
@@ -222,14 +237,16 @@ fn judge(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     }
 }
 
-fn is_late(seen: &Observed, goal: &Goal, next: &ReleaseStatus) -> bool {
+fn is_late(seen: &Observed, goal: &Goal, next: &Progress) -> bool {
     let since = next.last_progress_time.max(next.step_since);
     let is_available = is_done(seen, goal, next, Action::AwaitAvailable);
-    !is_available && since.is_some_and(|since| seen.at().since(since) >= goal.progress_deadline)
+    let is_over = since.is_some_and(|since| seen.at().since(since) >= goal.progress_deadline);
+    // What holds it up is not its pods' fault.
+    goal.held.is_none() && !is_available && is_over
 }
 
 /// Goes over all steps that are done.
-fn walk(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+fn walk(seen: &Observed, goal: &Goal, next: &mut Progress) {
     let back = next.phase == Phase::Aborting;
     let target = goal.control.target_step.filter(|_| !back && !next.phase.is_final());
     if let Some(target) = target
@@ -255,7 +272,7 @@ fn walk(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
     }
 }
 
-fn is_over(seen: &Observed, goal: &Goal, next: &ReleaseStatus, step: &Step) -> bool {
+fn is_over(seen: &Observed, goal: &Goal, next: &Progress, step: &Step) -> bool {
     let seconds = step.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     match step.action {
         Action::Gate => seen.gate == Some(GateSeen::Passed),

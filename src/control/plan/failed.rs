@@ -7,7 +7,7 @@ use super::wanted::{is_back, wanted};
 use super::{Ailing, Goal, Observed, Write};
 use crate::control::resource::failure::{FailureCause, RecreatedPod};
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::ReleaseStatus;
+use crate::control::resource::progress::Progress;
 
 /// Pods whose deletion is under way at once.
 const AT_ONCE: usize = 10;
@@ -49,7 +49,7 @@ fn with_last_words(why: &str, said: Option<&str>) -> String {
 }
 
 /// Why the release fails by its policy.
-pub(super) fn reason(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Option<String> {
+pub(super) fn reason(seen: &Observed, goal: &Goal, status: &Progress) -> Option<String> {
     let policy = &goal.failure_policy;
     let fresh = || failed(seen, goal).into_iter().filter(|it| !is_recreated(status, it));
     if policy.fail.is_some() {
@@ -72,7 +72,7 @@ fn is_failed(pod: &Ailing) -> String {
 }
 
 /// Notes which pods are to be recreated; they are deleted once that is written.
-pub(super) fn recreate(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+pub(super) fn recreate(seen: &Observed, goal: &Goal, next: &mut Progress) {
     let Some(policy) = goal.failure_policy.recreates() else { return };
     let mut open = under_way(seen, goal, next).count();
     for pod in failed(seen, goal) {
@@ -90,7 +90,7 @@ pub(super) fn recreate(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
 }
 
 /// People let the release try again: it counts anew, and where failed pods are not recreated by themselves, they are now.
-pub(super) fn try_again(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) {
+pub(super) fn try_again(seen: &Observed, goal: &Goal, next: &mut Progress) {
     (next.recreated, next.recreated_pods) = (0, Vec::new());
     if goal.failure_policy.fail.is_some() {
         for pod in failed(seen, goal).into_iter().take(KEPT) {
@@ -99,7 +99,7 @@ pub(super) fn try_again(seen: &Observed, goal: &Goal, next: &mut ReleaseStatus) 
     }
 }
 
-fn note(seen: &Observed, next: &mut ReleaseStatus, pod: &Ailing, attempt: u32) {
+fn note(seen: &Observed, next: &mut Progress, pod: &Ailing, attempt: u32) {
     let why = with_last_words(&pod.why, pod.said.as_deref()).chars().take(WHY).collect();
     let (name, uid, cause, at) = (pod.name.clone(), pod.uid.clone(), pod.cause, seen.at());
     next.recreated_pods.push(RecreatedPod { name, uid, cause, why, at, attempt });
@@ -108,13 +108,13 @@ fn note(seen: &Observed, next: &mut ReleaseStatus, pod: &Ailing, attempt: u32) {
     next.recreated_pods.drain(..beyond);
 }
 
-fn is_recreated(status: &ReleaseStatus, pod: &Ailing) -> bool {
+fn is_recreated(status: &Progress, pod: &Ailing) -> bool {
     status.recreated_pods.iter().any(|it| it.uid == pod.uid)
 }
 
 /// How often the place of this pod would have been filled anew. Pods of a Deployment have no places: one that came right after
 /// another was deleted has that one's.
-fn attempt(status: &ReleaseStatus, pod: &Ailing) -> u32 {
+fn attempt(status: &Progress, pod: &Ailing) -> u32 {
     let Some(created) = pod.created else { return 1 };
     // The API server counts seconds: what came in the same one came after.
     let before =
@@ -124,13 +124,13 @@ fn attempt(status: &ReleaseStatus, pod: &Ailing) -> u32 {
 }
 
 /// Pods that are to go by what the status says, and are still there.
-fn under_way<'a>(seen: &'a Observed, goal: &Goal, status: &ReleaseStatus) -> impl Iterator<Item = &'a Ailing> {
+fn under_way<'a>(seen: &'a Observed, goal: &Goal, status: &Progress) -> impl Iterator<Item = &'a Ailing> {
     let all = seen.revisions.get(&goal.revision).map(|it| it.ailing.as_slice()).unwrap_or_default();
     all.iter().filter(move |it| is_recreated(status, it))
 }
 
 /// The deletions that a status asks for. One that goes back or is stopped begins nothing.
-pub(super) fn writes(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Vec<Write> {
+pub(super) fn writes(seen: &Observed, goal: &Goal, status: &Progress) -> Vec<Write> {
     if status.phase.is_final() || is_back(status) || is_stopped(seen, goal, status) {
         return Vec::new();
     }
@@ -140,7 +140,7 @@ pub(super) fn writes(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Ve
 
 /// How many failed pods are not waited for. One that was, is until a pod came in its place: a crash loop's pods look well from
 /// time to time, and traffic must not follow that. After the end, none is added.
-pub(super) fn ignored(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> u32 {
+pub(super) fn ignored(seen: &Observed, goal: &Goal, status: &Progress) -> u32 {
     if is_back(status) || status.plan.is_empty() {
         return 0;
     }

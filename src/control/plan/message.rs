@@ -4,13 +4,13 @@ use super::advance::{is_stopped, step_of, waited};
 use super::wanted::wanted;
 use super::{GateSeen, Goal, Observed, failed};
 use crate::control::resource::failure::FailureCause;
-use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
+use crate::control::resource::progress::{Action, Phase, Progress, Step};
 
 /// Names shown of a list; the rest is counted.
 const SHOWN: usize = 5;
 
 /// The message of a status.
-pub(super) fn message(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+pub(super) fn message(seen: &Observed, goal: &Goal, status: &Progress) -> String {
     let revision = &goal.revision;
     match status.phase {
         Phase::Healthy if status.ignored_pods > 0 => return covered(seen, goal, status),
@@ -26,11 +26,15 @@ pub(super) fn message(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> S
         Phase::Pending if goal.control.paused => {
             return "has not begun: control.paused is set; clear it to begin".to_owned();
         }
-        Phase::Pending => {
+        Phase::Pending if goal.held.is_none() => {
             let why = seen.blocked.as_deref().unwrap_or("the controller has not looked at it yet");
             return format!("has not begun: {why}");
         }
-        Phase::Progressing | Phase::Paused | Phase::Aborting => {}
+        Phase::Pending | Phase::Progressing | Phase::Paused | Phase::Aborting => {}
+    }
+    let stands = !goal.control.paused && status.failure.is_none() && status.phase != Phase::Aborting;
+    if let Some(why) = goal.held.as_ref().filter(|_| stands) {
+        return why.clone();
     }
     let Some(step) = step_of(status) else { return String::new() };
     let at = status.current_step_index.saturating_add(1);
@@ -40,14 +44,23 @@ pub(super) fn message(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> S
 }
 
 /// Why a release has failed whose pods do not come.
-pub(super) fn late(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+pub(super) fn late(seen: &Observed, goal: &Goal, status: &Progress) -> String {
     let deadline = goal.progress_deadline.as_secs();
     let has = availability(seen, goal, status, failed::told(&seen.revision(&goal.revision).ailing));
     format!("{has}, and no more than {} within {deadline} s", status.available_high_water)
 }
 
+/// Why requests that match cannot be sent to the new revision.
+pub(super) fn unmatching(seen: &Observed) -> String {
+    format!(
+        "requests that match are told apart by the built-in gateway alone, and {} gets this traffic as well; deploy without \
+         setMatch and preview, or, if one of them is gone for good, name it in control.ignoreGateways",
+        names(&seen.unmatching)
+    )
+}
+
 /// A release has ended, and old pods are in the place of some new ones.
-fn covered(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+fn covered(seen: &Observed, goal: &Goal, status: &Progress) -> String {
     let why = failed::told(&seen.revision(&goal.revision).ailing).map(|why| format!(" ({why})")).unwrap_or_default();
     format!(
         "{} serves {} but for {} pods that failed and are ignored{why}: as many old ones stay until they come",
@@ -57,7 +70,7 @@ fn covered(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
     )
 }
 
-fn waits(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) -> String {
+fn waits(seen: &Observed, goal: &Goal, status: &Progress, step: &Step) -> String {
     if let Some(failure) = &status.failure {
         return match status.phase {
             Phase::Aborting => format!("goes back because {}: {}", failure.reason, of_step(seen, goal, status, step)),
@@ -77,7 +90,7 @@ fn waits(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) -> S
     of_step(seen, goal, status, step)
 }
 
-fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) -> String {
+fn of_step(seen: &Observed, goal: &Goal, status: &Progress, step: &Step) -> String {
     let app = &goal.app;
     match step.action {
         Action::ScaleNew => {
@@ -104,6 +117,11 @@ fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) ->
             let why = seen.unpublished.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             format!("TrafficPolicy {app} has {}, wanted {}{why}", shares(&seen.shares()), shares(&wanted))
         }
+        Action::SetMatch => {
+            let requests = step.requests.as_ref().map(ToString::to_string).unwrap_or_default();
+            let why = seen.unpublished.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("TrafficPolicy {app} does not send requests with {requests} to {} yet{why}", goal.revision)
+        }
         Action::AwaitAck => {
             let generation = seen.traffic.as_ref().map(|it| it.generation).unwrap_or_default();
             let late = match waited(seen, status) >= goal.acknowledge_timeout {
@@ -122,14 +140,14 @@ fn of_step(seen: &Observed, goal: &Goal, status: &ReleaseStatus, step: &Step) ->
     }
 }
 
-fn available(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+fn available(seen: &Observed, goal: &Goal, status: &Progress) -> String {
     // What only takes its time is not worth a word.
     let (failed, new) = (failed::failed(seen, goal), seen.revision(&goal.revision));
     let is_worth = |it: &&super::Ailing| it.cause == FailureCause::NotReady || failed.contains(it);
     availability(seen, goal, status, failed::told(new.ailing.iter().filter(is_worth)))
 }
 
-fn availability(seen: &Observed, goal: &Goal, status: &ReleaseStatus, trouble: Option<String>) -> String {
+fn availability(seen: &Observed, goal: &Goal, status: &Progress, trouble: Option<String>) -> String {
     let (new, wants) = (seen.revision(&goal.revision), wanted(seen, goal, status, false).new);
     let trouble = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
     let some = |count: u32, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
@@ -137,7 +155,7 @@ fn availability(seen: &Observed, goal: &Goal, status: &ReleaseStatus, trouble: O
     format!("{} has {} of {wants} pods available{recreated}{ignored}{trouble}", deployment(goal), new.ready)
 }
 
-fn old(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> String {
+fn old(seen: &Observed, goal: &Goal, status: &Progress) -> String {
     let wanted = wanted(seen, goal, status, false).old;
     let one = |(revision, count): (&String, &u32)| {
         let it = seen.revision(revision);
@@ -152,7 +170,7 @@ fn deployment(goal: &Goal) -> String {
     format!("Deployment {}-{}", goal.app, goal.revision)
 }
 
-fn serving(status: &ReleaseStatus) -> String {
+fn serving(status: &Progress) -> String {
     let sides: Vec<String> = status.before.keys().cloned().collect();
     match sides.len() {
         0 => "nothing serves".to_owned(),
@@ -177,7 +195,7 @@ fn names(all: &[String]) -> String {
     }
 }
 
-fn next_of(status: &ReleaseStatus) -> Option<String> {
+fn next_of(status: &Progress) -> Option<String> {
     let next = status.plan.get(usize::try_from(status.current_step_index).ok()?.checked_add(1)?)?;
     Some(match (next.part, next.of, next.pods) {
         (Some(part), Some(of), _) => format!("{:?} {part}/{of}", next.action),

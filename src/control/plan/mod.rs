@@ -2,10 +2,10 @@
 //! comes in with what is seen, and nothing here waits, asks or writes.
 //!
 //! ```text
-//! Strategy ─ steps ─▶ [ScaleNew, AwaitAvailable, Gate, SetTraffic, AwaitAck, Drain, ScaleOld …]
-//! (Observed, Goal, ReleaseStatus) ─ advance ─▶ the status as it must be; where it differs in intent, that alone is written
-//!                                 ─ wanted  ─▶ the counts and shares that the steps up to the current one ask for
-//!                                 ─ act     ─▶ the writes that lead there, as far as guards let them
+//! Strategy ─ steps ─▶ [ScaleNew, AwaitAvailable, Gate, SetMatch, SetTraffic, AwaitAck, Drain, ScaleOld …]
+//! (Observed, Goal, Progress) ─ advance ─▶ the progress as it must be; where it differs in intent, that alone is written
+//!                            ─ wanted  ─▶ the counts and shares that the steps up to the current one ask for
+//!                            ─ act     ─▶ the writes that lead there, as far as guards let them
 //! ```
 //!
 //! The world that a status asks for is a fold over its plan, so that an act is repeated until it is seen done, whoever was
@@ -13,7 +13,7 @@
 //!
 //! 1. None takes ready pods in service below the floor: the count asked for (less a batch where room comes first), or what
 //!    is ready if that is less.
-//! 2. A revision gets traffic only after its gate was passed by that very revision.
+//! 2. A revision gets traffic, by a share or by requests that match, only after its gate was passed by that very revision.
 //! 3. No pod goes before everybody has acknowledged the traffic as it is, and requests had their time.
 //! 4. What a status does not say yet is not done.
 //! 5. No pod is deleted that is ready, and none where a release goes back or is stopped.
@@ -26,6 +26,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod wanted;
+pub mod waves;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,8 +34,10 @@ use std::time::Duration;
 use super::resource::approval::Verdict;
 use super::resource::failure::{FailureCause, FailurePolicy};
 use super::resource::moment::Moment;
-use super::resource::release::{Control, Phase, ReleaseStatus};
+use super::resource::progress::{Phase, Progress};
+use super::resource::release::Control;
 use super::resource::strategy::{OnFailure, Strategy};
+use crate::kubernetes::policy::RequestMatch;
 
 /// All traffic, in the unit of shares.
 pub const WHOLE: u32 = 1_000;
@@ -54,6 +57,8 @@ pub struct Observed {
     pub missing: Vec<String>,
     /// Why hubs do not know yet what traffic would be switched to.
     pub unpublished: Option<String>,
+    /// Gateways that serve the App and cannot tell requests apart; looked for where requests that match are to be sent somewhere.
+    pub unmatching: Vec<String>,
     /// What is known of the gate at the current step.
     pub gate: Option<GateSeen>,
     /// The live word about the release's image, and whose it is.
@@ -118,6 +123,8 @@ pub struct Traffic {
     pub generation: i64,
     /// By revision, or by the id of a pool that is no revision's.
     pub shares: BTreeMap<String, u32>,
+    /// The requests that go to a revision, or a pool that is no revision's, whatever its share is.
+    pub matched: BTreeMap<String, RequestMatch>,
 }
 
 /// What is known of a gate.
@@ -150,6 +157,8 @@ pub struct Goal {
     pub promoted: bool,
     /// What people ask of it.
     pub control: Control,
+    /// Why it is held up by what is outside its cluster, where it is: it begins nothing, no deadline passes, and it says this.
+    pub held: Option<String>,
     /// What becomes of it when it fails.
     pub on_failure: OnFailure,
     /// What becomes of its pods that fail.
@@ -165,8 +174,6 @@ pub struct Goal {
 /// Something to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// The release's status.
-    Status(Box<ReleaseStatus>),
     /// A revision's Deployment and Service.
     Create {
         /// Which.
@@ -183,8 +190,13 @@ pub enum Write {
         /// As it is to be.
         to: u32,
     },
-    /// The TrafficPolicy's members.
-    Shares(BTreeMap<String, u32>),
+    /// The TrafficPolicy's members, all of them.
+    Traffic {
+        /// By revision, or by the id of a pool that is no revision's.
+        shares: BTreeMap<String, u32>,
+        /// Likewise: the requests that go there whatever the share is.
+        matched: BTreeMap<String, RequestMatch>,
+    },
     /// A pod that failed goes, so that another takes its place.
     Recreate {
         /// Its name.
@@ -209,6 +221,8 @@ pub enum Write {
 pub struct Outcome {
     /// In this order, each only after the one before it was done.
     pub writes: Vec<Write>,
+    /// How far it is by now, to be persisted after those; absent: that is so already.
+    pub progress: Option<Progress>,
     /// The step at which the gate is to be asked: its answer is part of what is seen next.
     pub ask_gate: Option<u32>,
     /// Whether something is still to be done that others, or time, must allow first.
@@ -216,34 +230,41 @@ pub struct Outcome {
 }
 
 /// What to write next. Called again with what came of it, it leads to the end of the plan; a settled release has no writes.
-pub fn plan(seen: &Observed, goal: &Goal, status: &ReleaseStatus) -> Outcome {
+pub fn plan(seen: &Observed, goal: &Goal, status: &Progress) -> Outcome {
     let next = advance::advance(seen, goal, status);
     let ask_gate = advance::at_gate(&next);
-    if intent(&next) != intent(status) {
+    let is_told = next == *status;
+    if !is_told && intent(&next) != intent(status) {
         // Nothing is done that a controller which takes over could not read.
-        return Outcome { writes: vec![Write::Status(Box::new(next))], ask_gate, unsettled: true };
+        return Outcome { writes: Vec::new(), progress: Some(next), ask_gate, unsettled: true };
     }
     let another_holds = next.phase == Phase::Superseded || seen.superseded_by.is_some();
-    let (mut writes, unsettled) = if another_holds { (Vec::new(), false) } else { act::act(seen, goal, &next) };
-    if next != *status {
-        writes.push(Write::Status(Box::new(next)));
-    }
-    Outcome { writes, ask_gate, unsettled }
+    let (writes, unsettled) = if another_holds { (Vec::new(), false) } else { act::act(seen, goal, &next) };
+    Outcome { writes, progress: (!is_told).then_some(next), ask_gate, unsettled }
 }
 
 /// Since when the gate is asked at the step under way; `None` before.
-pub fn asked_since(status: &ReleaseStatus) -> Option<Moment> {
+pub fn asked_since(status: &Progress) -> Option<Moment> {
     advance::asked_since(status)
 }
 
 /// What of a status decides what is done; the rest is for people.
-fn intent(status: &ReleaseStatus) -> ReleaseStatus {
-    ReleaseStatus { message: String::new(), available_high_water: 0, last_progress_time: None, ..status.clone() }
+fn intent(status: &Progress) -> Progress {
+    Progress { message: String::new(), available_high_water: 0, last_progress_time: None, ..status.clone() }
 }
 
 /// Whether a side of the traffic is a pool that is no revision's: it is not scaled here.
 fn is_foreign(side: &str) -> bool {
     side.contains('/')
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Whether nothing is to be written.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.progress.is_none()
+    }
 }
 
 // === impl Observed ===
@@ -266,6 +287,11 @@ impl Observed {
     /// The traffic in thousandths.
     fn shares(&self) -> BTreeMap<String, u32> {
         self.traffic.as_ref().map(|traffic| wanted::normalized(&traffic.shares)).unwrap_or_default()
+    }
+
+    /// The requests that go somewhere whatever the shares are.
+    fn matched(&self) -> BTreeMap<String, RequestMatch> {
+        self.traffic.as_ref().map(|traffic| traffic.matched.clone()).unwrap_or_default()
     }
 
     /// Ready pods of everything that has a share. A pool that is no revision's counts as what is asked for.

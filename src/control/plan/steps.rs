@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::Goal;
-use crate::control::resource::release::{Action, Step};
-use crate::control::resource::strategy::{Batch, BatchOrder, ShareStep, Strategy};
+use crate::control::resource::progress::{Action, Step};
+use crate::control::resource::strategy::{Batch, BatchOrder, Canary, Strategy};
+use crate::kubernetes::policy::RequestMatch;
 
 /// More batches than these are not planned: a larger App rolls in larger batches than asked for.
 const MAX_BATCHES: u32 = 100;
@@ -26,24 +27,30 @@ pub(super) fn compile(goal: &Goal, desired: u32, anything_before: bool, gate_kno
         let batch = Batch { batches, order: BatchOrder::SurgeFirst, pause_seconds: None, drain_seconds: 0 };
         way.batches(&mut steps, &batch, goal.rollback);
     } else {
-        let shares = canary.as_ref().map(|it| &it.steps).or(migrate.as_ref().map(|it| &it.steps));
         // Who goes back does not go slowly.
-        for share in shares.filter(|_| !goal.rollback).into_iter().flatten() {
-            way.raise(&mut steps, share.share, 100);
-            way.switch(&mut steps, share.share, 100);
-            steps.extend(pause(share));
+        if let Some(canary) = canary.as_ref().filter(|_| !goal.rollback) {
+            way.canary(&mut steps, canary);
+        }
+        for it in migrate.as_ref().filter(|_| !goal.rollback).into_iter().flat_map(|it| &it.steps) {
+            way.raise(&mut steps, it.share, 100);
+            way.switch(&mut steps, it.share, 100);
+            steps.extend(pause(it.pause_seconds));
         }
         way.raise(&mut steps, 1, 1);
+        if let Some(requests) = blue_green.as_ref().and_then(|it| it.preview.as_ref()).filter(|_| !goal.rollback) {
+            Way::matched(&mut steps, requests);
+        }
         if !goal.rollback && blue_green.as_ref().is_some_and(|it| it.approval) {
             steps.push(step(Action::Approval));
         }
         way.switch(&mut steps, 1, 1);
         way.lower(&mut steps, 0, 1);
     }
-    let is_asked_for = steps.iter().any(|step| step.action == Action::Approval);
+    let is_traffic = |step: &Step| matches!(step.action, Action::SetTraffic | Action::SetMatch);
+    let first = steps.iter().position(is_traffic).unwrap_or(steps.len());
+    let is_asked_for = steps.iter().take(first).any(|step| step.action == Action::Approval);
     if goal.promoted && !goal.rollback && !is_asked_for {
-        let first = steps.iter().position(|step| step.action == Action::SetTraffic);
-        steps.insert(first.unwrap_or(steps.len()), step(Action::Approval));
+        steps.insert(first, step(Action::Approval));
     }
     steps
 }
@@ -103,13 +110,13 @@ fn drain_seconds(strategy: &Strategy) -> u32 {
     delay.or(drain).unwrap_or(ABORT_DRAIN)
 }
 
-fn pause(share: &ShareStep) -> Option<Step> {
-    let seconds = share.pause_seconds?;
+fn pause(seconds: Option<u32>) -> Option<Step> {
+    let seconds = seconds?;
     Some(Step { seconds: (seconds > 0).then_some(seconds), ..step(Action::Pause) })
 }
 
 fn step(action: Action) -> Step {
-    Step { action, part: None, of: None, pods: None, seconds: None }
+    Step { action, part: None, of: None, pods: None, seconds: None, requests: None }
 }
 
 /// How steps are laid.
@@ -134,6 +141,28 @@ impl Way {
     fn switch(&self, steps: &mut Vec<Step>, part: u32, of: u32) {
         steps.push(Step { part: Some(part), of: Some(of), ..step(Action::SetTraffic) });
         steps.push(step(Action::AwaitAck));
+    }
+
+    /// Requests that match, until everybody has that.
+    fn matched(steps: &mut Vec<Step>, requests: &RequestMatch) {
+        steps.push(Step { requests: Some(requests.clone()), ..step(Action::SetMatch) });
+        steps.push(step(Action::AwaitAck));
+    }
+
+    /// The steps of a canary: capacity before traffic, and what was raised stays.
+    fn canary(&self, steps: &mut Vec<Step>, canary: &Canary) {
+        let mut pods = 1;
+        for it in &canary.steps {
+            pods = pods.max(it.share.unwrap_or_default()).max(it.pod_percent.unwrap_or_default());
+            self.raise(steps, pods, 100);
+            if let Some(requests) = &it.set_match {
+                Self::matched(steps, requests);
+            }
+            if let Some(share) = it.share {
+                self.switch(steps, share, 100);
+            }
+            steps.extend(pause(it.pause_seconds));
+        }
     }
 
     /// Old pods go, after a last look at the new ones.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Goal, Observed, WHOLE, is_foreign, steps};
-use crate::control::resource::release::{Action, Phase, ReleaseStatus, Step};
+use crate::control::resource::progress::{Action, Phase, Progress, Step};
+use crate::kubernetes::policy::RequestMatch;
 
 /// Counts by revision, and shares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,24 +17,48 @@ pub(super) struct Wanted {
     pub(super) old: BTreeMap<String, u32>,
     /// By revision or foreign pool; only those above 0.
     pub(super) shares: BTreeMap<String, u32>,
+    /// The requests that go somewhere whatever the shares are. What no step of this plan asks for is not to be: what a release
+    /// before this one sent by a match, and what anybody else wrote.
+    pub(super) matched: BTreeMap<String, RequestMatch>,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// Whether the traffic is as it is to be.
+    pub(super) fn has_traffic(&self, seen: &Observed) -> bool {
+        self.shares == seen.shares() && self.matched == seen.matched()
+    }
 }
 
 /// What the plan asks for; `stopped` begins nothing: no new pod comes, no traffic moves, no further old pod goes.
-pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopped: bool) -> Wanted {
+pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &Progress, stopped: bool) -> Wanted {
     let at = usize::try_from(status.current_step_index).unwrap_or(usize::MAX);
     let has = seen.revision(&goal.revision).replicas;
-    let (mut new, mut old, mut shares) = (has, (1, 1), status.held_shares.clone());
-    let mut is_there = false;
+    let (mut new, mut old, mut share) = (has, (1, 1), None);
+    let (mut is_there, mut matched) = (false, BTreeMap::new());
     for (index, step) in status.plan.iter().enumerate().take(at.saturating_add(1)) {
         match (step.action, step.pods) {
             (action, _) if stopped && index == at && action != Action::ScaleNew => {}
             (Action::ScaleNew, Some(pods)) => new = has.min(pods),
             (Action::ScaleNew, None) => (new, is_there) = (part_of(seen.desired, fraction(step)), true),
             (Action::ScaleOld, _) => old = fraction(step),
-            (Action::SetTraffic, _) => shares = shares_at(seen, goal, status, fraction(step)),
+            (Action::SetMatch, _) => {
+                matched = step.requests.iter().map(|it| (goal.revision.clone(), it.clone())).collect();
+            }
+            (Action::SetTraffic, _) => {
+                let (part, of) = fraction(step);
+                share = Some((part, of));
+                // Who has all traffic, or none, has no requests of its own beside.
+                matched.retain(|_, _| part > 0 && part < of);
+            }
             _ => {}
         }
     }
+    let mut shares = match share {
+        Some(share) => shares_at(seen, goal, status, share),
+        None => status.held_shares.clone(),
+    };
     // A revision that comes back while it still serves keeps the pods that its share needs, on the way there and back.
     let least = status.before.get(&goal.revision).copied().unwrap_or_default();
     new = new.max(part_of(seen.desired, (least, WHOLE)));
@@ -43,7 +68,7 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
             new = new.min(has);
         }
         if seen.traffic.is_some() {
-            shares = seen.shares();
+            (shares, matched) = (seen.shares(), seen.matched());
         }
     }
     let mut counts = old_counts(seen, goal, status, old);
@@ -58,16 +83,16 @@ pub(super) fn wanted(seen: &Observed, goal: &Goal, status: &ReleaseStatus, stopp
     {
         *most += enough - sum;
     }
-    Wanted { new, is_there: is_there && !stopped, old: counts, shares }
+    Wanted { new, is_there: is_there && !stopped, old: counts, shares, matched }
 }
 
 /// Whether it goes back, or has gone.
-pub(super) fn is_back(status: &ReleaseStatus) -> bool {
+pub(super) fn is_back(status: &Progress) -> bool {
     matches!(status.phase, Phase::Aborting | Phase::Degraded)
 }
 
 /// What an abort goes back to, and whether there is anything.
-pub(super) fn can_go_back(goal: &Goal, status: &ReleaseStatus) -> bool {
+pub(super) fn can_go_back(goal: &Goal, status: &Progress) -> bool {
     status.before.iter().any(|(side, share)| *side != goal.revision && *share > 0)
 }
 
@@ -76,7 +101,7 @@ pub(super) fn normalized(shares: &BTreeMap<String, u32>) -> BTreeMap<String, u32
     divide(WHOLE, shares)
 }
 
-fn old_counts(seen: &Observed, goal: &Goal, status: &ReleaseStatus, part: (u32, u32)) -> BTreeMap<String, u32> {
+fn old_counts(seen: &Observed, goal: &Goal, status: &Progress, part: (u32, u32)) -> BTreeMap<String, u32> {
     let others = others(goal, status);
     // On the way back each has what it had; else they are to be whole without the new one.
     let back = is_back(status) && steps::is_abort(&status.plan);
@@ -91,13 +116,13 @@ fn old_counts(seen: &Observed, goal: &Goal, status: &ReleaseStatus, part: (u32, 
 }
 
 /// What had traffic before, but for the new revision.
-fn others(goal: &Goal, status: &ReleaseStatus) -> BTreeMap<String, u32> {
+fn others(goal: &Goal, status: &Progress) -> BTreeMap<String, u32> {
     let other = status.before.iter().filter(|(side, share)| **side != goal.revision && **share > 0);
     other.map(|(side, share)| (side.clone(), *share)).collect()
 }
 
 /// Pods of what ran before stay in the place of each new one that is not waited for.
-fn cover(seen: &Observed, goal: &Goal, status: &ReleaseStatus, new: u32, counts: &mut BTreeMap<String, u32>) {
+fn cover(seen: &Observed, goal: &Goal, status: &Progress, new: u32, counts: &mut BTreeMap<String, u32>) {
     if is_back(status) {
         return;
     }
@@ -112,13 +137,13 @@ fn cover(seen: &Observed, goal: &Goal, status: &ReleaseStatus, new: u32, counts:
 }
 
 /// The side that had the most traffic before: it stands in for new pods that are not waited for.
-fn stand_in(goal: &Goal, status: &ReleaseStatus) -> Option<String> {
+fn stand_in(goal: &Goal, status: &Progress) -> Option<String> {
     others(goal, status).into_iter().max_by_key(|(_, share)| *share).map(|(side, _)| side)
 }
 
 /// The new revision has this part of the traffic, and the others divide the rest as they did before. Where new pods are not
 /// waited for, their part stays where old ones are in their place.
-fn shares_at(seen: &Observed, goal: &Goal, status: &ReleaseStatus, (part, of): (u32, u32)) -> BTreeMap<String, u32> {
+fn shares_at(seen: &Observed, goal: &Goal, status: &Progress, (part, of): (u32, u32)) -> BTreeMap<String, u32> {
     let others = others(goal, status);
     if others.is_empty() {
         return BTreeMap::from([(goal.revision.clone(), WHOLE)]);

@@ -9,8 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clusters::Placement;
+use super::environment::Environment;
+use super::exposure::{Disruption, Exposure};
 use super::failure::FailurePolicy;
 use super::gate::Gate;
+use super::hooks::Hooks;
 use super::scale::Autoscaling;
 use super::strategy::{OnFailure, Strategy};
 
@@ -38,8 +42,27 @@ use super::strategy::{OnFailure, Strategy};
     // The names of its Deployments and Services are this, a dash and the revision.
     validation = Rule::new("self.metadata.name.size() <= 50").message("the name may have up to 50 characters"),
     validation = Rule::new(
-        "self.spec.routing != 'Service' || (has(self.spec.strategy.blueGreen) && !has(self.spec.failurePolicy.ignore))"
-    ).message("routing Service goes with blueGreen and without failurePolicy.ignore: a Service's selector has no shares")
+        "self.spec.routing != 'Service' || (has(self.spec.strategy.blueGreen) && !has(self.spec.strategy.blueGreen.preview) && !has(self.spec.failurePolicy.ignore))"
+    ).message("routing Service goes with blueGreen, without preview and failurePolicy.ignore: a Service's selector has no shares and knows no requests"),
+    validation = Rule::new(
+        "!has(self.spec.environment) || (has(self.spec.environments) && self.spec.environments.exists(it, it.name == self.spec.environment))"
+    ).message("environment names one of environments"),
+    validation = Rule::new(
+        "self.spec.routing == 'Service' || !has(self.spec.exposure) \
+         || (self.spec.exposure.type == 'Gateway' && !has(self.spec.exposure.ports) && !has(self.spec.exposure.annotations))"
+    ).message(
+        "exposure.type ClusterIP and LoadBalancer, ports and annotations are of a stable Service, which goes with routing Service: \
+         what reaches pods past the gateways knows no shares"
+    ),
+    validation = Rule::new(
+        "!has(self.spec.exposure) || !has(self.spec.exposure.ports) || self.spec.exposure.ports.exists(it, it.name == self.spec.port)"
+    ).message("exposure.ports has the App's port"),
+    validation = Rule::new(
+        "!has(self.spec.clusters) || self.spec.clusters.size() == 0 || (self.spec.routing != 'Service' && !has(self.spec.strategy.migrate))"
+    ).message("clusters go without routing Service and strategy migrate: a Service's selector, and a pool that is no cluster's, are not divided among clusters"),
+    validation = Rule::new(
+        "!has(oldSelf.spec.clusters) || oldSelf.spec.clusters.size() == 0 || (has(self.spec.clusters) && self.spec.clusters.size() > 0)"
+    ).message("an App that has clusters keeps one at least: name the one that it lives in")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AppSpec {
@@ -54,7 +77,7 @@ pub struct AppSpec {
     /// Where to read on, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, String>,
-    /// How many pods serve. An autoscaler writes it through the scale subresource; Tidegate never does.
+    /// How many pods serve; of several clusters: in each that has no count of its own. An autoscaler writes it through the scale subresource; Tidegate never does.
     #[serde(default = "one")]
     #[schemars(range(max = 10_000))]
     pub replicas: u32,
@@ -62,9 +85,31 @@ pub struct AppSpec {
     /// begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// The clusters that it runs in; none: the one that it lives in, alone. A cluster that is taken from this list gets no more
+    /// traffic once the others have all their pods, is waited for no longer, and keeps its Deployments for people to delete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub clusters: Vec<Placement>,
     /// The pods: a PodTemplateSpec, whose image a Release replaces.
     #[schemars(schema_with = "super::any_object")]
     pub template: Value,
+    /// What differs between the places that it runs in, laid over the template when a Release is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub environments: Vec<Environment>,
+    /// The one of `environments` that this App is in; none: its template as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub environment: Option<String>,
+    /// What is done for a pod before it starts, before it is online, and before it is offline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
     /// The container port, by its name, whose traffic is switched: pool `app/NAMESPACE/NAME/PORT`.
     #[schemars(length(min = 1, max = 15), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub port: String,
@@ -75,6 +120,9 @@ pub struct AppSpec {
     /// How it is reached from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
+    /// How many of its pods may go at once when nodes are emptied.
+    #[serde(default)]
+    pub disruption: Disruption,
     /// How a release comes to have all traffic.
     pub strategy: Strategy,
     /// What must hold of new pods before they get traffic.
@@ -109,16 +157,6 @@ pub enum Routing {
     /// The selector of the Service of the App's name, for who does not ask Tidegate: its EndpointSlices acknowledge. Such a
     /// switch has no shares.
     Service,
-}
-
-/// How an application is reached from outside.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exposure {
-    /// The hosts, with or without a path, that lead to it in every gateway, as `shop.example/api`. They hold from the next switch on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
-    pub hosts: Vec<String>,
 }
 
 /// What is seen of an application.

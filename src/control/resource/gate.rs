@@ -116,7 +116,7 @@ pub struct WebhookGate {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.atLeast) || has(self.atMost)").message("give atLeast, atMost or both"))]
 pub struct MetricGate {
-    /// PromQL; `$namespace`, `$app`, `$release` and `$revision` stand for the release's own.
+    /// PromQL; `$namespace`, `$app`, `$release`, `$revision` and `$cluster` stand for the release's own.
     #[schemars(length(min = 1, max = 4096))]
     pub query: String,
     /// No value is below it.

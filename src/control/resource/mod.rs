@@ -7,18 +7,26 @@
 //! | [`AppScale`](scale::AppScale) | the controller makes it, an autoscaler writes its count | the count of an App that is autoscaled |
 //! | [`Approval`](approval::Approval) | people | a word for or against a release's digest |
 //! | [`RolloutBlock`](approval::RolloutBlock) | people | a window in which nothing is rolled out |
+//! | [`AppTemplate`](catalogue::AppTemplate) | people | defaults of Apps of one kind |
 //! | [`TrafficPolicy`](crate::kubernetes::policy::TrafficPolicy) | the controller | a pool that deploys switch |
 
 pub mod app;
 pub mod approval;
+pub mod catalogue;
+pub mod clusters;
 pub mod definitions;
+pub mod environment;
+pub mod exposure;
 pub mod failure;
 pub mod gate;
+pub mod hooks;
 pub mod moment;
+pub mod progress;
 pub mod release;
 pub mod revision;
 pub mod scale;
 pub mod strategy;
+pub mod times;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 

@@ -3,17 +3,18 @@
 #![expect(unreachable_pub, reason = "the derive of KubeSchema writes a type a second time, inside a function")]
 #![allow(clippy::duplicated_attributes, reason = "columns to print are attributes of one name")]
 
-use std::collections::BTreeMap;
-
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::failure::{FailurePolicy, RecreatedPod};
+use super::clusters::ClusterStatus;
+use super::failure::FailurePolicy;
 use super::gate::Gate;
 use super::moment::Moment;
+use super::progress::Progress;
 use super::strategy::{OnFailure, Strategy};
+use super::times::PodTimes;
 
 /// One deploy of an App, with all that it needs: what it was made from may change without changing it. Only `control` is
 /// ever written again. The newest Release of an App holds.
@@ -43,9 +44,15 @@ pub struct ReleaseSpec {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("a Release brings one image: create another Release"))]
     pub image: String,
-    /// The pods: the App's template with the image in it. It is read once, when the release begins.
+    /// The pods: the App's template with the image in it, what its environment lays over it, and its hooks. It is read once, when
+    /// the release begins.
     #[schemars(schema_with = "super::any_object")]
     pub template: Value,
+    /// The environment that the template was made in, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the environment is said when a Release is created"))]
+    pub environment: Option<String>,
     /// The container port, by its name, whose traffic is switched.
     #[schemars(length(min = 1, max = 15))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("a Release switches one port"))]
@@ -120,6 +127,10 @@ pub struct Control {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1_000))]
     pub target_step: Option<u32>,
+    /// Of an App of several clusters: the wave whose plan `targetStep` counts in; absent: each cluster's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub target_wave: Option<u32>,
     /// It goes back to what ran before.
     #[serde(default)]
     pub abort: bool,
@@ -142,160 +153,34 @@ pub struct Control {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseStatus {
-    /// In one word.
-    #[serde(default)]
-    pub phase: Phase,
-    /// What is waited for: object, observed, wanted, since when, what is next.
-    #[serde(default)]
-    pub message: String,
+    /// How far it is; of an App of several clusters, in all of them together.
+    #[serde(flatten)]
+    pub progress: Progress,
     /// The revision that it brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// What had traffic when the plan was made, in thousandths: what an abort goes back to.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub before: BTreeMap<String, u32>,
-    /// The traffic's shares, in thousandths, until a step of the plan sets others.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub held_shares: BTreeMap<String, u32>,
-    /// Old pods that may be missing while a batch is under way.
-    #[serde(default)]
-    pub shrink: u32,
-    /// The steps.
+    /// Where the time of its pods went, once it has ended with all traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_times: Option<PodTimes>,
+    /// Of an App of several clusters: how far it is in each, in the order of their waves. Then `plan` and what is said of its steps
+    /// are those of the first cluster in which it has not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<Step>,
-    /// The step under way; the plan's length when all are done.
-    #[serde(default)]
-    pub current_step_index: u32,
-    /// Since when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step_since: Option<Moment>,
-    /// The revision whose gate was passed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gate_passed: Option<String>,
-    /// What became of the last switch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traffic: Option<Acknowledged>,
-    /// The most new pods that ever were available at once.
-    #[serde(default)]
-    pub available_high_water: u32,
-    /// When that became so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_progress_time: Option<Moment>,
-    /// New pods that failed and were deleted, so that others took their place: the latest of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub recreated_pods: Vec<RecreatedPod>,
-    /// All of them, since people last let it try again.
-    #[serde(default)]
-    pub recreated: u32,
-    /// New pods that are not waited for because they failed: so many old ones stay in their place.
-    #[serde(default)]
-    pub ignored_pods: u32,
-    /// Why it does not go on by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
-    /// When it began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Moment>,
-    /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Moment>,
-}
-
-/// A switch that everybody who must has acknowledged.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Acknowledged {
-    /// The TrafficPolicy's generation.
-    pub generation: i64,
-    /// When the last acknowledgement was seen.
-    pub at: Moment,
-}
-
-/// Why a release does not go on by itself.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// What failed.
-    pub reason: String,
-    /// `control.retries` at that time: a higher number lets it try again.
-    pub retries: u32,
-}
-
-/// A release in one word.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-pub enum Phase {
-    /// It has not begun.
-    #[default]
-    Pending,
-    /// It goes on by itself.
-    Progressing,
-    /// It goes on when somebody lets it.
-    Paused,
-    /// It goes back to what ran before.
-    Aborting,
-    /// It has ended, and what it brought has no traffic.
-    Degraded,
-    /// It has ended, and what it brought has all traffic, but for what old pods keep in place of new ones that are ignored.
-    Healthy,
-    /// A newer release took its place before it ended.
-    Superseded,
-}
-
-/// A step of a plan.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    /// What is done or waited for.
-    pub action: Action,
-    /// Of ScaleNew, ScaleOld and SetTraffic: this many…
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<u32>,
-    /// …of so many parts of the App's count, or of the traffic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<u32>,
-    /// Of ScaleNew, in place of a part: at most so many pods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pods: Option<u32>,
-    /// Of Pause and Drain: how long; a Pause without it ends when a person lets it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<u32>,
-}
-
-/// What a step does or waits for.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-pub enum Action {
-    /// New pods are asked for.
-    ScaleNew,
-    /// As many new pods as were asked for are available.
-    AwaitAvailable,
-    /// The new pods pass the gate.
-    Gate,
-    /// An Approval of this release's image is live.
-    Approval,
-    /// Some time, or until a person goes on.
-    Pause,
-    /// The new revision has its part of the traffic, the old one the rest.
-    SetTraffic,
-    /// Everybody who must has acknowledged the switch.
-    AwaitAck,
-    /// Requests that were under way have their time.
-    Drain,
-    /// Old pods stay only in this part.
-    ScaleOld,
-    /// As many old pods as were asked for are available.
-    AwaitOld,
+    #[schemars(length(max = 16))]
+    pub clusters: Vec<ClusterStatus>,
 }
 
 fn ten_minutes() -> u32 {
     600
 }
 
-// === impl Phase ===
+// === impl ReleaseStatus ===
 
-impl Phase {
-    /// Whether nothing more happens by itself.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Degraded | Self::Healthy | Self::Superseded)
+impl ReleaseStatus {
+    /// The same this far on, by a planner whose release brings this revision: once it has begun, it stays that.
+    #[must_use]
+    pub fn at(self, progress: Progress, revision: &str) -> Self {
+        let begun = progress.started_at.map(|_| revision.to_owned());
+        Self { revision: begun.or(self.revision), progress, ..self }
     }
 }
 
@@ -320,5 +205,21 @@ mod tests {
         all.sort_by_key(order);
         let names = all.map(|it| it.metadata.name.unwrap());
         assert_eq!(names, ["web-9", "web-10", "web-hotfix", "a-longer-name", "b"]);
+    }
+
+    #[test]
+    fn how_far_a_release_is_stands_beside_the_other_fields_of_its_status_and_of_each_clusters() {
+        let told = json!({
+            "phase": "Progressing", "message": "it waits", "shrink": 0, "currentStepIndex": 1, "availableHighWater": 2,
+            "recreated": 0, "ignoredPods": 0, "plan": [{"action": "ScaleNew", "part": 1, "of": 1}, {"action": "AwaitAvailable"}],
+            "stepSince": "2026-01-01T00:00:00Z", "revision": "0a",
+            "clusters": [{
+                "name": "east", "wave": 1, "ready": 2, "desired": 4, "phase": "Pending", "message": "", "shrink": 0,
+                "currentStepIndex": 0, "availableHighWater": 0, "recreated": 0, "ignoredPods": 0,
+            }],
+        });
+        let status: ReleaseStatus = serde_json::from_value(told.clone()).unwrap();
+        assert_eq!(status.progress.plan.len(), 2);
+        assert_eq!(serde_json::to_value(&status).unwrap(), told);
     }
 }

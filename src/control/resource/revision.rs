@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ring::digest::{SHA256, digest};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Hexadecimal digits of a revision's name: two of one App do not meet.
 const DIGITS: usize = 10;
@@ -26,17 +26,22 @@ pub fn revision_of(template: &Value) -> String {
 /// There is no such container.
 pub fn with_image(template: &Value, container: Option<&str>, image: &str) -> Result<Value, String> {
     let mut template = template.clone();
-    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
-    let named = |it: &&mut Value| container.is_none_or(|name| it.get("name").and_then(Value::as_str) == Some(name));
-    let found = containers.and_then(|all| all.iter_mut().find(named)).and_then(Value::as_object_mut);
-    let Some(found) = found else {
-        return Err(match container {
-            Some(name) => format!("its template has no container {name:?}"),
-            None => "its template has no container".to_owned(),
-        });
-    };
-    found.insert("image".to_owned(), image.into());
+    container_mut(&mut template, container)?.insert("image".to_owned(), image.into());
     Ok(template)
+}
+
+/// A container of the template; without a name, the first.
+///
+/// # Errors
+/// There is no such container.
+pub fn container_mut<'a>(template: &'a mut Value, name: Option<&str>) -> Result<&'a mut Map<String, Value>, String> {
+    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    let named = |it: &&mut Value| name.is_none_or(|name| it.get("name").and_then(Value::as_str) == Some(name));
+    let found = containers.and_then(|all| all.iter_mut().find(named)).and_then(Value::as_object_mut);
+    found.ok_or_else(|| match name {
+        Some(name) => format!("its template has no container {name:?}"),
+        None => "its template has no container".to_owned(),
+    })
 }
 
 /// Whether a container of the template has this image.

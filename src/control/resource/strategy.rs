@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kubernetes::policy::RequestMatch;
+
 /// Exactly one of the strategies.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +43,10 @@ pub struct BlueGreen {
     #[serde(default = "thirty")]
     #[schemars(range(max = 604_800))]
     pub scale_down_delay_seconds: u32,
+    /// Requests that go to the new revision before the switch, those of a second host for one, from the moment on in which all its
+    /// pods are available and its gate was passed. Refused where another gateway than the built-in one serves the App.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<RequestMatch>,
 }
 
 /// In batches, traffic and old pods following.
@@ -79,11 +85,35 @@ pub enum BatchOrder {
 pub struct Canary {
     /// In the order of their shares; all traffic follows after the last.
     #[schemars(length(min = 1, max = 32))]
-    pub steps: Vec<ShareStep>,
+    pub steps: Vec<CanaryStep>,
     /// How long the old pods stay after everybody has acknowledged the last switch.
     #[serde(default = "thirty")]
     #[schemars(range(max = 604_800))]
     pub scale_down_delay_seconds: u32,
+}
+
+/// A share, requests of its own, or both, and what is waited for then.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.share) || has(self.setMatch)").message("a step of a canary has a share, setMatch or both"))]
+pub struct CanaryStep {
+    /// Percent of the traffic, and of the pods; absent: as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub share: Option<u32>,
+    /// Requests that go to the new revision whatever its share is, from this step on until all traffic does or another step says
+    /// otherwise. Refused where another gateway than the built-in one serves the App.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_match: Option<RequestMatch>,
+    /// Percent of the pods that the new revision has at least from this step on, where that is more than its share: requests that
+    /// match may be many. One pod there is always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub pod_percent: Option<u32>,
+    /// A pause at this step; 0 is until a person goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 604_800))]
+    pub pause_seconds: Option<u32>,
 }
 
 /// A share, and what is waited for at it.

@@ -32,6 +32,7 @@ use rdkafka::types::RDKafkaType;
 use slab::Slab;
 
 use super::batch::Batch;
+use super::failure::is_answer;
 use super::health::{Context, Health};
 use crate::record::sink::Ticket;
 use firsts::{Firsts, To};
@@ -91,6 +92,15 @@ struct InFlight {
     number: u64,
     /// When it was handed over.
     since: Instant,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// True where Kafka refused the record, and not librdkafka of its own.
+    pub(super) fn is_answer(&self) -> bool {
+        self.error.is_some_and(is_answer)
+    }
 }
 
 // === impl Producer ===

@@ -10,6 +10,7 @@ use super::window::Window;
 use crate::delivery::batch::Batch;
 use crate::delivery::failover::LaneDesk;
 use crate::delivery::producer::TopicHandle;
+use crate::delivery::stall::{Known, Stall, Verdict};
 use crate::delivery::topics::Topic;
 use crate::record::partition::PartitionChoice;
 use crate::record::sink::{Failure, RECORD_OVERHEAD};
@@ -39,6 +40,8 @@ pub(super) struct ReplayLane {
     /// Batches of the group that went last.
     pub(super) group: usize,
     pub(super) sent: Option<Instant>,
+    /// Whether librdkafka works at what it has of it.
+    pub(super) stall: Stall,
     /// What is on its way is not answered in time.
     pub(super) is_late: bool,
     /// What came back of the group that is on its way.
@@ -86,6 +89,7 @@ impl ReplayLane {
             in_flight_cost: 0,
             group: 0,
             sent: None,
+            stall: Stall::default(),
             is_late: false,
             setback: None,
             why: String::new(),
@@ -229,6 +233,16 @@ impl ReplayLane {
         self.group = group.len();
         self.sent = Some(now);
         group
+    }
+
+    /// Looks whether librdkafka works at what it has of it. A lane without a partition goes to several: any leader will do.
+    pub(super) fn look_for_stall(&mut self, now: Instant, patience: Duration) -> Verdict {
+        let leaders = self.topic.leaders();
+        let is_led =
+            |partition: i32| usize::try_from(partition).is_ok_and(|at| leaders.get(at).is_some_and(|it| *it >= 0));
+        let has_leader = self.partition().map_or_else(|| leaders.iter().any(|leader| *leader >= 0), is_led);
+        let known = Known { is_in_flight: self.in_flight > 0, has_leader, looks: self.topic.looks() };
+        self.stall.look(now, patience, known)
     }
 
     /// Takes everything that was read and not sent.

@@ -83,6 +83,7 @@ impl Backlog {
         let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::default()));
         let parts = turn::Parts {
             config: config.producer(record_size),
+            stalls_after: config.stalls_after(),
             directory,
             shared,
             routes,

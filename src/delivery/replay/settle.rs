@@ -78,6 +78,9 @@ impl Replayer {
         lane.in_flight_cost -= cost(&batch);
         self.window.give_back(cost(&batch), lane.is_late);
         let failed: Vec<usize> = wrong.iter().map(|report| report.entry).collect();
+        if wrong.len() < batch.len() || wrong.iter().any(Report::is_answer) {
+            lane.stall.answered();
+        }
         self.note_delivered(&part, &batch, &failed);
         let possibly = wrong.iter().filter(|report| report.possibly_written).count();
         self.metrics.doubled.increment(possibly as u64);
@@ -216,13 +219,13 @@ impl Replayer {
         }
     }
 
-    /// After a fatal error: once everything is reported, a new producer takes the old one's place, and what was not
-    /// delivered is read again.
+    /// After a fatal error, or a stall: once everything is reported, a new producer takes the old one's place, and what was
+    /// not delivered is read again.
     fn mend(&mut self) {
         if self.in_flight > 0 {
             return self.producer.purge();
         }
-        self.renew("after a fatal error");
+        self.renew("after a fatal error or a stall");
     }
 
     /// A new producer takes the place of one that has nothing on its way.
@@ -233,7 +236,10 @@ impl Replayer {
                 tracing::warn!("replay's producer was made anew {why}");
                 self.producer = producer;
                 self.broken = false;
-                self.lanes.values_mut().for_each(|lane| lane.handle = None);
+                for lane in self.lanes.values_mut() {
+                    lane.handle = None;
+                    lane.stall.renewed();
+                }
                 self.letters.iter_mut().for_each(|letters| letters.handle = None);
             }
             Err(error) => tracing::error!(%error, "no new producer for replay"),

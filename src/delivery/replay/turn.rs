@@ -27,6 +27,7 @@ use crate::delivery::failover::{FailoverShared, unix_millis};
 use crate::delivery::metrics::ReplayMetrics;
 use crate::delivery::producer::{Producer, Report};
 use crate::delivery::spare::Spare;
+use crate::delivery::stall::{self, STALLED};
 use crate::delivery::topics::Directory;
 use crate::record::headers::{Headers, HeadersBuf};
 use crate::record::partition::PartitionChoice;
@@ -45,12 +46,16 @@ const FRESH_MS: u64 = 1_000;
 /// A record that is further ahead goes without its own time at once: Kafka takes an hour (`message.timestamp.after.max.ms`)
 /// unless it is told otherwise.
 const AHEAD_MS: i64 = 59 * 60 * 1_000;
+/// Between two tries to read a spool that cannot be read. A place is passed over after some tries, and what hinders them may
+/// go away: no descriptors, a disk that is out of reach for a moment.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Between two reports.
 const TELL: Duration = Duration::from_millis(250);
 
 /// What the thread is made of.
 pub(super) struct Parts {
     pub(super) config: ClientConfig,
+    pub(super) stalls_after: Duration,
     pub(super) directory: Directory,
     pub(super) shared: FailoverShared,
     pub(super) routes: ReplayRoutes,
@@ -86,6 +91,8 @@ pub(super) struct Replayer {
     pub(super) broken: bool,
     pub(super) now: Instant,
     told_at: Option<Instant>,
+    /// The spool could not be read at this time.
+    unread_at: Option<Instant>,
     pub(super) metrics: ReplayMetrics,
 }
 
@@ -114,6 +121,7 @@ impl Replayer {
             broken: false,
             now,
             told_at: None,
+            unread_at: None,
             metrics: ReplayMetrics::register(),
         })
     }
@@ -172,10 +180,18 @@ impl Replayer {
         }
     }
 
-    /// Lanes whose groups are not answered no longer hold others back.
+    /// Lanes whose groups are not answered no longer hold others back; what librdkafka does not work at is found.
     fn watch(&mut self) {
         for index in &self.active {
             let Some(lane) = self.lanes.get_mut(index) else { continue };
+            match lane.look_for_stall(self.now, self.parts.stalls_after) {
+                stall::Verdict::Works => {}
+                stall::Verdict::Ask => self.parts.directory.look_again(&lane.topic),
+                stall::Verdict::Stalled => {
+                    tracing::warn!(lane = %lane.lane, "replay's librdkafka {STALLED}");
+                    self.broken = true;
+                }
+            }
             let late_since = lane.sent.filter(|sent| lane.in_flight > 0 && self.now.duration_since(*sent) >= LATE);
             if let Some(since) = late_since
                 && !lane.is_late
@@ -203,6 +219,10 @@ impl Replayer {
     // --- reading
 
     fn load(&mut self) {
+        if self.unread_at.is_some_and(|at| self.now.duration_since(at) < READ_AGAIN) {
+            return;
+        }
+        self.unread_at = None;
         let away = self.parts.shared.breaker.is_open();
         self.replay.probe(away);
         if away
@@ -216,7 +236,7 @@ impl Replayer {
             if most == 0 {
                 return;
             }
-            let Self { parts, replay, lanes, frames, routes, now, .. } = self;
+            let Self { parts, replay, lanes, frames, routes, now, unread_at, .. } = self;
             let mut chosen = None;
             let mut runnable = |lane: &Lane| {
                 let known = lanes.entry(lane.index()).or_insert_with(|| Self::meet(parts, routes, lane));
@@ -226,6 +246,7 @@ impl Replayer {
             };
             if let Err(error) = replay.next(&mut runnable, frames, most) {
                 tracing::error!(%error, "the spool cannot be read; it is tried again");
+                *unread_at = Some(*now);
             }
             if self.frames.is_empty() {
                 return;
@@ -234,7 +255,7 @@ impl Replayer {
                 self.take(&frame);
                 self.replay.recycle(frame);
             }
-            if away {
+            if away || self.unread_at.is_some() {
                 return;
             }
         }
@@ -392,7 +413,8 @@ impl Replayer {
     fn wait(&mut self) {
         let paced = self.pace.allows(self.now) == 0;
         let pauses = self.lanes.values().any(|lane| lane.throttle.paused_until().is_some());
-        if self.in_flight > 0 {
+        // What is new in the spool would wake at once, and is not read now.
+        if self.in_flight > 0 || self.unread_at.is_some() {
             self.producer.wait(WATCHFUL);
         } else {
             self.replay.wait(if paced || pauses || self.has_letters() { WATCHFUL } else { IDLE });

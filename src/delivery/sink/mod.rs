@@ -48,6 +48,7 @@ const CHORES: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct KafkaSinkFactory {
     config: ClientConfig,
+    stalls_after: Duration,
     adaptive: bool,
     directory: Directory,
     budget: Budget,
@@ -95,8 +96,9 @@ impl KafkaSinkFactory {
     /// Prepares sinks. `record_size` is the largest record that a route may allow, in bytes.
     pub fn new(config: &KafkaConfig, record_size: usize, directory: Directory, budget: Budget) -> Self {
         let adaptive = config.linger == Linger::Adaptive;
+        let stalls_after = config.stalls_after();
         let at_kafka = Arc::new(AtomicUsize::new(0));
-        Self { config: config.producer(record_size), adaptive, directory, budget, spool: None, at_kafka }
+        Self { config: config.producer(record_size), stalls_after, adaptive, directory, budget, spool: None, at_kafka }
     }
 
     /// With a spool: what Kafka does not take in time goes there.
@@ -138,6 +140,12 @@ impl KafkaSinkFactory {
             wrong: Vec::new(),
             metrics: DeliveryMetrics::register(),
         })
+    }
+
+    /// Bytes that may still go to librdkafka where there is a spool: half of the budget at most, so that what is stuck
+    /// there leaves the other half for the way through the spool.
+    fn room_at_kafka(&self) -> usize {
+        (self.budget.limit() / 2).saturating_sub(self.at_kafka.load(Ordering::Relaxed))
     }
 }
 
@@ -405,6 +413,7 @@ impl RecordSink for KafkaSink {
             self.learn(index);
         }
         self.worn = self.producer.is_worn(now);
+        self.look_for_stall();
         if self.broken {
             self.mend();
         } else if self.worn && self.producer.may_be_renewed() {
@@ -414,16 +423,6 @@ impl RecordSink for KafkaSink {
 
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut SourceFd(&self.wake.as_fd().as_raw_fd()), token, Interest::READABLE)
-    }
-}
-
-// === impl KafkaSinkFactory ===
-
-impl KafkaSinkFactory {
-    /// Bytes that may still go to librdkafka where there is a spool: half of the budget at most, so that what is stuck
-    /// there leaves the other half for the way through the spool.
-    fn room_at_kafka(&self) -> usize {
-        (self.budget.limit() / 2).saturating_sub(self.at_kafka.load(Ordering::Relaxed))
     }
 }
 

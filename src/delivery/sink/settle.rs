@@ -12,6 +12,7 @@ use crate::delivery::failure::{Verdict, judge};
 use crate::delivery::health::Health;
 use crate::delivery::partition::PartitionQueue;
 use crate::delivery::producer::{Producer, Report};
+use crate::delivery::stall::{self, Known, STALLED};
 use crate::record::sink::{Failure, Ticket};
 
 /// Before records go again that the broker has just turned away.
@@ -27,6 +28,11 @@ impl KafkaSink {
         wrong.sort_unstable_by_key(|report| report.entry);
         if wrong.len() < batch.len() {
             self.answered();
+        }
+        if (wrong.len() < batch.len() || wrong.iter().any(Report::is_answer))
+            && let Some(queue) = self.queue(batch.place.0, batch.place.1)
+        {
+            queue.stall.answered();
         }
         if self.topics.get(batch.place.0).is_some_and(|state| state.takes_letters) {
             self.count_letters(&batch, &wrong);
@@ -101,7 +107,7 @@ impl KafkaSink {
     pub(super) fn settled(&mut self, topic: usize, records: usize) {
         self.unsettled -= records;
         if let Some(state) = self.topics.get(topic) {
-            state.shared.counts.unsettled.fetch_sub(records, Ordering::Relaxed);
+            state.shared.counts.unsettled.fetch_sub(records.cast_signed(), Ordering::Relaxed);
         }
     }
 
@@ -154,12 +160,39 @@ impl KafkaSink {
         !one && is_tail && wrong.iter().all(too_large) && queue.is_some_and(PartitionQueue::awaits_its_last)
     }
 
-    /// After a fatal error: once everything is reported, a new producer takes the old one's place.
+    /// What librdkafka holds and does not work at: see [`stall`](crate::delivery::stall).
+    pub(super) fn look_for_stall(&mut self) {
+        if self.broken {
+            // What is with librdkafka is on its way back.
+            return;
+        }
+        let (now, patience) = (self.now, self.factory.stalls_after);
+        for state in &mut self.topics {
+            let (looks, leaders) = (state.shared.looks(), state.shared.leaders());
+            let mut asks = false;
+            for (partition, (queue, leader)) in state.partitions.iter_mut().zip(leaders.iter()).enumerate() {
+                let known = Known { is_in_flight: queue.is_in_flight(), has_leader: *leader >= 0, looks };
+                match queue.stall.look(now, patience, known) {
+                    stall::Verdict::Works => {}
+                    stall::Verdict::Ask => asks = true,
+                    stall::Verdict::Stalled => {
+                        tracing::warn!(topic = %state.shared.name, partition, "librdkafka {STALLED}");
+                        self.broken = true;
+                    }
+                }
+            }
+            if asks {
+                self.factory.directory.look_again(&state.shared);
+            }
+        }
+    }
+
+    /// After a fatal error, or a stall: once everything is reported, a new producer takes the old one's place.
     pub(super) fn mend(&mut self) {
         if self.in_flight > 0 {
             return self.producer.purge();
         }
-        self.renew("after a fatal error; what was unconfirmed is sent again");
+        self.renew("after a fatal error or a stall; what was unconfirmed is sent again");
     }
 
     /// A new producer takes the place of one that has nothing on its way.
@@ -171,7 +204,10 @@ impl KafkaSink {
                 self.broken = false;
                 self.worn = false;
                 self.metrics.producers_recreated.increment(1);
-                self.topics.iter_mut().for_each(|topic| topic.handle = None);
+                for topic in &mut self.topics {
+                    topic.handle = None;
+                    topic.partitions.iter_mut().for_each(|queue| queue.stall.renewed());
+                }
             }
             Err(error) => tracing::error!(%error, "no new producer"),
         }
@@ -205,7 +241,7 @@ impl KafkaSink {
             self.unsettled -= settled;
             self.metrics.failed.increment(settled as u64);
             state.shared.counts.failed.fetch_add(settled as u64, Ordering::Relaxed);
-            state.shared.counts.unsettled.fetch_sub(settled, Ordering::Relaxed);
+            state.shared.counts.unsettled.fetch_sub(settled.cast_signed(), Ordering::Relaxed);
         }
     }
 }

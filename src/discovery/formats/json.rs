@@ -2,13 +2,26 @@
 
 use serde::Serialize;
 
+use crate::endpoints::matched::Matched;
 use crate::endpoints::pool::{Endpoint, Pool, Protocol};
+use crate::kubernetes::policy::RequestMatch;
 
 #[derive(Serialize)]
 struct PoolBody<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic_generation: Option<i64>,
+    endpoints: Vec<EndpointBody<'a>>,
+    /// What is for some requests alone: nothing to whoever cannot tell them apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    matched: Vec<MatchedBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct MatchedBody<'a> {
+    pool: &'a str,
+    #[serde(rename = "match")]
+    requests: &'a RequestMatch,
     endpoints: Vec<EndpointBody<'a>>,
 }
 
@@ -38,9 +51,22 @@ pub(super) fn pool(pool: &Pool) -> String {
         id: pool.id.as_str(),
         traffic_generation: pool.traffic_generation,
         endpoints: pool.endpoints.iter().map(EndpointBody::of).collect(),
+        matched: pool.matched.iter().map(|part| MatchedBody::of(part)).collect(),
     };
     // Numbers and strings only: nothing in it can fail to be written.
     serde_json::to_string(&body).unwrap_or_default()
+}
+
+// === impl MatchedBody ===
+
+impl<'a> MatchedBody<'a> {
+    fn of(part: &'a Matched) -> Self {
+        Self {
+            pool: part.pool.as_str(),
+            requests: &part.requests,
+            endpoints: part.endpoints.iter().map(EndpointBody::of).collect(),
+        }
+    }
 }
 
 // === impl EndpointBody ===
@@ -65,7 +91,7 @@ impl<'a> EndpointBody<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::discovery::formats::tests::sample;
+    use crate::discovery::formats::tests::{sample, with_match};
     use crate::endpoints::pool::Pool;
 
     #[test]
@@ -84,5 +110,8 @@ mod tests {
             super::pool(&switched)
                 .starts_with(r#"{"id":"app/shop/checkout/http","traffic_generation":7,"endpoints":["#)
         );
+        assert!(super::pool(&with_match("app/shop/checkout/http")).ends_with(
+            r#"],"matched":[{"pool":"east/shop/new/http","match":{"cookies":[{"name":"beta","values":["1"]}]},"endpoints":[{"address":"10.9.9.9","port":8080,"weight":100,"state":"ready"}]}]}"#
+        ));
     }
 }

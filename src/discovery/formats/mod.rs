@@ -128,6 +128,7 @@ pub(super) fn name(id: &PoolId) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::endpoints::matched::Matched;
     use crate::endpoints::pool::{Endpoint, EndpointState, Renderings};
 
     /// A pool with a ready endpoint of each family and a draining one.
@@ -144,6 +145,7 @@ pub(super) mod tests {
         Pool {
             id: PoolId::parse(id).unwrap(),
             endpoints: [ready, draining, six].into(),
+            matched: Arc::default(),
             traffic_generation: None,
             namespace: Some("shop".into()),
             labels: Arc::default(),
@@ -152,6 +154,33 @@ pub(super) mod tests {
             revision: 1,
             renderings: Renderings::default(),
         }
+    }
+
+    /// The same with a part that is for some requests alone.
+    pub(in crate::discovery) fn with_match(id: &str) -> Pool {
+        let requests = serde_json::from_str(r#"{"cookies":[{"name":"beta","values":["1"]}]}"#).unwrap();
+        let endpoints = [Endpoint::new("10.9.9.9".parse().unwrap(), 8080)].into();
+        let part = Matched { pool: PoolId::parse("east/shop/new/http").unwrap(), requests, endpoints };
+        Pool { matched: [Arc::new(part)].into(), ..sample(id) }
+    }
+
+    #[test]
+    fn whoever_cannot_tell_requests_apart_never_hears_of_what_is_for_some_alone() {
+        let (plain, matched) = (sample("app/shop/a/http"), with_match("app/shop/a/http"));
+        for format in [
+            Format::Nginx,
+            Format::Haproxy,
+            Format::EnvoyJson,
+            Format::Assignment,
+            Format::Cluster,
+            Format::EurekaJson,
+            Format::EurekaXml,
+        ] {
+            assert_eq!(format.render(&plain).body, format.render(&matched).body, "{format:?}");
+        }
+        let targets = |pool| prometheus::targets(&[Arc::new(pool)]);
+        assert_eq!(targets(sample("app/shop/a/http")), targets(with_match("app/shop/a/http")));
+        assert_ne!(Format::Json.render(&plain).etag, Format::Json.render(&matched).etag, "the built-in gateway does");
     }
 
     #[test]

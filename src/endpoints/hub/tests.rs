@@ -76,6 +76,20 @@ fn everything_that_a_hub_says_of_a_pool_arrives() {
 }
 
 #[test]
+fn what_is_for_some_requests_alone_arrives_beside_the_pool_or_the_answer_is_not_taken() {
+    let good = r#"{"index":"b:1","changed":[{"id":"app/shop/a/http","traffic_generation":7,"endpoints":[],"matched":[{"pool":"east/shop/b/http","match":{"headers":[{"name":"x-canary","values":["yes"]}]},"endpoints":[{"address":"10.0.0.2","port":80,"weight":100,"state":"ready"}]}]}],"removed":[]}"#;
+    let read = |text: &str| Delta::read(text.as_bytes(), &mut Interner::default());
+    let (_, pool) = read(good).unwrap().changed.remove(0);
+    let part = pool.relayed.unwrap().matched[0].clone();
+    let told = (part.pool.as_str(), part.requests.to_string(), part.endpoints[0].address.to_string());
+    assert_eq!(told, ("east/shop/b/http", "header x-canary=yes".to_owned(), "10.0.0.2".to_owned()));
+    assert!(pool.endpoints.is_empty());
+    for (from, to) in [("\"port\":80", "\"port\":0"), ("east/shop/b", "east/ /b"), ("\"match\"", "\"mach\"")] {
+        assert!(read(&good.replace(from, to)).is_err(), "{to}");
+    }
+}
+
+#[test]
 fn garbage_is_refused_whole() {
     let good = r#"{"index":"b:1","changed":[BODY],"removed":[]}"#;
     let body = body("a", 1);

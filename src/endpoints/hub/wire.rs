@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoints::hosts::Claim;
 use crate::endpoints::interner::Interner;
+use crate::endpoints::matched::Matched;
 use crate::endpoints::pool::{Endpoint, EndpointState, Hold, PoolContent, PoolId, Protocol, Relayed, sort};
 use crate::endpoints::shard::Status;
 use crate::endpoints::update::{Origin, Origins, Watched};
+use crate::kubernetes::policy::RequestMatch;
 
 /// The header with the lives of the hubs on the way, divided by commas.
 pub const HUBS: &str = "tidegate-hubs";
@@ -123,6 +125,12 @@ pub struct GatewayPart {
     /// Why it refuses what it was given, and how long ago it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<(String, u64)>,
+    /// Whether it tells requests apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub matches: bool,
+    /// How many parts that are for some requests alone it serves of a pool in `applied`; none where it is not named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, usize>,
 }
 
 /// What became of a report.
@@ -176,6 +184,16 @@ struct PoolBody {
     id: String,
     #[serde(default)]
     traffic_generation: Option<i64>,
+    endpoints: Vec<EndpointBody>,
+    #[serde(default)]
+    matched: Vec<MatchedBody>,
+}
+
+#[derive(Deserialize)]
+struct MatchedBody {
+    pool: String,
+    #[serde(rename = "match")]
+    requests: RequestMatch,
     endpoints: Vec<EndpointBody>,
 }
 
@@ -314,24 +332,39 @@ impl PoolBody {
         names: &mut Interner,
     ) -> Result<PoolContent, String> {
         let id = parse_id(&self.id)?;
-        let mut endpoints = Vec::with_capacity(self.endpoints.len());
-        for endpoint in self.endpoints {
-            endpoints.push(endpoint.endpoint(names).map_err(|why| format!("{id}: {why}"))?);
+        let mut matched = Vec::with_capacity(self.matched.len());
+        for part in self.matched {
+            let (pool, requests) = (parse_id(&part.pool)?, part.requests);
+            matched.push(Arc::new(Matched { pool, requests, endpoints: read(part.endpoints, &id, names)? }));
         }
-        sort(&mut endpoints);
-        if endpoints.windows(2).any(|two| matches!(two, [one, other] if one.key() == other.key())) {
-            return Err(format!("{id}: has an endpoint twice"));
-        }
+        let endpoints = read(self.endpoints, &id, names)?;
         let origins = part.map(|part| part.sources.as_slice()).unwrap_or_default();
         let origins = origins.iter().filter_map(|at| Some(sources.get(*at)?.name.clone())).collect();
         Ok(PoolContent {
             id,
-            endpoints: endpoints.into(),
+            endpoints,
             namespace: part.and_then(|part| part.namespace.as_deref()).map(|name| names.get(name)),
             labels: part.map(|part| part.labels.clone()).unwrap_or_default(),
-            relayed: Some(Arc::new(Relayed { traffic_generation: self.traffic_generation, origins })),
+            relayed: Some(Arc::new(Relayed {
+                traffic_generation: self.traffic_generation,
+                matched: matched.into(),
+                origins,
+            })),
         })
     }
+}
+
+/// Endpoints of a pool, or of a part of one, in their order.
+fn read(bodies: Vec<EndpointBody>, id: &PoolId, names: &mut Interner) -> Result<Arc<[Endpoint]>, String> {
+    let mut endpoints = Vec::with_capacity(bodies.len());
+    for body in bodies {
+        endpoints.push(body.endpoint(names).map_err(|why| format!("{id}: {why}"))?);
+    }
+    sort(&mut endpoints);
+    if endpoints.windows(2).any(|two| matches!(two, [one, other] if one.key() == other.key())) {
+        return Err(format!("{id}: has an endpoint twice"));
+    }
+    Ok(endpoints.into())
 }
 
 // === impl EndpointBody ===

@@ -6,8 +6,9 @@ use super::object::Metadata;
 use crate::endpoints::hosts::{self, Claim};
 use crate::endpoints::interner::Interner;
 use crate::endpoints::join::{Join, Member};
+use crate::endpoints::matched::Rule;
 use crate::endpoints::pool::PoolId;
-use crate::kubernetes::policy::{MAX_MEMBERS, PolicyMember, TrafficPolicySpec};
+use crate::kubernetes::policy::{MAX_MEMBERS, TrafficPolicySpec};
 
 /// Where TrafficPolicies are served.
 pub(super) const GROUP_VERSION: &str = "tidegate.dev/v1alpha1";
@@ -58,15 +59,20 @@ impl PolicyObject {
         let Metadata { namespace, name, .. } = &self.metadata;
         let port = spec.port.to_string();
         let id = PoolId::parse(&format!("app/{namespace}/{name}/{port}"));
-        let unmatched = spec.members.iter().filter(|member| member.matches.is_none());
-        let member = |member: &PolicyMember| {
+        let (mut members, mut matched) = (Vec::new(), Vec::new());
+        for member in &spec.members {
             let pool =
                 PoolId::parse(&member.pool).map_err(|error| format!("spec.members: {:?} {error}", member.pool))?;
-            Ok(Member { pool, share: member.share, priority: member.priority })
-        };
+            // Who is there for some requests has a part of the others only where it is given one.
+            if member.matches.is_none() || member.share > 0 {
+                members.push(Member { pool: pool.clone(), share: member.share, priority: member.priority });
+            }
+            matched.extend(member.matches.clone().map(|requests| Rule { pool, requests }));
+        }
         Ok(Join {
             id: id.map_err(|error| format!("spec.port {port:?} {error}"))?,
-            members: unmatched.map(member).collect::<Result<_, String>>()?,
+            members,
+            matched,
             prefer_zone: spec.prefer_zone,
             traffic_generation: Some(self.metadata.generation),
             namespace: Some(self.metadata.namespace.as_str().into()),
@@ -86,6 +92,7 @@ pub(super) fn claims(policy: &PolicyObject, join: &Join) -> (Vec<Claim>, Vec<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubernetes::policy::RequestMatch;
 
     fn policy(spec: &str) -> PolicyObject {
         let text = format!(
@@ -97,18 +104,40 @@ mod tests {
     #[test]
     fn a_policy_is_a_joined_pool_of_its_generation() {
         let join = policy(
-            r#"{"port":"http","members":[{"pool":"east/shop/a/http","share":90},{"pool":"east/shop/b/http","share":10},
-                {"pool":"east/shop/b/http","share":0,"match":{"header":"x"}}]}"#,
+            r#"{"port":"http","members":[{"pool":"east/shop/a/http","share":90},{"pool":"east/shop/b/http","share":10}]}"#,
         )
         .join()
         .unwrap();
         assert_eq!((join.id.as_str(), join.traffic_generation), ("app/shop/checkout/http", Some(7)));
-        let members: Vec<_> = join.members.iter().map(|it| (it.pool.as_str(), it.share)).collect();
-        assert_eq!(
-            members,
-            [("east/shop/a/http", 90), ("east/shop/b/http", 10)],
-            "a matched member has no part of the rest"
-        );
+        assert_eq!(members(&join), [("east/shop/a/http", 90), ("east/shop/b/http", 10)]);
+        assert_eq!(join.matched, []);
+    }
+
+    fn members(join: &Join) -> Vec<(&str, u32)> {
+        join.members.iter().map(|it| (it.pool.as_str(), it.share)).collect()
+    }
+
+    #[test]
+    fn a_member_with_a_match_has_a_part_of_the_other_requests_only_by_a_share() {
+        let join = policy(
+            r#"{"port":"http","members":[{"pool":"a","share":90},
+                {"pool":"b","match":{"headers":[{"name":"x-canary","values":["yes","on"]}]}},
+                {"pool":"c","share":10,"match":{"cookies":[{"name":"beta","values":["1"]}]}}]}"#,
+        )
+        .join()
+        .unwrap();
+        assert_eq!(members(&join), [("a", 90), ("c", 10)]);
+        let rules: Vec<_> = join.matched.iter().map(|it| format!("{}: {}", it.pool, it.requests)).collect();
+        assert_eq!(rules, ["b: header x-canary=yes|on", "c: cookie beta=1"]);
+        assert_eq!(join.pools().map(PoolId::as_str).collect::<Vec<_>>(), ["a", "c", "b", "c"]);
+    }
+
+    #[test]
+    fn a_match_of_another_version_is_for_no_request_and_gets_none_of_the_others() {
+        let join =
+            policy(r#"{"port":"http","members":[{"pool":"a"},{"pool":"b","match":{"query":"x"}}]}"#).join().unwrap();
+        assert_eq!(members(&join), [("a", 0)]);
+        assert_eq!(join.matched[0].requests, RequestMatch::default());
     }
 
     #[test]

@@ -327,8 +327,8 @@ impl Registry {
             return;
         }
         self.unlink(&join.id);
-        for member in &join.members {
-            self.dependents.entry(member.pool.clone()).or_default().insert(join.id.clone());
+        for member in join.pools() {
+            self.dependents.entry(member.clone()).or_default().insert(join.id.clone());
         }
         if let Some(shard) = shard {
             self.join_owners.insert(join.id.clone(), shard);
@@ -349,11 +349,11 @@ impl Registry {
     }
 
     fn unlink(&mut self, id: &PoolId) {
-        for member in self.joins.get(id).map(|join| join.members.as_slice()).unwrap_or_default() {
-            if let Some(dependents) = self.dependents.get_mut(&member.pool) {
+        for member in self.joins.get(id).into_iter().flat_map(Join::pools) {
+            if let Some(dependents) = self.dependents.get_mut(member) {
                 dependents.remove(id);
                 if dependents.is_empty() {
-                    self.dependents.remove(&member.pool);
+                    self.dependents.remove(member);
                 }
             }
         }

@@ -106,7 +106,11 @@ mod tests {
             endpoints: [Endpoint::new([10, 0, 0, origin.as_bytes()[0]].into(), 80)].into(),
             namespace: None,
             labels: Arc::default(),
-            relayed: Some(Arc::new(Relayed { traffic_generation: Some(7), origins: vec![origin.into()] })),
+            relayed: Some(Arc::new(Relayed {
+                traffic_generation: Some(7),
+                matched: Arc::default(),
+                origins: vec![origin.into()],
+            })),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Published, Registry};
 use crate::endpoints::join::{self, Join};
+use crate::endpoints::matched;
 use crate::endpoints::pool::{Hold, Pool, PoolId, Renderings};
 use crate::endpoints::snapshot::{ShardState, Snapshot};
 
@@ -69,6 +70,7 @@ impl Registry {
         Some(Pool {
             id: id.clone(),
             endpoints: content.endpoints,
+            matched: relayed.map(|relayed| relayed.matched.clone()).unwrap_or_default(),
             traffic_generation: relayed.and_then(|relayed| relayed.traffic_generation),
             namespace: content.namespace,
             labels: content.labels,
@@ -84,12 +86,14 @@ impl Registry {
         let member = |id: &PoolId| next.pools.get(id).filter(|_| !self.joins.contains_key(id));
         let endpoints =
             join::endpoints(join, self.zone.as_deref(), |id| member(id).map(|pool| pool.endpoints.as_ref()));
-        let members = || join.members.iter().map(|it| (&it.pool, member(&it.pool)));
+        let matched = matched::parts(&join.matched, |id| member(id).map(|pool| pool.endpoints.clone()));
+        let members = || join.pools().map(|id| (id, member(id)));
         let shards: BTreeSet<usize> =
             members().flat_map(|(id, pool)| self.shards_of(id, pool.map(|it| &**it))).collect();
         Pool {
             id: join.id.clone(),
             endpoints: endpoints.into(),
+            matched,
             traffic_generation: join.traffic_generation,
             namespace: join.namespace.clone(),
             labels: Arc::default(),

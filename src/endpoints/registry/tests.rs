@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::endpoints::join::Member;
+use crate::endpoints::matched::Rule;
 use crate::endpoints::pool::EndpointState;
 use crate::endpoints::snapshot::MAX_REMOVED;
 use crate::endpoints::update::Update;
@@ -31,7 +32,8 @@ fn registry(joins: Vec<Join>) -> Registry {
 fn join(name: &str, members: &[(&str, u32, u32)]) -> Join {
     let members = members.iter();
     let members = members.map(|(pool, share, priority)| Member { pool: id(pool), share: *share, priority: *priority });
-    Join { id: id(name), members: members.collect(), prefer_zone: false, traffic_generation: None, namespace: None }
+    let (members, matched) = (members.collect(), Vec::new());
+    Join { id: id(name), members, matched, prefer_zone: false, traffic_generation: None, namespace: None }
 }
 
 fn tell(registry: &mut Registry, shard: usize, updates: Vec<Update>) -> Option<Published> {
@@ -217,6 +219,37 @@ fn policies_make_pools_of_their_generation_and_a_list_of_them_is_all_of_them() {
     let published = registry.publish().unwrap();
     assert_eq!(ids(&published.changed), ["app/s/y/http"]);
     assert!(published.snapshot.pool("app/s/y/http").is_none());
+}
+
+#[test]
+fn who_is_there_for_some_requests_is_beside_the_pool_and_not_in_it_and_follows_its_own_pool() {
+    let mut registry = registry(vec![]);
+    tell(&mut registry, 0, vec![Update::Reset(vec![pool("east/s/a/80", &[1]), pool("east/s/b/80", &[2])])]);
+    let requests = serde_json::from_str(r#"{"headers":[{"name":"x-canary","values":["yes"]}]}"#).unwrap();
+    let rule = Rule { pool: id("east/s/b/80"), requests };
+    let policy = |generation, matched: &[Rule]| {
+        let joined = join("app/s/x/http", &[("east/s/a/80", 100, 0)]);
+        JoinUpdate::Add(Join { traffic_generation: Some(generation), matched: matched.to_vec(), ..joined })
+    };
+    let say = |registry: &mut Registry, update| {
+        registry.apply(0, SourceEvent::Joins(vec![update]), at(2));
+        registry.publish().unwrap()
+    };
+    say(&mut registry, policy(1, std::slice::from_ref(&rule)));
+    let look = |registry: &Registry| {
+        let pool = registry.published().pool("app/s/x/http").unwrap().clone();
+        let parts: Vec<usize> = pool.matched.iter().map(|it| it.endpoints.len()).collect();
+        (addresses(registry.published(), "app/s/x/http").unwrap(), parts)
+    };
+    assert_eq!(look(&registry), (vec!["1".to_owned()], vec![1]));
+    let published = tell(&mut registry, 0, vec![Update::Add(pool("east/s/b/80", &[2, 3]))]).unwrap();
+    assert_eq!(ids(&published.changed), ["east/s/b/80", "app/s/x/http"]);
+    assert_eq!(look(&registry), (vec!["1".to_owned()], vec![2]));
+    // Nobody else is ready: what is for some requests does not stand in.
+    tell(&mut registry, 0, vec![Update::Add(pool("east/s/a/80", &[]))]);
+    assert_eq!(look(&registry), (vec![], vec![2]));
+    let published = say(&mut registry, policy(2, &[]));
+    assert_eq!((ids(&published.changed), look(&registry).1), (vec!["app/s/x/http"], vec![]));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use regex::Regex;
 
-use super::{Field, FieldMatch};
+use super::{Field, FieldMatch, HeaderEdits};
 use crate::endpoints::pool::PoolId;
 
 /// What becomes of a request.
@@ -51,12 +51,16 @@ pub struct Forward {
 /// A pool and its part.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The pool.
-    pub pool: PoolId,
+    /// The pool; `None`: there is none, and what falls to this part is answered with 500.
+    pub pool: Option<PoolId>,
     /// Its part beside the others'; 0: only what `matches` says.
     pub share: u32,
     /// Requests that go there whatever the shares say.
     pub matches: Option<FieldMatch>,
+    /// Changes of the request's fields on their way there, after the route's own.
+    pub request_headers: HeaderEdits,
+    /// Changes of its answers' fields, before the route's own.
+    pub response_headers: HeaderEdits,
 }
 
 /// Bounds of time of a request.
@@ -139,13 +143,23 @@ impl Redirect {
     pub const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 }
 
+// === impl Target ===
+
+impl Target {
+    /// A pool, or its place, with this part of the requests and nothing else.
+    pub fn new(pool: Option<PoolId>, share: u32) -> Self {
+        let none = HeaderEdits::default;
+        Self { pool, share, matches: None, request_headers: none(), response_headers: none() }
+    }
+}
+
 // === impl Forward ===
 
 impl Forward {
     /// Every pool that it may send to.
     pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
         let mirror = self.mirror.as_ref().map(|mirror| &mirror.pool);
-        self.targets.iter().map(|target| &target.pool).chain(self.fallback_pool()).chain(mirror)
+        self.targets.iter().filter_map(|target| target.pool.as_ref()).chain(self.fallback_pool()).chain(mirror)
     }
 
     /// To one pool, with nothing else asked for.
@@ -153,7 +167,7 @@ impl Forward {
     pub(in crate::gateway) fn for_tests(pool: &str, upgrades: &[&str]) -> Self {
         let pool = PoolId::parse(pool).unwrap_or_else(|error| panic!("{pool}: {error}"));
         Self {
-            targets: vec![Target { pool, share: 1, matches: None }],
+            targets: vec![Target::new(Some(pool), 1)],
             split_by: None,
             hash_by: Field::Client,
             rewrite: None,

@@ -62,7 +62,7 @@ pub struct Via {
 pub struct ListenerConfig {
     /// Where; port 0 is any free one.
     pub listen: SocketAddr,
-    /// Its certificates; `None`: no TLS.
+    /// Its certificates, beside those of a cluster; `None`: no TLS.
     pub tls: Option<ServerTls>,
     /// Each connection begins with a header of the PROXY protocol.
     pub proxy_protocol: bool,
@@ -126,6 +126,8 @@ pub struct Matches {
     pub methods: Vec<Method>,
     /// All of these.
     pub fields: Vec<FieldMatch>,
+    /// It came to a listener on one of these ports; empty: any.
+    pub ports: Vec<u16>,
 }
 
 /// Lower case, without a port.

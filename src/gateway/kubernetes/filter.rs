@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::http_route::{BackendRef, field_name, field_value, status};
 use super::wish::{Refusal, Scene};
 use crate::gateway::config::{
-    Action, Forward, HeaderEdits, Mirror, PathPattern, Redirect, Rewrite, RouteConfig, is_framing,
+    Action, Forward, HeaderEdits, Mirror, PathPattern, Redirect, Rewrite, RouteConfig, Target, is_framing,
 };
 
 /// One filter; what belongs to its type is there.
@@ -80,7 +80,7 @@ pub(super) fn apply(
     filters: &[Filter],
     route: &mut RouteConfig,
     scene: &Scene<'_>,
-    unresolved: &mut Vec<String>,
+    unresolved: &mut Vec<Refusal>,
 ) -> Result<(), Refusal> {
     for filter in filters {
         let kind = &filter.kind;
@@ -109,16 +109,32 @@ pub(super) fn apply(
             }
             "RequestMirror" => {
                 let mirror = filter.request_mirror.as_ref().ok_or_else(missing)?;
+                if mirror.backend_ref.has_filters() {
+                    return Err(Refusal::unsupported("filter RequestMirror: filters of its backend are not supported"));
+                }
                 let pool = mirror.backend_ref.pool(scene, unresolved)?;
                 let per_mille = mirror.percent.unwrap_or(100).min(100) * 10;
                 if let Some(forward) = forwards(kind, &mut route.action)? {
                     if forward.mirror.is_some() {
                         return Err(Refusal::unsupported("filter RequestMirror: there is one a rule"));
                     }
-                    forward.mirror = (per_mille > 0).then_some(Mirror { pool, per_mille });
+                    forward.mirror = pool.filter(|_| per_mille > 0).map(|pool| Mirror { pool, per_mille });
                 }
             }
             other => return Err(Refusal::unsupported(format!("filter {other:?} is not supported"))),
+        }
+    }
+    Ok(())
+}
+
+/// Puts a backend's filters into its target: what changes fields, and nothing else.
+pub(super) fn apply_to_target(filters: &[Filter], target: &mut Target) -> Result<(), Refusal> {
+    for filter in filters {
+        let kind = &filter.kind;
+        match (kind.as_str(), &filter.request_header_modifier, &filter.response_header_modifier) {
+            ("RequestHeaderModifier", Some(edits), _) => edits.put_into(&mut target.request_headers)?,
+            ("ResponseHeaderModifier", _, Some(edits)) => edits.put_into(&mut target.response_headers)?,
+            _ => return Err(Refusal::unsupported(format!("filter {kind}: is not supported at a backend"))),
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! An HTTPRoute of the Gateway API as routes.
 //!
 //! Taken: `hostnames`, `matches` (path, headers, query, method), the filters `RequestHeaderModifier`, `ResponseHeaderModifier`,
-//! `RequestRedirect`, `URLRewrite` and `RequestMirror`, `backendRefs` to Services of its own namespace with weights, and `timeouts`.
-//! Every other field, and every other value, refuses the whole of it with the reason: half a rule would send requests where
-//! nobody meant them to go.
+//! `RequestRedirect`, `URLRewrite` and `RequestMirror`, `backendRefs` to Services with weights and edits of headers, those of other
+//! namespaces by their ReferenceGrants, and `timeouts`. Every other field, and every other value, refuses the whole of it with the
+//! reason: half a rule would send requests where nobody meant them to go. A backend that is not there, or may not be named,
+//! keeps its part: what falls to it is answered with 500, and nobody else gets more than was meant for them.
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -14,9 +15,10 @@ use serde_json::Value;
 use super::filter::{self, Filter};
 use super::ingress::whole_segments;
 use super::object::{HttpRoute, Kind, Object};
-use super::wish::{PortName, Refusal, Scene, Wish, forward, host, nowhere, route};
+use super::wish::{Claim, PortName, Refusal, Scene, Wish, forward, note, nowhere, route};
+use crate::endpoints::pool::PoolId;
 use crate::gateway::config::{
-    Action, Field, FieldMatch, HostPattern, Matches, PathPattern, Redirect, RouteConfig, Target, ValuePattern, whole,
+    Action, Field, FieldMatch, Matches, PathPattern, Redirect, RouteConfig, Target, ValuePattern, whole,
 };
 
 #[derive(Debug, Deserialize)]
@@ -24,22 +26,10 @@ use crate::gateway::config::{
 struct Spec {
     #[serde(default, rename = "parentRefs")]
     _parents: Value,
-    #[serde(default)]
-    hostnames: Vec<String>,
+    #[serde(default, rename = "hostnames")]
+    _hostnames: Vec<String>,
     #[serde(default)]
     rules: Vec<Rule>,
-}
-
-/// What an HTTPRoute is attached to.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ParentRef {
-    group: Option<String>,
-    kind: Option<String>,
-    namespace: Option<String>,
-    name: String,
-    section_name: Option<String>,
-    port: Option<u16>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +86,7 @@ pub(super) struct BackendRef {
     port: Option<i32>,
     weight: Option<u32>,
     #[serde(default)]
-    filters: Vec<Value>,
+    filters: Vec<Filter>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,36 +96,13 @@ struct Times {
     backend_request: Option<String>,
 }
 
-/// Those of its parents that are these Gateways (`NAMESPACE/NAME`), as they are written in it.
-pub(super) fn parents(object: &Object<HttpRoute>, gateways: &[String]) -> Vec<(Value, ParentRef)> {
-    let (namespace, _) = object.key();
-    let refs = object.spec.get("parentRefs").and_then(Value::as_array).into_iter().flatten();
-    let known = refs.filter_map(|text| Some((text.clone(), ParentRef::deserialize(text).ok()?)));
-    let ours = |parent: &ParentRef| {
-        parent.group.as_deref().is_none_or(|group| group == HttpRoute::GROUP)
-            && parent.kind.as_deref().is_none_or(|kind| kind == "Gateway")
-            && gateways.contains(&format!("{}/{}", parent.namespace.as_deref().unwrap_or(&namespace), parent.name))
-    };
-    known.filter(|(_, parent)| ours(parent)).collect()
-}
-
-/// What it wishes for.
+/// What it wishes for, with the hosts that its parents let it have.
 ///
 /// # Errors
 /// Some of it cannot be done here.
-pub(super) fn wish(
-    object: &Object<HttpRoute>,
-    parents: &[(Value, ParentRef)],
-    scene: &Scene<'_>,
-) -> Result<Wish, Refusal> {
+pub(super) fn wish(object: &Object<HttpRoute>, claims: Vec<Claim>, scene: &Scene<'_>) -> Result<Wish, Refusal> {
     let spec = Spec::deserialize(&object.spec).map_err(|error| Refusal::unsupported(format!("spec: {error}")))?;
-    if parents.iter().any(|(_, parent)| parent.section_name.is_some() || parent.port.is_some()) {
-        return Err(Refusal::unsupported(
-            "spec.parentRefs: sectionName and port are not supported: every listener has every route",
-        ));
-    }
-    let hosts: Vec<HostPattern> = spec.hostnames.iter().map(|text| host(text)).collect();
-    let mut wish = Wish { hosts: if hosts.is_empty() { vec![HostPattern::Any] } else { hosts }, ..Wish::default() };
+    let mut wish = Wish { claims, ..Wish::default() };
     let (namespace, name) = object.key();
     for (number, rule) in spec.rules.iter().enumerate() {
         let label = format!("{}/{namespace}/{name}/{number}", HttpRoute::NAME.to_lowercase());
@@ -148,8 +115,6 @@ pub(super) fn wish(
             wish.routes.push(route);
         }
     }
-    wish.unresolved.sort();
-    wish.unresolved.dedup();
     Ok(wish)
 }
 
@@ -158,7 +123,7 @@ fn of_match(
     rule: &Rule,
     it: &Match,
     scene: &Scene<'_>,
-    unresolved: &mut Vec<String>,
+    unresolved: &mut Vec<Refusal>,
 ) -> Result<RouteConfig, Refusal> {
     let path = path_pattern(it.path.as_ref())?;
     let method = it.method.as_deref().map(|method| {
@@ -172,12 +137,13 @@ fn of_match(
     for parameter in &it.query_params {
         fields.push(FieldMatch { field: Field::Query(parameter.name.clone()), value: parameter.pattern()? });
     }
-    let matches = Matches { host: HostPattern::Any, path, methods: method.transpose()?.into_iter().collect(), fields };
+    let methods = method.transpose()?.into_iter().collect();
+    let matches = Matches { path, methods, fields, ..Matches::default() };
     let mut route = route(label.to_owned(), matches, nowhere());
     let mut targets = Vec::new();
     for backend in &rule.backend_refs {
-        let target =
-            Target { pool: backend.pool(scene, unresolved)?, share: backend.weight.unwrap_or(1), matches: None };
+        let mut target = Target::new(backend.pool(scene, unresolved)?, backend.weight.unwrap_or(1));
+        filter::apply_to_target(&backend.filters, &mut target)?;
         targets.push(target);
     }
     targets.retain(|target| target.share > 0);
@@ -248,25 +214,26 @@ impl NamedMatch {
 // === impl BackendRef ===
 
 impl BackendRef {
-    pub(super) fn pool(
-        &self,
-        scene: &Scene<'_>,
-        unresolved: &mut Vec<String>,
-    ) -> Result<crate::endpoints::pool::PoolId, Refusal> {
+    /// Its pool; none where it is not there, or may not be named, which is noted.
+    ///
+    /// # Errors
+    /// What is written cannot be done here.
+    pub(super) fn pool(&self, scene: &Scene<'_>, unresolved: &mut Vec<Refusal>) -> Result<Option<PoolId>, Refusal> {
         let name = &self.name;
         if self.group.as_deref().is_some_and(|group| !group.is_empty())
             || self.kind.as_deref().is_some_and(|kind| kind != "Service")
         {
-            return Err(Refusal::unsupported(format!("backend {name}: only Services are supported")));
-        }
-        if self.namespace.as_deref().is_some_and(|namespace| namespace != scene.namespace) {
-            let message = format!("backend {name}: is in another namespace, and ReferenceGrants are not supported");
-            return Err(Refusal { reason: "RefNotPermitted", message });
-        }
-        if !self.filters.is_empty() {
-            return Err(Refusal::unsupported(format!("backend {name}: filters of a backend are not supported")));
+            let message = format!("backend {name}: only Services are supported");
+            note(unresolved, Refusal { reason: "InvalidKind", message });
+            return Ok(None);
         }
         let port = self.port.ok_or_else(|| Refusal::unsupported(format!("backend {name}: give its port")))?;
-        scene.pool(name, PortName::Number(port), unresolved)
+        let found = scene.pool(self.namespace.as_deref(), name, PortName::Number(port));
+        Ok(found.map_err(|why| note(unresolved, why)).ok())
+    }
+
+    /// Whether more is asked of it than to get requests.
+    pub(super) fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
     }
 }

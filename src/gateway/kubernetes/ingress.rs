@@ -1,14 +1,15 @@
 //! An Ingress as routes.
 //!
-//! Taken: `ingressClassName` (ours), `rules` with `host` and `http.paths` (`Exact`, `Prefix`, `ImplementationSpecific`, which is
-//! `Prefix`) to Services, and a `defaultBackend` by Service. Refused: `tls`, whose certificates stand in the gateway's own
-//! configuration, backends that are no Service, and every field that is not known here. Annotations are other controllers'.
+//! Taken: `ingressClassName` (see `class.rs`), `rules` with `host` and `http.paths` (`Exact`, `Prefix`, `ImplementationSpecific`, which is
+//! `Prefix`) to Services, a `defaultBackend` by Service, and `tls`: its Secrets are shown to who asks for hosts of the rules, where the
+//! gateway speaks TLS. Refused: backends that are no Service, and every field that is not known here. Annotations are other
+//! controllers'. What falls to a Service that is not there is answered with 500.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::object::{Ingress, Kind, Object};
-use super::wish::{PortName, Refusal, Scene, Wish, forward, host, route};
+use super::secret::{INVALID, Secrets, find};
+use super::wish::{Claim, PortName, Refusal, Scene, Wish, forward, host, intersection, note, route};
 use crate::gateway::config::{Action, HostPattern, Matches, PathPattern, RouteConfig, Target};
 
 #[derive(Debug, Deserialize)]
@@ -20,7 +21,17 @@ struct Spec {
     #[serde(default)]
     rules: Vec<Rule>,
     #[serde(default)]
-    tls: Vec<Value>,
+    tls: Vec<Tls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Tls {
+    /// None: those of all rules.
+    #[serde(default)]
+    hosts: Vec<String>,
+    /// Absent: the listener's own certificate.
+    secret_name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,24 +77,28 @@ struct Port {
     number: Option<i32>,
 }
 
-/// Whether an Ingress is of this class.
-pub(super) fn is_of(object: &Object<Ingress>, class: &str) -> bool {
-    object.spec.get("ingressClassName").and_then(Value::as_str) == Some(class)
-}
-
 /// What it wishes for, by host: each host's rules are its own.
 ///
 /// # Errors
 /// Some of it cannot be done here.
-pub(super) fn wishes(object: &Object<Ingress>, scene: &Scene<'_>) -> Result<Vec<Wish>, Refusal> {
+pub(super) fn wishes(object: &Object<Ingress>, scene: &Scene<'_>, secrets: &Secrets) -> Result<Vec<Wish>, Refusal> {
     let spec = Spec::deserialize(&object.spec).map_err(|error| Refusal::unsupported(format!("spec: {error}")))?;
-    if !spec.tls.is_empty() {
-        return Err(Refusal::unsupported("spec.tls: certificates stand in the gateway's configuration: remove it"));
-    }
     let (namespace, name) = object.key();
+    let of_host = |host: HostPattern| {
+        let mut wish = Wish { claims: vec![Claim { host: host.clone(), ports: None }], ..Wish::default() };
+        if let Some(secret) = spec.tls.iter().find(|tls| tls.is_for(&host)).and_then(|tls| tls.secret_name.as_ref()) {
+            match find(secrets, &namespace, secret) {
+                Ok(certificate) => wish.certificate = Some(certificate.clone()),
+                Err(message) => {
+                    wish.unresolved.push(Refusal { reason: INVALID, message: format!("spec.tls: {message}") })
+                }
+            }
+        }
+        wish
+    };
     let mut wishes = Vec::new();
     for (number, rule) in spec.rules.iter().enumerate() {
-        let mut wish = Wish { hosts: vec![host(&rule.host)], ..Wish::default() };
+        let mut wish = of_host(host(&rule.host));
         let label = format!("{}/{namespace}/{name}/{number}", Ingress::NAME.to_lowercase());
         match &rule.http {
             Some(http) => {
@@ -106,7 +121,7 @@ pub(super) fn wishes(object: &Object<Ingress>, scene: &Scene<'_>) -> Result<Vec<
         wishes.push(wish);
     }
     if let Some(backend) = &spec.default_backend {
-        let mut wish = Wish { hosts: vec![HostPattern::Any], ..Wish::default() };
+        let mut wish = of_host(HostPattern::Any);
         let label = format!("{}/{namespace}/{name}/default", Ingress::NAME.to_lowercase());
         let action = backend.action(scene, &mut wish.unresolved)?;
         wish.routes.push(route(label, Matches::default(), action));
@@ -115,7 +130,7 @@ pub(super) fn wishes(object: &Object<Ingress>, scene: &Scene<'_>) -> Result<Vec<
     Ok(wishes)
 }
 
-fn of_path(label: &str, path: &Path, scene: &Scene<'_>, unresolved: &mut Vec<String>) -> Result<RouteConfig, Refusal> {
+fn of_path(label: &str, path: &Path, scene: &Scene<'_>, unresolved: &mut Vec<Refusal>) -> Result<RouteConfig, Refusal> {
     let text = if path.path.is_empty() { "/" } else { &path.path };
     if !text.starts_with('/') {
         return Err(Refusal::unsupported(format!("path {text:?}: begin it with /")));
@@ -135,41 +150,62 @@ pub(super) fn whole_segments(path: &str) -> String {
     if plain.is_empty() { "/".to_owned() } else { plain.to_owned() }
 }
 
+// === impl Tls ===
+
+impl Tls {
+    /// Whether a rule's host is meant. Whoever asks for no host, or for one that no rule has, gets the listener's certificate.
+    fn is_for(&self, rule: &HostPattern) -> bool {
+        let covers = |text: &String| intersection(&host(text), rule).as_ref() == Some(rule);
+        *rule != HostPattern::Any && (self.hosts.is_empty() || self.hosts.iter().any(covers))
+    }
+}
+
 // === impl Backend ===
 
 impl Backend {
-    fn action(&self, scene: &Scene<'_>, unresolved: &mut Vec<String>) -> Result<Action, Refusal> {
+    fn action(&self, scene: &Scene<'_>, unresolved: &mut Vec<Refusal>) -> Result<Action, Refusal> {
         let Service { name, port } = &self.service;
         let port = match (&port.name, port.number) {
             (Some(name), None) => PortName::Name(name),
             (None, Some(number)) => PortName::Number(number),
             _ => return Err(Refusal::unsupported(format!("Service {name}: give its port's name or its number"))),
         };
-        let pool = scene.pool(name, port, unresolved)?;
-        Ok(Action::Forward(Box::new(forward(vec![Target { pool, share: 1, matches: None }]))))
+        let pool = scene.pool(None, name, port).map_err(|why| note(unresolved, why)).ok();
+        Ok(Action::Forward(Box::new(forward(vec![Target::new(pool, 1)]))))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::gateway::certificates::tests::{identity, pair};
+    use crate::gateway::kubernetes::grant::{Grants, Referrer};
     use crate::gateway::kubernetes::object::Port as Known;
     use crate::gateway::kubernetes::wish::Services;
+    use crate::gateway::tls::Certificate;
 
     fn told(spec: Value) -> Result<Vec<String>, String> {
         let known = Known { number: 80, name: "http".to_owned(), last: Ok("http".to_owned()) };
         let services: Services = [(("shop".to_owned(), "web".to_owned()), vec![known])].into();
-        let scene = Scene { cluster: "east", namespace: "shop", services: &services };
-        let wishes = wishes(&Object::for_tests("shop", "it", 0, spec), &scene).map_err(|it| it.message)?;
+        let who = Referrer { group: Ingress::GROUP, kind: Ingress::NAME, namespace: "shop" };
+        let scene = Scene { cluster: "east", who, services: &services, grants: &Grants::new() };
+        let certificate = Certificate::new(identity(&pair(&["a.example"]))).unwrap();
+        let secrets: Secrets = [(("shop".to_owned(), "good".to_owned()), Ok(certificate))].into();
+        let wishes = wishes(&Object::for_tests("shop", "it", 0, spec), &scene, &secrets).map_err(|it| it.message)?;
         let of_wish = |wish: &Wish| {
-            let host = wish.hosts[0].to_string();
+            let host = wish.claims[0].host.to_string();
+            let host = if wish.certificate.is_some() { format!("{host} (TLS)") } else { host };
             let route = |route: &RouteConfig| match &route.action {
-                Action::Forward(forward) => format!("{host} {} {}", route.matches.path, forward.targets[0].pool),
+                Action::Forward(forward) => {
+                    let pool = forward.targets[0].pool.as_ref().map_or("nowhere", |pool| pool.as_str());
+                    format!("{host} {} {pool}", route.matches.path)
+                }
                 other => panic!("{other:?}"),
             };
-            wish.routes.iter().map(route).chain(wish.unresolved.iter().cloned()).collect::<Vec<_>>()
+            let unresolved = wish.unresolved.iter().map(|it| it.message.clone());
+            wish.routes.iter().map(route).chain(unresolved).collect::<Vec<_>>()
         };
         Ok(wishes.iter().flat_map(of_wish).collect())
     }
@@ -192,7 +228,7 @@ mod tests {
             [
                 "*.shop.example /a* east/shop/web/http",
                 "*.shop.example /b east/shop/web/http",
-                "*.shop.example /* east/shop/web/81",
+                "*.shop.example /* nowhere",
                 "Service web with port 81 is not there"
             ]
         );
@@ -201,9 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_for_the_hosts_of_its_rules_alone_and_one_that_is_not_there_is_told() {
+        let rules: Vec<Value> = ["a.example", "b.example", "x.c.example", ""]
+            .map(|host| json!({"host": host, "http": {"paths": [{"pathType": "Exact", "path": "/", "backend": backend(json!({"number": 80}))}]}}))
+            .into();
+        let tls = json!([
+            {"hosts": ["a.example", "*.c.example", "d.example"], "secretName": "good"},
+            {"hosts": ["b.example"], "secretName": "gone"},
+        ]);
+        assert_eq!(
+            told(json!({"rules": rules.clone(), "tls": tls})).unwrap(),
+            [
+                "a.example (TLS) / east/shop/web/http",
+                "b.example / east/shop/web/http",
+                "spec.tls: Secret shop/gone is not there, is not of the type kubernetes.io/tls, or may not be read",
+                "x.c.example (TLS) / east/shop/web/http",
+                "* / east/shop/web/http",
+            ]
+        );
+        let all = told(json!({"rules": rules, "tls": [{"secretName": "good"}]})).unwrap();
+        assert_eq!(all.iter().filter(|it| it.contains("(TLS)")).count(), 3, "{all:?}");
+    }
+
+    #[test]
     fn what_is_not_done_here_refuses_all_of_it() {
         for (spec, wanted) in [
-            (json!({"tls": [{"hosts": ["a"]}]}), "spec.tls"),
+            (json!({"tls": [{"options": ["a"]}]}), "unknown field `options`"),
             (json!({"rules": [{"host": "a"}]}), "spec.rules[0]"),
             (json!({"defaultBackend": {"resource": {"kind": "Bucket", "name": "x"}}}), "unknown field `resource`"),
             (json!({"defaultBackend": backend(json!({}))}), "Service web"),

@@ -1,18 +1,26 @@
 //! Routes out of a cluster's own objects: HTTPRoutes of the Gateway API, and Ingresses.
 //!
 //! ```text
-//! API server → follow: HTTPRoutes, Ingresses, Services → settle (pure): who has each host, which route is asked first
-//!   → RouteConfig, after the file's own → one swap → status of each HTTPRoute, log, metrics, /debug/pools
+//! API server → follow: Gateways, HTTPRoutes, Ingresses, their classes, what they name (Services, Secrets, ReferenceGrants)
+//!   → settle (pure): which listeners are served (parent), who is attached to them (attach), who has each host, what is asked first
+//!   → RouteConfig, after the file's own, and certificates by host → one swap → status of each object, log, metrics, /debug/pools
 //! ```
 //!
 //! An object is taken whole or refused with the reason. A refusal, and a host that is another namespace's, is told in the status of
-//! an HTTPRoute where rights allow; an Ingress's status has no place for it, so that for Ingresses the log, the metrics and
-//! `/debug/pools` say it.
+//! an HTTPRoute or a Gateway where rights allow; an Ingress's status has a place for its addresses and certificates alone, so that
+//! for the rest of it the log, the metrics and `/debug/pools` say it.
 
+mod attach;
+mod class;
 mod filter;
+mod grant;
 mod http_route;
 mod ingress;
+mod listener;
 mod object;
+mod parent;
+mod report;
+mod secret;
 mod settle;
 mod status;
 #[cfg(test)]
@@ -20,26 +28,25 @@ mod tests;
 mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Resource, ResourceExt};
-use metrics::{describe_gauge, gauge};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use kube::ResourceExt;
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use self::object::{HttpRoute, Ingress, Key, Kind, Object, ports};
+use self::object::{Gateway, GatewayClass, HttpRoute, Ingress, IngressClass, Key, Namespace, Object, ports};
 use self::settle::{Known, Rules, Settled, Verdict, settle};
 use self::status::Patch;
-use self::wish::Refusal;
 use super::config::{HostPattern, RouteConfig};
+use super::tls::HostCertificate;
 use crate::base::drain::Drain;
-use crate::kubernetes::{Heard, Wanted, WatchError, follow};
+use crate::kubernetes::{Heard, Namespaced, Wanted, WatchError, follow};
 
+/// Where clients reach the gateway, at most: a Gateway's status has room for no more.
+pub const MOST_ADDRESSES: usize = 16;
 /// Changes that come so soon after another are taken with it.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -52,12 +59,32 @@ pub struct KubernetesRoutesConfig {
     pub kubeconfig: Option<PathBuf>,
     /// The namespaces to follow; empty for all.
     pub namespaces: Vec<String>,
-    /// Gateways whose HTTPRoutes are taken, `NAMESPACE/NAME`; empty: none are followed.
-    pub gateways: Vec<String>,
-    /// The class whose Ingresses are taken; `None`: none are followed.
+    /// Gateways that are served, by namespace and name; empty: no HTTPRoutes are followed.
+    pub gateways: Vec<(String, String)>,
+    /// The IngressClass whose Ingresses are taken, or `*` for all that are ours; `None`: none are followed.
     pub ingress_class: Option<String>,
-    /// Whether HTTPRoutes are told what became of them.
+    /// Where clients reach the gateway, for statuses: addresses of IP, or names. Empty: where it listens, if that says it.
+    pub addresses: Vec<String>,
+    /// Whether objects are told what became of them.
     pub write_status: bool,
+}
+
+/// What the gateway has of its own.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The hosts of the routes that stand in the file.
+    pub hosts: BTreeSet<HostPattern>,
+    /// Where it listens, and whether by TLS.
+    pub listeners: Vec<(SocketAddr, bool)>,
+}
+
+/// What a cluster has to be served.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterRoutes {
+    /// In the order in which they are asked.
+    pub routes: Vec<RouteConfig>,
+    /// Of two for the same host, the first one counts.
+    pub certificates: Vec<HostCertificate>,
 }
 
 /// A cluster's routes, followed until the drain is requested.
@@ -69,6 +96,7 @@ pub struct KubernetesRoutes {
 
 #[derive(Debug)]
 struct Shared {
+    rules: Rules,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -88,41 +116,72 @@ struct State {
 struct Place {
     what: &'static str,
     namespace: Option<String>,
+    /// Which of them; absent: all.
+    fields: Option<&'static str>,
+}
+
+/// Follows objects of the configuration's cluster into what is known of it.
+struct Follower<'a> {
+    shared: &'a Arc<Shared>,
+    kubeconfig: &'a Option<PathBuf>,
+    drain: &'a Drain,
 }
 
 // === impl KubernetesRoutes ===
 
 impl KubernetesRoutes {
-    /// Begins to follow. `operators` are the hosts of the routes that stand in the file, and `publish` takes the routes that hold, in
-    /// the order in which they are asked, whenever they change.
+    /// Begins to follow. `publish` takes what holds whenever it changes.
     pub fn start(
         config: KubernetesRoutesConfig,
-        operators: BTreeSet<HostPattern>,
-        publish: impl Fn(Vec<RouteConfig>) + Send + 'static,
+        own: Own,
+        publish: impl Fn(ClusterRoutes) + Send + 'static,
         drain: &Drain,
     ) -> Self {
-        describe_gauge!("tidegate_gateway_kubernetes_objects", "Objects with routes, by kind and what became of them");
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Notify::new() });
-        shared.state().known.operators = shown(operators);
-        let namespaces: Vec<Option<String>> = match config.namespaces.as_slice() {
-            [] => vec![None],
-            some => some.iter().cloned().map(Some).collect(),
-        };
-        for namespace in namespaces {
-            let at = |what| Place { what, namespace: namespace.clone() };
-            if !config.gateways.is_empty() {
-                shared.follow(&config, at("HTTPRoutes"), |known| &mut known.routes, |it: Object<HttpRoute>| it, drain);
+        report::describe();
+        let rules = Rules::new(&config, &own.listeners);
+        let is_secure = rules.listeners.iter().any(|(_, secure)| *secure);
+        let shared = Arc::new(Shared { rules, state: Mutex::default(), changed: Notify::new() });
+        shared.state().known.operators = shown(own.hosts);
+        let KubernetesRoutesConfig { kubeconfig, namespaces, gateways, ingress_class, write_status, .. } = config;
+        let follower = Follower { shared: &shared, kubeconfig: &kubeconfig, drain };
+        for namespace in places(namespaces.iter().cloned()) {
+            if !gateways.is_empty() {
+                let at = namespace.clone();
+                follower.follow("HTTPRoutes", at, |known| &mut known.routes, |it: Object<HttpRoute>| it);
             }
-            if config.ingress_class.is_some() {
-                shared.follow(&config, at("Ingresses"), |known| &mut known.ingresses, |it: Object<Ingress>| it, drain);
+            if ingress_class.is_some() {
+                let at = namespace.clone();
+                follower.follow("Ingresses", at, |known| &mut known.ingresses, |it: Object<Ingress>| it);
             }
-            shared.follow(&config, at("Services"), |known| &mut known.services, ports, drain);
+            follower.follow("Services", namespace, |known| &mut known.services, ports);
         }
-        let KubernetesRoutesConfig { cluster, kubeconfig, gateways, ingress_class, write_status, .. } = config;
-        let rules = Rules { cluster, gateways, ingress_class };
-        let writer = write_status.then(|| status::write(kubeconfig, shared.clone(), drain));
+        if ingress_class.is_some() {
+            follower.follow("IngressClasses", None, |known| &mut known.ingress_classes, |it: Object<IngressClass>| it);
+        }
+        let homes: BTreeSet<String> = gateways.iter().map(|(namespace, _)| namespace.clone()).collect();
+        if !gateways.is_empty() {
+            follower.follow("GatewayClasses", None, |known| &mut known.classes, |it: Object<GatewayClass>| it);
+            let labels = |it: Object<Namespace>| it.metadata.labels.unwrap_or_default();
+            follower.follow("Namespaces", None, |known| &mut known.namespaces, labels);
+        }
+        for namespace in homes.iter().cloned().map(Some) {
+            follower.follow("Gateways", namespace, |known| &mut known.gateways, |it: Object<Gateway>| it);
+        }
+        // Gateways may be where no routes are looked for, and what they name is with them.
+        let all = if namespaces.is_empty() { BTreeSet::new() } else { namespaces.into_iter().chain(homes).collect() };
+        for namespace in places(all) {
+            if !gateways.is_empty() {
+                follower.follow("ReferenceGrants", namespace.clone(), |known| &mut known.grants, grant::read);
+            }
+            // Nobody reads keys that nothing could be done with.
+            if is_secure {
+                let at = Place { what: "Secrets", namespace, fields: Some(secret::SELECTOR) };
+                follower.follow_at(at, |known| &mut known.secrets, secret::read);
+            }
+        }
+        let writer = write_status.then(|| status::write(kubeconfig.clone(), shared.clone(), drain));
         let (telling, told) = watch::channel(false);
-        tokio::spawn(run(shared.clone(), rules, publish, writer, telling, drain.clone()));
+        tokio::spawn(run(shared.clone(), publish, writer, telling, drain.clone()));
         Self { shared, told }
     }
 
@@ -132,30 +191,14 @@ impl KubernetesRoutes {
     }
 
     /// Takes over which hosts the file's own routes have.
-    pub fn set_operators(&self, operators: BTreeSet<HostPattern>) {
-        self.shared.state().known.operators = shown(operators);
+    pub fn set_operators(&self, hosts: BTreeSet<HostPattern>) {
+        self.shared.state().known.operators = shown(hosts);
         self.shared.changed.notify_one();
     }
 
     /// What became of every object, for people.
     pub fn report(&self) -> Value {
-        let state = self.shared.state();
-        let verdict = |verdict: &Verdict| {
-            json!({
-                "kind": verdict.kind,
-                "namespace": verdict.key.0,
-                "name": verdict.key.1,
-                "accepted": verdict.refused.is_none(),
-                "reason": verdict.refused.as_ref().map(|refusal| format!("{}: {}", refusal.reason, refusal.message)),
-                "hosts_of_others": verdict.taken,
-                "unresolved": verdict.unresolved,
-            })
-        };
-        json!({
-            "objects": state.verdicts.iter().map(verdict).collect::<Vec<_>>(),
-            "awaited": state.awaited.iter().map(Place::to_string).collect::<Vec<_>>(),
-            "lost": state.lost.iter().map(|(at, why)| format!("{at}: {why}")).collect::<Vec<_>>(),
-        })
+        report::report(&self.shared.state())
     }
 }
 
@@ -163,35 +206,67 @@ fn shown(hosts: BTreeSet<HostPattern>) -> BTreeSet<String> {
     hosts.iter().map(HostPattern::to_string).collect()
 }
 
+/// These namespaces, or all where there are none.
+fn places(namespaces: impl IntoIterator<Item = String>) -> Vec<Option<String>> {
+    let some: Vec<Option<String>> = namespaces.into_iter().map(Some).collect();
+    if some.is_empty() { vec![None] } else { some }
+}
+
+// === impl Rules ===
+
+impl Rules {
+    fn new(config: &KubernetesRoutesConfig, listeners: &[(SocketAddr, bool)]) -> Self {
+        // An address that stands for all of a machine's is none to go to.
+        let told = listeners.iter().map(|(address, _)| address.ip()).filter(|address| !address.is_unspecified());
+        let told: BTreeSet<String> = told.map(|address| address.to_string()).collect();
+        let told = told.into_iter().take(MOST_ADDRESSES);
+        Self {
+            cluster: config.cluster.clone(),
+            gateways: config.gateways.clone(),
+            ingress_class: config.ingress_class.clone(),
+            listeners: listeners.iter().map(|(address, secure)| (address.port(), *secure)).collect(),
+            addresses: if config.addresses.is_empty() { told.collect() } else { config.addresses.clone() },
+        }
+    }
+}
+
+// === impl Follower ===
+
+impl Follower<'_> {
+    fn follow<K, V: 'static>(
+        &self,
+        what: &'static str,
+        namespace: Option<String>,
+        of: fn(&mut Known) -> &mut BTreeMap<Key, V>,
+        keep: fn(K) -> V,
+    ) where
+        K: Namespaced,
+    {
+        self.follow_at(Place { what, namespace, fields: None }, of, keep);
+    }
+
+    /// Follows one kind of object; `keep` is what is kept of each.
+    fn follow_at<K, V: 'static>(&self, at: Place, of: fn(&mut Known) -> &mut BTreeMap<Key, V>, keep: fn(K) -> V)
+    where
+        K: Namespaced,
+    {
+        self.shared.state().awaited.insert(at.clone());
+        let wanted = Wanted {
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: at.namespace.clone(),
+            fields: at.fields.map(str::to_owned),
+            ..Wanted::default()
+        };
+        let (shared, drain) = (self.shared.clone(), self.drain.clone());
+        tokio::spawn(async move { follow(&wanted, &drain, |heard| shared.take(&at, of, keep, heard)).await });
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Follows one kind of object; `keep` is what is kept of each.
-    fn follow<K, V>(
-        self: &Arc<Self>,
-        config: &KubernetesRoutesConfig,
-        at: Place,
-        of: fn(&mut Known) -> &mut BTreeMap<Key, V>,
-        keep: fn(K) -> V,
-        drain: &Drain,
-    ) where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-        V: 'static,
-    {
-        self.state().awaited.insert(at.clone());
-        let wanted =
-            Wanted { kubeconfig: config.kubeconfig.clone(), namespace: at.namespace.clone(), ..Wanted::default() };
-        let (shared, drain) = (self.clone(), drain.clone());
-        tokio::spawn(async move { follow(&wanted, &drain, |heard| shared.take(&at, of, keep, heard)).await });
     }
 
     fn take<K: ResourceExt, V>(
@@ -216,7 +291,7 @@ impl Shared {
             Heard::Lost(error) => {
                 // What is not served, or not for us, has no objects that could be waited for.
                 if is_absent(&error) && state.awaited.remove(at) {
-                    tracing::warn!(%at, %error, "these are not followed: routes in them are not known");
+                    tracing::warn!(%at, %error, "these are not followed: routes in them, or of them, are not known");
                     self.changed.notify_one();
                 }
                 state.lost.insert(at.clone(), error.to_string());
@@ -246,74 +321,40 @@ impl std::fmt::Display for Place {
 /// Settles again whenever something changed, once every list has come.
 async fn run(
     shared: Arc<Shared>,
-    rules: Rules,
-    publish: impl Fn(Vec<RouteConfig>),
+    publish: impl Fn(ClusterRoutes),
     writer: Option<watch::Sender<Vec<Patch>>>,
     telling: watch::Sender<bool>,
     drain: Drain,
 ) {
-    let mut before: Option<String> = None;
+    let mut before: Option<(String, Vec<HostCertificate>)> = None;
     loop {
         tokio::select! {
             () = shared.changed.notified() => {}
             () = drain.requested() => return,
         }
         tokio::time::sleep(GATHER).await;
-        let (routes, patches) = {
+        let (holds, patches) = {
             let mut state = shared.state();
             if !state.awaited.is_empty() {
                 continue;
             }
-            let Settled { routes, verdicts } = settle(&state.known, &rules);
+            let settled = settle(&state.known, &shared.rules);
             let now = jiff::Timestamp::now();
-            let patches = writer.is_some().then(|| status::patches(&state.known, &rules, &verdicts, now));
-            tell(&state.verdicts, &verdicts);
+            let patches = writer.is_some().then(|| status::patches(&state.known, &shared.rules, &settled, now));
+            let Settled { routes, certificates, verdicts, .. } = settled;
+            report::tell(&state.verdicts, &verdicts);
             state.verdicts = verdicts;
-            (routes, patches.unwrap_or_default())
+            (ClusterRoutes { routes, certificates }, patches.unwrap_or_default())
         };
         // Expressions are not compared but by what they are written as, which is all that a route is.
-        let shown = format!("{routes:?}");
+        let shown = (format!("{:?}", holds.routes), holds.certificates.clone());
         if before.as_ref() != Some(&shown) {
             before = Some(shown);
-            publish(routes);
+            publish(holds);
         }
         telling.send_replace(true);
         if let Some(writer) = &writer {
             writer.send_replace(patches);
-        }
-    }
-}
-
-/// Says in the log and the metrics what became of objects.
-fn tell(before: &[Verdict], now: &[Verdict]) {
-    let known: BTreeMap<_, _> = before.iter().map(|verdict| ((verdict.kind, &verdict.key), verdict)).collect();
-    let is_new = |verdict: &&Verdict| known.get(&(verdict.kind, &verdict.key)).is_none_or(|before| before != verdict);
-    for verdict in now.iter().filter(is_new) {
-        let Verdict { kind, key: (namespace, name), taken, refused, unresolved } = verdict;
-        match refused {
-            Some(refusal) => {
-                let Refusal { reason, message } = refusal;
-                tracing::warn!(kind, namespace, name, reason, message, "routes of an object are not taken");
-            }
-            None if taken.is_empty() && unresolved.is_empty() => {
-                tracing::info!(kind, namespace, name, "an object's routes hold");
-            }
-            None => tracing::warn!(
-                kind,
-                namespace,
-                name,
-                taken = taken.join(", "),
-                unresolved = unresolved.join(", "),
-                "an object's routes hold in part"
-            ),
-        }
-    }
-    for kind in [HttpRoute::NAME, Ingress::NAME] {
-        for result in ["accepted", "refused", "host_taken"] {
-            let of = |verdict: &&Verdict| verdict.kind == kind && verdict.result() == result;
-            #[expect(clippy::cast_precision_loss, reason = "objects are far below 2^52")]
-            let count = now.iter().filter(of).count() as f64;
-            gauge!("tidegate_gateway_kubernetes_objects", "kind" => kind, "result" => result).set(count);
         }
     }
 }

@@ -12,23 +12,44 @@ use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// (namespace, name): what an object is told apart by from the others of its kind.
+/// (namespace, name): what an object is told apart by from the others of its kind. The namespace is empty where it has none.
 pub(super) type Key = (String, String);
 
-/// A kind of object that has routes.
+/// A kind of object.
 pub(super) trait Kind: Clone + Debug + Send + 'static {
     const GROUP: &'static str;
+    const VERSION: &'static str = "v1";
     const NAME: &'static str;
     const PLURAL: &'static str;
 }
 
-/// The Gateway API's.
+/// Routes of the Gateway API.
 #[derive(Clone, Debug)]
 pub(super) struct HttpRoute;
 
-/// The older one of Kubernetes itself.
+/// What those are attached to: listeners.
+#[derive(Clone, Debug)]
+pub(super) struct Gateway;
+
+/// Whose a Gateway is.
+#[derive(Clone, Debug)]
+pub(super) struct GatewayClass;
+
+/// Which objects of other namespaces may name those of its own.
+#[derive(Clone, Debug)]
+pub(super) struct ReferenceGrant;
+
+/// Routes of Kubernetes itself, the older way.
 #[derive(Clone, Debug)]
 pub(super) struct Ingress;
+
+/// Whose an Ingress is.
+#[derive(Clone, Debug)]
+pub(super) struct IngressClass;
+
+/// A namespace, for its labels.
+#[derive(Clone, Debug)]
+pub(super) struct Namespace;
 
 /// An object.
 #[derive(Clone, Debug, Deserialize)]
@@ -72,12 +93,37 @@ fn last(port: &ServicePort) -> Result<String, String> {
     }
 }
 
-// === impl HttpRoute, Ingress ===
+// === impl Kind ===
 
 impl Kind for HttpRoute {
     const GROUP: &'static str = "gateway.networking.k8s.io";
     const NAME: &'static str = "HTTPRoute";
     const PLURAL: &'static str = "httproutes";
+}
+
+impl Kind for Gateway {
+    const GROUP: &'static str = HttpRoute::GROUP;
+    const NAME: &'static str = "Gateway";
+    const PLURAL: &'static str = "gateways";
+}
+
+impl Kind for GatewayClass {
+    const GROUP: &'static str = HttpRoute::GROUP;
+    const NAME: &'static str = "GatewayClass";
+    const PLURAL: &'static str = "gatewayclasses";
+}
+
+impl Kind for ReferenceGrant {
+    const GROUP: &'static str = HttpRoute::GROUP;
+    const VERSION: &'static str = "v1beta1";
+    const NAME: &'static str = "ReferenceGrant";
+    const PLURAL: &'static str = "referencegrants";
+}
+
+impl Kind for Namespace {
+    const GROUP: &'static str = "";
+    const NAME: &'static str = "Namespace";
+    const PLURAL: &'static str = "namespaces";
 }
 
 impl Kind for Ingress {
@@ -86,12 +132,23 @@ impl Kind for Ingress {
     const PLURAL: &'static str = "ingresses";
 }
 
+impl Kind for IngressClass {
+    const GROUP: &'static str = Ingress::GROUP;
+    const NAME: &'static str = "IngressClass";
+    const PLURAL: &'static str = "ingressclasses";
+}
+
 // === impl Object ===
 
 impl<K: Kind> Object<K> {
     pub(super) fn key(&self) -> Key {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         (text(&self.metadata.namespace), text(&self.metadata.name))
+    }
+
+    /// The version of its wishes, which its conditions speak of.
+    pub(super) fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
     }
 
     /// When it was made, in seconds of the Unix epoch.
@@ -112,6 +169,7 @@ impl<K: Kind> Object<K> {
 
 impl<K: Kind> Resource for Object<K> {
     type DynamicType = ();
+    /// Objects that are in no namespace are followed everywhere, where both kinds of path are the same.
     type Scope = NamespaceResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
@@ -123,7 +181,7 @@ impl<K: Kind> Resource for Object<K> {
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
+        K::VERSION.into()
     }
 
     fn plural((): &()) -> Cow<'_, str> {

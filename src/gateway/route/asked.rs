@@ -19,6 +19,8 @@ pub(in crate::gateway) struct Asked<'a> {
     pub(in crate::gateway) headers: &'a HeaderMap,
     /// Who asks, proxies that are trusted left out.
     pub(in crate::gateway) client: IpAddr,
+    /// That of the listener that it came to.
+    pub(in crate::gateway) port: u16,
 }
 
 // === impl Asked ===
@@ -28,7 +30,7 @@ impl Asked<'_> {
     pub(in crate::gateway) fn with<R>(&self, field: &Field, look: impl FnOnce(Option<&[u8]>) -> R) -> R {
         match field {
             Field::Header(name) => look(self.headers.get(name).map(hyper::header::HeaderValue::as_bytes)),
-            Field::Cookie(name) => look(self.cookie(name.as_bytes())),
+            Field::Cookie(name) => look(self.cookies(name.as_bytes()).next()),
             Field::Query(name) => look(self.parameter(name).map(str::as_bytes)),
             Field::Client => match self.client {
                 IpAddr::V4(address) => look(Some(&address.octets())),
@@ -38,10 +40,11 @@ impl Asked<'_> {
         }
     }
 
-    fn cookie(&self, name: &[u8]) -> Option<&[u8]> {
+    /// The values of all cookies of a name.
+    pub(in crate::gateway) fn cookies<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'s [u8]> {
         let pairs =
             self.headers.get_all(COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-        pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+        pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| pair.strip_prefix(name)?.strip_prefix(b"="))
     }
 
     fn parameter(&self, name: &str) -> Option<&str> {

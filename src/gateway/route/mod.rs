@@ -4,6 +4,7 @@
 //! routes of the same host, the first in the order of the file that takes the request wins.
 
 mod asked;
+mod matched;
 mod rewrite;
 mod split;
 
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) use asked::{Asked, plain_host};
+pub(super) use matched::fits;
 pub(super) use rewrite::rewrite;
 pub(super) use split::choose;
 
@@ -110,6 +112,7 @@ impl Route {
 
 fn takes(matches: &Matches, asked: &Asked<'_>) -> bool {
     takes_path(&matches.path, asked.path)
+        && (matches.ports.is_empty() || matches.ports.contains(&asked.port))
         && (matches.methods.is_empty() || matches.methods.contains(asked.method))
         && matches.fields.iter().all(|field| takes_field(field, asked))
 }
@@ -188,6 +191,10 @@ mod tests {
     }
 
     fn found(table: &RouteTable, host: &str, path: &str, fields: &[(&str, &str)]) -> String {
+        found_at(table, 8080, host, path, fields)
+    }
+
+    fn found_at(table: &RouteTable, port: u16, host: &str, path: &str, fields: &[(&str, &str)]) -> String {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(hyper::header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
@@ -200,6 +207,7 @@ mod tests {
             query,
             headers: &headers,
             client: "10.0.0.1".parse().unwrap(),
+            port,
         };
         table.find(&asked).map_or("-".to_owned(), |route| route.config.name.to_string())
     }
@@ -229,6 +237,17 @@ mod tests {
             ("", "any"),
         ] {
             assert_eq!(found(&table, host, "/", &[]), name, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_route_of_some_listeners_takes_what_comes_to_them_alone() {
+        let of = |host, ports: &[u16]| Matches { host, ports: ports.to_vec(), ..Matches::default() };
+        let exact = HostPattern::Exact("a.example".into());
+        let table =
+            RouteTable::new(vec![route("secure", of(exact, &[8443])), route("any", of(HostPattern::Any, &[]))], None);
+        for (port, name) in [(8443, "secure"), (8080, "any")] {
+            assert_eq!(found_at(&table, port, "a.example", "/", &[]), name, "{port}");
         }
     }
 

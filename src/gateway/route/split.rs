@@ -36,7 +36,7 @@ mod tests {
     use crate::upstream::Random;
 
     fn targets(shares: &[u32]) -> Vec<Target> {
-        let target = |share: &u32| Target { pool: PoolId::parse("a").unwrap(), share: *share, matches: None };
+        let target = |share: &u32| Target::new(Some(PoolId::parse("a").unwrap()), *share);
         shares.iter().map(target).collect()
     }
 

@@ -7,4 +7,5 @@ mod faults;
 mod kit;
 mod lanes;
 mod model;
+mod shortage;
 mod spares;

@@ -21,6 +21,8 @@ struct State {
     /// What there is after a power cut: the names as they were at their directories' last sync.
     durable: BTreeMap<PathBuf, Entry>,
     locked: Vec<PathBuf>,
+    /// Files that are open, and the most that ever were at once.
+    open: (usize, usize),
     operations: u64,
     plan: Plan,
 }
@@ -61,6 +63,8 @@ pub(super) enum Plan {
     FailWrites { from: u64, count: u64, kind: io::ErrorKind },
     /// Whatever reads a file fails.
     Unreadable,
+    /// No file can be opened in these operations: the process has as many as it may.
+    NoDescriptors { from: u64, count: u64 },
     /// Whatever would make a file longer fails.
     Full,
     /// Whatever changes anything fails.
@@ -111,6 +115,11 @@ impl ModelDisk {
     /// How many operations there were.
     pub(super) fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// The most files that were open at once.
+    pub(super) fn most_open(&self) -> usize {
+        self.state().open.1
     }
 
     /// The disk as the next process finds it after a power cut.
@@ -164,7 +173,7 @@ impl ModelDisk {
         let operation = state.operations;
         state.operations += 1;
         let refused = match state.plan {
-            Plan::Nothing => None,
+            Plan::Nothing | Plan::NoDescriptors { .. } => None,
             Plan::Crash(at) => (operation >= at).then(|| (io::Error::other("crashed"), operation == at)),
             Plan::Fail { from, count, kind } => {
                 (from..from + count).contains(&operation).then(|| (kind.into(), operation.is_multiple_of(2)))
@@ -196,7 +205,23 @@ impl ModelDisk {
         }
     }
 
+    /// Before a file is opened or made.
+    fn descriptor(&self) -> io::Result<()> {
+        let mut state = self.state();
+        match state.plan {
+            Plan::NoDescriptors { from, count } if (from..from.saturating_add(count)).contains(&state.operations) => {
+                state.operations += 1;
+                Err(rustix::io::Errno::MFILE.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn file(&self, inode: usize, lock: Option<PathBuf>) -> Box<dyn DiskFile> {
+        let mut state = self.state();
+        state.open.0 += 1;
+        state.open.1 = state.open.1.max(state.open.0);
+        drop(state);
         Box::new(ModelFile { disk: self.clone(), inode, lock })
     }
 }
@@ -220,21 +245,25 @@ impl Disk for ModelDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.descriptor()?;
         let inode = self.operate(&Changes::Length, |state| state.create(path))?;
         Ok(self.file(inode, None))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.descriptor()?;
         let inode = self.operate(&Changes::Nothing, |state| state.find(path))?;
         Ok(self.file(inode, None))
     }
 
     fn edit(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.descriptor()?;
         let inode = self.operate(&Changes::Something, |state| state.find(path))?;
         Ok(self.file(inode, None))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.descriptor()?;
         // A lock that failed is not held.
         let mut state = self.begin(&Changes::Nothing).map_err(|(_, error, _)| error)?;
         if state.locked.iter().any(|locked| locked == path) {
@@ -399,8 +428,10 @@ impl DiskFile for ModelFile {
 
 impl Drop for ModelFile {
     fn drop(&mut self) {
+        let mut state = self.disk.state();
+        state.open.0 -= 1;
         if let Some(path) = &self.lock {
-            self.disk.state().locked.retain(|locked| locked != path);
+            state.locked.retain(|locked| locked != path);
         }
     }
 }

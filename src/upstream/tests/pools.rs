@@ -85,10 +85,50 @@ fn no_more_than_the_cap_is_ejected_however_many_fail() {
     (0..10).for_each(|place| fail(&world, &pool, place, 50, 10));
     assert_eq!(ejected(&pool), 3);
     let after = world.at(20);
-    assert_eq!((after.panic, counts(&world, &after, 700).len()), (false, 7));
+    assert_eq!((after.rest.panic, counts(&world, &after, 700).len()), (false, 7));
     let (world, alone) = World::with(&config(), endpoints(1));
     fail(&world, &alone, 0, 50, 10);
     assert_eq!(ejected(&alone), 0, "the only endpoint is better than none");
+}
+
+#[test]
+fn requests_that_match_go_to_their_part_and_no_other_does_whoever_is_there() {
+    let canary = requests("x-canary");
+    let mut world = World::new(&config());
+    let tell = |world: &mut World, all: u8, matched: &[u8]| {
+        let (stable, part) = (endpoints(all), numbered(matched));
+        world.source.tell_matched(POOL, stable, &[(canary.clone(), part)]);
+        world.at(0)
+    };
+    let pool = tell(&mut world, 2, &[7, 8]);
+    let part = |pool: &Pool| pool.part(|it| *it == canary);
+    let taken = part(&pool).unwrap();
+    let of_part = |world: &World, pool: &Pool| {
+        let mut random = Random::new(5);
+        let mut pick = || {
+            let now = world.now(0);
+            pool.pick_of(&taken, &Pick { now, random: random.next_u64(), thread: 0, hash: None, tried: &[] })
+        };
+        (0..100).map(|_| last(&pick().unwrap())).collect::<HashSet<_>>()
+    };
+    assert!(pool.part(|_| false).is_none());
+    assert_eq!(of_part(&world, &pool), HashSet::from([7, 8]));
+    assert_eq!(counts(&world, &pool, 100), [(1, 50), (2, 50)].into());
+    // Who is both has both.
+    let both = tell(&mut world, 2, &[2]);
+    assert_eq!((of_part(&world, &both), counts(&world, &both, 100).len()), (HashSet::from([2]), 2));
+    // A part without anybody leaves its requests to the others, and others without anybody have nobody.
+    let empty = tell(&mut world, 2, &[]);
+    assert!(part(&empty).is_none());
+    assert_eq!(of_part(&world, &empty), HashSet::from([1, 2]), "one that was taken before it was empty");
+    let alone = tell(&mut world, 0, &[7]);
+    let mut random = Random::new(5);
+    assert_eq!(pick(&world, &alone, &mut random, 0).unwrap_err(), NoEndpoint::Empty);
+    assert_eq!(of_part(&world, &alone), HashSet::from([7]));
+    // The same endpoints for other requests are not for this one.
+    world.source.tell_matched(POOL, endpoints(2), &[(requests("x-other"), numbered(&[7]))]);
+    let other = world.at(0);
+    assert_eq!(of_part(&world, &other), HashSet::from([1, 2]));
 }
 
 #[test]
@@ -153,10 +193,10 @@ fn below_the_panic_threshold_health_is_not_looked_at() {
     let out = |place: usize| pool.members[place].host.set_out(Out::Unhealthy, true);
     (0..5).for_each(|place| _ = out(place));
     let half = world.at(10);
-    assert_eq!((half.panic, counts(&world, &half, 500).len()), (false, 5));
+    assert_eq!((half.rest.panic, counts(&world, &half, 500).len()), (false, 5));
     out(5);
     let less = world.at(20);
-    assert_eq!((less.panic, counts(&world, &less, 1_000).len()), (true, 10));
+    assert_eq!((less.rest.panic, counts(&world, &less, 1_000).len()), (true, 10));
     let never = PoolConfig { panic_threshold_percent: 0, ..config() };
     let (mut world, pool) = World::with(&never, endpoints(2));
     pool.members.iter().for_each(|member| _ = member.host.set_out(Out::Unhealthy, true));

@@ -13,8 +13,10 @@ use hyper::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::endpoints::config::HoldConfig;
-use crate::endpoints::pool::{Endpoint, EndpointState, PoolContent, PoolId};
+use crate::endpoints::matched::Matched;
+use crate::endpoints::pool::{Endpoint, EndpointState, PoolContent, PoolId, Relayed};
 use crate::endpoints::{Published, Registry, Shard, Snapshot, SourceEvent, Update};
+use crate::kubernetes::policy::{FieldValues, RequestMatch};
 use crate::upstream::entry::{Entry, Scene};
 use crate::upstream::life::Life;
 use crate::upstream::pool::Pool;
@@ -61,6 +63,16 @@ pub(super) fn endpoints(count: u8) -> Vec<Endpoint> {
     (1..=count).map(endpoint).collect()
 }
 
+pub(super) fn numbered(numbers: &[u8]) -> Vec<Endpoint> {
+    numbers.iter().copied().map(endpoint).collect()
+}
+
+/// Those whose header of this name says yes.
+pub(super) fn requests(header: &str) -> RequestMatch {
+    let header = FieldValues { name: header.to_owned(), values: vec!["yes".to_owned()] };
+    RequestMatch { headers: vec![header], ..RequestMatch::default() }
+}
+
 pub(super) fn draining(endpoint: Endpoint) -> Endpoint {
     Endpoint { state: EndpointState::Draining, ..endpoint }
 }
@@ -98,11 +110,25 @@ impl Source {
     }
 
     /// The pool has these endpoints from now on.
-    pub(super) fn tell(&mut self, pool: &str, mut endpoints: Vec<Endpoint>) -> Option<Published> {
+    pub(super) fn tell(&mut self, pool: &str, endpoints: Vec<Endpoint>) -> Option<Published> {
+        self.tell_matched(pool, endpoints, &[])
+    }
+
+    /// The same with endpoints that are for some requests alone.
+    pub(super) fn tell_matched(
+        &mut self,
+        pool: &str,
+        mut endpoints: Vec<Endpoint>,
+        matched: &[(RequestMatch, Vec<Endpoint>)],
+    ) -> Option<Published> {
         crate::endpoints::pool::sort(&mut endpoints);
         let endpoints = endpoints.into();
-        let content =
-            PoolContent { id: id(pool), endpoints, namespace: None, labels: Arc::new(BTreeMap::new()), relayed: None };
+        let part = |(requests, endpoints): &(RequestMatch, Vec<Endpoint>)| {
+            Arc::new(Matched { pool: id("part"), requests: requests.clone(), endpoints: endpoints.as_slice().into() })
+        };
+        let relayed = Relayed { matched: matched.iter().map(part).collect(), ..Relayed::default() };
+        let (labels, relayed) = (Arc::new(BTreeMap::new()), Some(Arc::new(relayed)));
+        let content = PoolContent { id: id(pool), endpoints, namespace: None, labels, relayed };
         self.registry.apply(0, SourceEvent::Pools(vec![Update::Add(content)]), SystemTime::now());
         let published = self.registry.publish();
         if let Some(published) = &published {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::given::strategies;
 use super::scenarios::{rest, run_to, world};
-use super::sim::{World, strategies};
+use super::sim::World;
 use crate::control::resource::failure::FailureCause;
-use crate::control::resource::release::{Action, Phase};
+use crate::control::resource::progress::{Action, Phase};
 
 /// A second of a world in which gateways and healthy pods keep up.
 fn second(world: &mut World) {

@@ -1,10 +1,11 @@
 //! What people read: object, observed, wanted, since when, what is next.
 
 use super::super::GateSeen;
-use super::sim::{World, strategies};
+use super::given::strategies;
+use super::sim::World;
 use crate::control::resource::approval::Verdict;
 use crate::control::resource::failure::FailureCause;
-use crate::control::resource::release::{Action, Phase};
+use crate::control::resource::progress::{Action, Phase};
 use crate::control::resource::strategy::{BlueGreen, Strategy};
 
 fn world(name: &str) -> World {
@@ -13,7 +14,7 @@ fn world(name: &str) -> World {
 }
 
 fn approved() -> World {
-    let blue_green = Some(BlueGreen { approval: true, scale_down_delay_seconds: 7 });
+    let blue_green = Some(BlueGreen { approval: true, scale_down_delay_seconds: 7, preview: None });
     World::new(Strategy { blue_green, ..Strategy::default() }, 4)
 }
 
@@ -214,6 +215,24 @@ fn cases() -> Vec<Case> {
             "step 4 of 24: traffic is not switched: RolloutBlock sale holds until Monday: the sale, since T; next: AwaitAck",
         ),
         case(
+            "requests that another gateway cannot tell apart",
+            at(world("header"), Action::SetMatch),
+            |it| it.unmatching = vec!["edge-1".to_owned()],
+            "step 4 of 19: stopped: requests that match are told apart by the built-in gateway alone, and edge-1 gets this traffic as well; deploy without setMatch and preview, or, if one of them is gone for good, name it in control.ignoreGateways; abort it, or raise control.retries to let it try again, since T; next: AwaitAck",
+        ),
+        case(
+            "a preview that is not acknowledged",
+            at(world("preview"), Action::AwaitAck),
+            |_| {},
+            "step 5 of 10: TrafficPolicy shop/web generation 4 is not acknowledged by edge-1, since T; next: SetTraffic 1/1",
+        ),
+        case(
+            "requests held by a window",
+            at(world("preview"), Action::SetMatch),
+            |it| it.blocked = Some("RolloutBlock sale holds until Monday: the sale".into()),
+            "step 4 of 10: traffic is not switched: RolloutBlock sale holds until Monday: the sale, since T; next: AwaitAck",
+        ),
+        case(
             "old pods awaited on the way back",
             at(world("surge"), Action::ScaleOld),
             |it| {
@@ -234,6 +253,14 @@ fn a_status_says_what_is_waited_for() {
         look(&mut world);
         assert_eq!(said(&world), wanted, "{name}");
     }
+}
+
+#[test]
+fn requests_that_are_to_go_elsewhere_are_named_before_they_do() {
+    assert_eq!(
+        said(&at(world("preview"), Action::SetMatch)),
+        "step 4 of 10: TrafficPolicy shop/web does not send requests with header x-canary=yes to new yet, since T; next: AwaitAck"
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::GateSeen;
-use super::sim::{Kill, World, strategies};
+use super::given::strategies;
+use super::kills::Kill;
+use super::sim::World;
 use crate::control::resource::approval::Verdict;
 use crate::control::resource::failure::{FailureCause, FailurePolicy};
 use crate::control::resource::strategy::OnFailure;
@@ -30,6 +32,7 @@ enum Event {
     Gate(GateSeen),
     Word(Verdict),
     Block(bool),
+    Unmatching(bool),
     Supersede(bool),
 }
 
@@ -56,6 +59,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => select(vec![GateSeen::Passed, GateSeen::Startable, GateSeen::Waiting("503".to_owned()), failed()]).prop_map(Event::Gate),
         1 => select(vec![Verdict::Approved, Verdict::Rejected]).prop_map(Event::Word),
         1 => any::<bool>().prop_map(Event::Block),
+        1 => any::<bool>().prop_map(Event::Unmatching),
         1 => any::<bool>().prop_map(Event::Supersede),
     ]
 }
@@ -96,6 +100,7 @@ fn happen(world: &mut World, event: Event) -> Result<(), String> {
         Event::Gate(seen) => world.gate = seen,
         Event::Word(verdict) => world.word = Some((verdict, "ann".to_owned())),
         Event::Block(on) => world.blocked = on.then(|| "a sale until Monday".to_owned()),
+        Event::Unmatching(on) => world.unmatching = if on { vec!["edge-1".to_owned()] } else { Vec::new() },
         Event::Supersede(back) => world.supersede(if back { "old" } else { "newer" })?,
     }
     Ok(())
@@ -106,7 +111,7 @@ proptest! {
 
     #[test]
     fn no_write_is_illegal_and_every_release_ends(
-        at in 0..6_usize,
+        at in 0..strategies().len(),
         desired in 1..10_u32,
         aborts in any::<bool>(),
         policy in policy(),

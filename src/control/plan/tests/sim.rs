@@ -5,16 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::{Ailing, GateSeen, Goal, Observed, Outcome, Revision, Traffic, Write, plan};
+use super::given::{DRAIN, goal};
+use super::kills::{Kill, Written};
 use crate::control::resource::approval::Verdict;
-use crate::control::resource::failure::{FailureCause, FailurePolicy};
+use crate::control::resource::failure::FailureCause;
 use crate::control::resource::moment::Moment;
-use crate::control::resource::release::{Action, Control, Phase, ReleaseStatus};
-use crate::control::resource::strategy::{
-    Batch, BatchOrder, BlueGreen, Canary, Migrate, OnFailure, Rolling, ShareStep, Strategy,
-};
-
-/// What requests have after a switch, in every strategy of these tests.
-const DRAIN: u32 = 7;
+use crate::control::resource::progress::{Action, Phase, Progress};
+use crate::control::resource::release::Control;
+use crate::control::resource::strategy::{BatchOrder, Strategy};
 
 pub(super) struct World {
     pub(super) now: Moment,
@@ -30,57 +28,15 @@ pub(super) struct World {
     /// Since when the gateway sends nothing there.
     quiet: BTreeMap<String, Moment>,
     pub(super) goal: Goal,
-    pub(super) status: ReleaseStatus,
+    pub(super) status: Progress,
     pub(super) gate: GateSeen,
     pub(super) word: Option<(Verdict, String)>,
     pub(super) blocked: Option<String>,
+    /// Gateways that cannot tell requests apart.
+    pub(super) unmatching: Vec<String>,
     /// Revisions that may have traffic: those of the beginning, and those whose gate was seen passed.
-    entitled: BTreeSet<String>,
+    pub(super) entitled: BTreeSet<String>,
     pub(super) writes: usize,
-}
-
-/// Where a controller is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kill {
-    /// The write was not made.
-    Before(usize),
-    /// It was made, and nobody knows.
-    After(usize),
-}
-
-pub(super) fn strategies() -> Vec<(&'static str, Strategy)> {
-    let none = Strategy::default;
-    let batch = |batches, order| Batch { batches, order, pause_seconds: None, drain_seconds: DRAIN };
-    let steps =
-        || vec![ShareStep { share: 10, pause_seconds: Some(5) }, ShareStep { share: 50, pause_seconds: Some(0) }];
-    vec![
-        (
-            "blueGreen",
-            Strategy { blue_green: Some(BlueGreen { approval: false, scale_down_delay_seconds: DRAIN }), ..none() },
-        ),
-        ("surge", Strategy { batch: Some(batch(3, BatchOrder::SurgeFirst)), ..none() }),
-        ("shrink", Strategy { batch: Some(batch(3, BatchOrder::ShrinkFirst)), ..none() }),
-        ("canary", Strategy { canary: Some(Canary { steps: steps(), scale_down_delay_seconds: DRAIN }), ..none() }),
-        ("rolling", Strategy { rolling: Some(Rolling { max_surge: 2, drain_seconds: DRAIN }), ..none() }),
-        ("migrate", Strategy { migrate: Some(Migrate { from: "vm/old".to_owned(), steps: steps() }), ..none() }),
-    ]
-}
-
-pub(super) fn goal(strategy: Strategy) -> Goal {
-    Goal {
-        app: "shop/web".to_owned(),
-        release: "web-2".to_owned(),
-        revision: "new".to_owned(),
-        strategy,
-        rollback: false,
-        promoted: false,
-        control: Control::default(),
-        on_failure: OnFailure::Pause,
-        failure_policy: FailurePolicy::default(),
-        progress_deadline: Duration::from_secs(600),
-        acknowledge_timeout: Duration::from_secs(60),
-        history_limit: 1,
-    }
 }
 
 impl World {
@@ -89,7 +45,8 @@ impl World {
         let now = Moment::from_millis(1_700_000_000_000);
         let migrates = strategy.migrate.is_some();
         let side = if migrates { "vm/old" } else { "old" };
-        let traffic = Traffic { generation: 3, shares: BTreeMap::from([(side.to_owned(), 1_000)]) };
+        let shares = BTreeMap::from([(side.to_owned(), 1_000)]);
+        let traffic = Traffic { generation: 3, shares, matched: BTreeMap::new() };
         let old = Revision { replicas: desired, ready: desired, created: Some(now), ailing: Vec::new() };
         Self {
             now,
@@ -101,10 +58,11 @@ impl World {
             traffic: Some(traffic),
             quiet: BTreeMap::new(),
             goal: goal(strategy),
-            status: ReleaseStatus::default(),
+            status: Progress::default(),
             gate: GateSeen::Passed,
             word: None,
             blocked: None,
+            unmatching: Vec::new(),
             entitled: BTreeSet::from([side.to_owned()]),
             writes: 0,
         }
@@ -119,6 +77,7 @@ impl World {
             traffic: self.traffic.clone(),
             missing: if behind { vec!["edge-1".to_owned()] } else { Vec::new() },
             unpublished: None,
+            unmatching: Vec::new(),
             gate: None,
             word: self.word.clone(),
             blocked: self.blocked.clone(),
@@ -147,21 +106,13 @@ impl World {
             seen.gate = Some(self.gate.clone());
             outcome = plan(&seen, &self.goal, &self.status);
         }
-        let mut made = 0;
-        for write in outcome.writes {
-            if kill == Some(Kill::Before(self.writes)) {
-                self.writes += 1;
-                return Ok(made + 1);
-            }
-            self.judge(&write)?;
-            self.apply(write);
-            made += 1;
-            self.writes += 1;
-            if kill == Some(Kill::After(self.writes - 1)) {
-                return Ok(made);
-            }
+        // As the controller does it: it is asked only where it matters.
+        let matches = |write: &Write| matches!(write, Write::Traffic { matched, .. } if !matched.is_empty());
+        if outcome.writes.iter().any(matches) {
+            seen.unmatching.clone_from(&self.unmatching);
+            outcome = plan(&seen, &self.goal, &self.status);
         }
-        Ok(made)
+        self.write_all(outcome.writes, outcome.progress, kill)
     }
 
     fn in_service(&self, shares: &BTreeMap<String, u32>) -> u32 {
@@ -181,6 +132,11 @@ impl World {
         self.traffic.as_ref().map(|it| it.shares.clone()).unwrap_or_default()
     }
 
+    /// The sides that get requests by a match.
+    pub(super) fn matched(&self) -> Vec<&str> {
+        self.traffic.iter().flat_map(|it| it.matched.keys().map(String::as_str)).collect()
+    }
+
     fn slack(&self) -> u32 {
         match &self.goal.strategy.batch {
             Some(batch) if batch.order == BatchOrder::ShrinkFirst && !self.goal.control.abort => {
@@ -191,7 +147,7 @@ impl World {
     }
 
     /// Whether a write is legal as the world is.
-    fn judge(&self, write: &Write) -> Result<(), String> {
+    pub(super) fn judge(&self, write: &Write) -> Result<(), String> {
         let shares = self.shares();
         let had = self.in_service(&shares);
         let floor = self.desired.saturating_sub(self.slack()).min(had);
@@ -199,15 +155,15 @@ impl World {
         let back = matches!(self.status.phase, Phase::Aborting | Phase::Degraded) && !self.status.plan.is_empty();
         let back = back && !self.status.before.contains_key(new);
         match write {
-            Write::Status(_) => Ok(()),
             Write::Scale { revision, to, .. } if *to < self.replicas(revision) => {
                 let gone = self.ready(revision).saturating_sub(*to);
-                let serves = shares.get(revision).is_some_and(|share| *share > 0);
-                let has = if serves { had - gone } else { had };
+                let shared = shares.get(revision).is_some_and(|share| *share > 0);
+                let has = if shared { had - gone } else { had };
+                let serves = shared || self.matched().contains(&revision.as_str());
                 if has < floor {
                     return Err(format!("1: {write:?} leaves {has} in service of {had}, floor {floor}"));
                 }
-                let sends = self.gateway.shares.get(revision).is_some_and(|share| *share > 0);
+                let sends = sides(&self.gateway).contains(revision);
                 if gone > 0 && !serves && sends {
                     return Err(format!("3: {write:?} while the gateway sends there"));
                 }
@@ -226,7 +182,7 @@ impl World {
             Write::Create { revision, .. } | Write::Scale { revision, .. } if revision == new && back => {
                 Err(format!("10: {write:?} although it goes back"))
             }
-            Write::Create { revision, .. } if self.status.revision.as_ref() != Some(revision) => {
+            Write::Create { revision, .. } if revision != new || self.status.plan.is_empty() => {
                 Err(format!("intent: {write:?} before the plan was persisted"))
             }
             Write::Create { .. } | Write::Scale { .. } => Ok(()),
@@ -244,9 +200,17 @@ impl World {
                     false => Err(format!("5: {write:?}: sick {is_sick}, noted {is_noted}, {:?}", self.status.phase)),
                 }
             }
-            Write::Shares(to) => {
-                if let Some(side) = to.keys().find(|side| !self.entitled.contains(*side)) {
+            Write::Traffic { shares: to, matched } => {
+                if let Some(side) = to.keys().chain(matched.keys()).find(|side| !self.entitled.contains(*side)) {
                     return Err(format!("2: {write:?} although {side} passed no gate"));
+                }
+                let goes_on = matches!(self.status.phase, Phase::Progressing | Phase::Paused);
+                if !goes_on && matched.keys().any(|it| !self.matched().contains(&&**it)) {
+                    return Err(format!("10: {write:?} although it is {:?}", self.status.phase));
+                }
+                let set = self.traffic.as_ref().map(|it| it.matched.clone()).unwrap_or_default();
+                if matched.iter().any(|(side, it)| set.get(side) != Some(it)) && !self.unmatching.is_empty() {
+                    return Err(format!("{write:?} although {:?} cannot tell requests apart", self.unmatching));
                 }
                 let (has, least) =
                     (self.in_service(to), if self.goal.control.freeze { had.min(1).min(self.desired) } else { floor });
@@ -265,9 +229,8 @@ impl World {
         }
     }
 
-    fn apply(&mut self, write: Write) {
+    pub(super) fn apply(&mut self, write: Write) {
         match write {
-            Write::Status(status) => self.status = *status,
             Write::Create { revision, replicas } => {
                 let it = Revision { replicas, ready: 0, created: Some(self.now), ailing: Vec::new() };
                 self.revisions.insert(revision, it);
@@ -283,9 +246,9 @@ impl World {
             // How it ends is the gate's word, as a test sets it.
             Write::StartJob { .. } => self.gate = GateSeen::Waiting("the Job has not ended".to_owned()),
             Write::Recreate { uid, .. } => self.sick.values_mut().for_each(|sick| sick.retain(|it| it.uid != uid)),
-            Write::Shares(shares) => {
+            Write::Traffic { shares, matched } => {
                 let generation = self.traffic.as_ref().map_or(1, |it| it.generation + 1);
-                self.traffic = Some(Traffic { generation, shares });
+                self.traffic = Some(Traffic { generation, shares, matched });
             }
             Write::Delete { revision } => drop(self.revisions.remove(&revision)),
         }
@@ -327,10 +290,11 @@ impl World {
     /// The gateway takes over what is published.
     pub(super) fn gateway_pulls(&mut self) {
         let Some(traffic) = self.traffic.clone() else { return };
-        for side in self.gateway.shares.keys().filter(|side| !traffic.shares.contains_key(*side)) {
+        let now = sides(&traffic);
+        for side in sides(&self.gateway).difference(&now) {
             self.quiet.insert(side.clone(), self.now);
         }
-        self.quiet.retain(|side, _| !traffic.shares.contains_key(side));
+        self.quiet.retain(|side, _| !now.contains(side));
         self.gateway = traffic;
     }
 
@@ -338,17 +302,17 @@ impl World {
     pub(super) fn supersede(&mut self, revision: &str) -> Result<(), String> {
         let seen = Observed { superseded_by: Some("web-3".to_owned()), ..self.seen() };
         let outcome = plan(&seen, &self.goal, &self.status);
-        for write in outcome.writes {
-            match write {
-                Write::Status(status) => self.status = *status,
-                other => return Err(format!("{other:?} of a release that another took over from")),
-            }
+        if let Some(write) = outcome.writes.first() {
+            return Err(format!("{write:?} of a release that another took over from"));
+        }
+        if let Some(status) = outcome.progress {
+            self.status = status;
         }
         if !self.status.phase.is_final() {
             return Err(format!("{:?} after another took over", self.status.phase));
         }
         self.goal = Goal { revision: revision.to_owned(), control: Control::default(), ..self.goal.clone() };
-        self.status = ReleaseStatus::default();
+        self.status = Progress::default();
         Ok(())
     }
 
@@ -360,14 +324,16 @@ impl World {
         self.goal.control.retries += 1;
         self.word = self.word.take().filter(|(verdict, _)| *verdict == Verdict::Rejected);
         (self.blocked, self.gate) = (None, GateSeen::Passed);
+        self.unmatching.clear();
         self.sick.clear();
         let mut idle = 0;
         for _ in 0..2_000 {
-            self.tick(1);
+            // What is waited for without a write is time.
+            let seconds = if idle == 0 { 1 } else { 5 };
+            self.tick(seconds);
             self.pods_come(u32::MAX);
             self.gateway_pulls();
-            let writes = self.reconcile(None)?;
-            idle = if writes == 0 { idle + 1 } else { 0 };
+            idle = if self.reconcile(None)? == 0 { idle + seconds } else { 0 };
             // Where nothing else ran before, it cannot go back, and says so; that is an end as well.
             let refused = ["nothing else ran", "rejected by"];
             let reason = self.status.failure.as_ref().map(|it| it.reason.as_str()).unwrap_or_default();
@@ -388,6 +354,9 @@ impl World {
         let shares = self.shares();
         let total: u32 = self.revisions.iter().filter(|(it, _)| shares.contains_key(*it)).map(|(_, it)| it.ready).sum();
         let foreign = shares.keys().any(|side| side.contains('/'));
+        if self.status.phase.is_final() && !self.matched().is_empty() {
+            return Err(format!("{:?} with requests of its own for {:?}", self.status.phase, self.matched()));
+        }
         match self.status.phase {
             Phase::Healthy if shares.len() != 1 || !shares.contains_key(new) => Err(format!("healthy with {shares:?}")),
             Phase::Healthy if self.replicas(new) != self.desired => Err(format!("healthy with {:?}", self.revisions)),
@@ -420,4 +389,31 @@ impl World {
             }
         }
     }
+}
+
+// === impl Written ===
+
+impl Written for World {
+    type Write = Write;
+    type Status = Progress;
+
+    fn writes(&mut self) -> &mut usize {
+        &mut self.writes
+    }
+
+    fn write(&mut self, write: Write) -> Result<(), String> {
+        self.judge(&write)?;
+        self.apply(write);
+        Ok(())
+    }
+
+    fn persist(&mut self, status: Progress) {
+        self.status = status;
+    }
+}
+
+/// Who gets requests, by a share or by a match.
+fn sides(traffic: &Traffic) -> BTreeSet<String> {
+    let shared = traffic.shares.iter().filter(|(_, share)| **share > 0).map(|(side, _)| side);
+    shared.chain(traffic.matched.keys()).cloned().collect()
 }

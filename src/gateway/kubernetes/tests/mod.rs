@@ -1,23 +1,46 @@
 //! From objects to routes, verdicts and status.
 
+mod parents;
+
 use serde_json::{Value, json};
 
-use super::object::{HttpRoute, Ingress, Object, Port};
+use super::grant;
+use super::object::{Gateway, GatewayClass, HttpRoute, Ingress, IngressClass, Object, Port};
 use super::settle::{Known, Rules, Settled, Verdict, settle};
 use super::status::{CONTROLLER, patches};
-use crate::gateway::config::{Action, RouteConfig, ValuePattern};
+use crate::gateway::config::{Action, RouteConfig, Target, ValuePattern};
 
+/// Listens on 8080, and on 8443 by TLS.
 fn rules() -> Rules {
     Rules {
         cluster: "east".into(),
-        gateways: vec!["infra/edge".to_owned()],
+        gateways: vec![("infra".to_owned(), "edge".to_owned())],
         ingress_class: Some("tidegate".to_owned()),
+        listeners: vec![(8080, false), (8443, true)],
+        addresses: vec!["192.0.2.1".to_owned()],
     }
 }
 
-/// A cluster with the Service `web` (80 `http`) in two namespaces.
+/// A Gateway `infra/edge` of our class, with these listeners; and our IngressClass.
+fn set_gateway(known: &mut Known, listeners: Value) {
+    let class = Object::<GatewayClass>::for_tests("", "tidegate", 0, json!({"controllerName": CONTROLLER}));
+    known.classes.insert(class.key(), class);
+    let class = Object::<IngressClass>::for_tests("", "tidegate", 0, json!({"controller": CONTROLLER}));
+    known.ingress_classes.insert(class.key(), class);
+    let spec = json!({"gatewayClassName": "tidegate", "listeners": listeners});
+    let gateway = Object::<Gateway>::for_tests("infra", "edge", 0, spec);
+    known.gateways.insert(gateway.key(), gateway);
+}
+
+/// A listener for everybody's routes.
+fn open(name: &str, port: u16) -> Value {
+    json!({"name": name, "port": port, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}})
+}
+
+/// A cluster with the Service `web` (80 `http`) in two namespaces, and a Gateway for both.
 fn known() -> Known {
     let mut known = Known::default();
+    set_gateway(&mut known, json!([open("http", 8080)]));
     for namespace in ["shop", "blog"] {
         let port = Port { number: 80, name: "http".to_owned(), last: Ok("http".to_owned()) };
         known.services.insert((namespace.to_owned(), "web".to_owned()), vec![port]);
@@ -88,7 +111,8 @@ fn a_rule_is_taken_with_all_that_it_says() {
     );
     let Action::Forward(forward) = &route.action else { panic!("{route:?}") };
     let [target] = forward.targets.as_slice() else { panic!("{forward:?}") };
-    assert_eq!((target.pool.as_str(), target.share), ("east/shop/web/http", 3));
+    assert_eq!((target.pool.as_ref().unwrap().as_str(), target.share), ("east/shop/web/http", 3));
+    assert_eq!(route.matches.ports, [8080], "the listener's port alone");
     assert_eq!(forward.mirror.as_ref().map(|mirror| mirror.per_mille), Some(100));
     assert_eq!((forward.timeouts.request.map(|it| it.as_secs()), forward.timeouts.per_try), (Some(10), None));
     assert!(forward.rewrite.is_some() && forward.host.as_ref().is_some_and(|host| host == "in.example"));
@@ -127,8 +151,10 @@ fn what_cannot_be_done_refuses_the_whole_of_an_object_with_the_reason() {
             ),
             "belongs to the connection",
         ),
-        (json!({"backendRefs": [{"name": "web", "port": 80, "namespace": "blog"}]}), "RefNotPermitted"),
-        (json!({"backendRefs": [{"name": "web", "port": 80, "kind": "Bucket"}]}), "only Services"),
+        (
+            json!({"backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "URLRewrite", "urlRewrite": {}}]}]}),
+            "at a backend",
+        ),
         (json!({"backendRefs": [{"name": "web"}]}), "give its port"),
         (json!({"backendRefs": [backend(1)], "timeouts": {"request": "1d"}}), "\"1d\""),
     ] {
@@ -139,6 +165,51 @@ fn what_cannot_be_done_refuses_the_whole_of_an_object_with_the_reason() {
         let said = refusal(&settled.verdicts[0]);
         assert!(settled.routes.is_empty() && said.contains(wanted), "{rule}: {said}");
     }
+}
+
+#[test]
+fn a_backend_that_is_not_there_or_may_not_be_named_keeps_its_share_and_is_told() {
+    let of = |backends: Value| {
+        let settled = of_rule(json!({"backendRefs": backends}));
+        let Action::Forward(forward) = &only(&settled).action else { panic!("{settled:?}") };
+        let target = |target: &Target| (target.pool.as_ref().map(|pool| pool.to_string()), target.share);
+        let verdict = &settled.verdicts[0];
+        assert_eq!(verdict.refused, None, "the rest of it holds");
+        let [unresolved] = verdict.unresolved.as_slice() else { panic!("{verdict:?}") };
+        (forward.targets.iter().map(target).collect::<Vec<_>>(), unresolved.reason)
+    };
+    let good = (Some("east/shop/web/http".to_owned()), 3);
+    for (bad, reason) in [
+        (json!({"name": "gone", "port": 80, "weight": 2}), "BackendNotFound"),
+        (json!({"name": "web", "port": 81, "weight": 2}), "BackendNotFound"),
+        (json!({"name": "web", "port": 80, "namespace": "blog", "weight": 2}), "RefNotPermitted"),
+        (json!({"name": "web", "kind": "Bucket", "group": "x.example", "weight": 2}), "InvalidKind"),
+    ] {
+        assert_eq!(of(json!([bad, backend(3)])), (vec![(None, 2), good.clone()], reason), "{bad}");
+    }
+}
+
+#[test]
+fn a_backend_of_another_namespace_is_taken_where_a_grant_there_says_so_and_edits_are_its_own() {
+    let mut known = known();
+    let edits =
+        json!([{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x-a", "value": "1"}]}}]);
+    let foreign = json!({"name": "web", "port": 80, "namespace": "blog", "filters": edits});
+    add(&mut known, "shop", "it", 1, &["a.example"], json!([{"backendRefs": [foreign, backend(1)]}]));
+    let grant = json!({
+        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}],
+        "to": [{"group": "", "kind": "Service"}],
+    });
+    let grant = Object::for_tests("blog", "it", 0, grant);
+    known.grants.insert(grant.key(), grant::read(grant));
+    let settled = settle(&known, &rules());
+    assert_eq!(settled.verdicts[0].unresolved, []);
+    let Action::Forward(forward) = &only(&settled).action else { panic!("{settled:?}") };
+    let target = |target: &Target| (target.pool.as_ref().unwrap().to_string(), target.request_headers.set.len());
+    assert_eq!(
+        forward.targets.iter().map(target).collect::<Vec<_>>(),
+        [("east/blog/web/http".to_owned(), 1), ("east/shop/web/http".to_owned(), 0)]
+    );
 }
 
 #[test]
@@ -193,7 +264,8 @@ fn routes_of_other_gateways_and_classes_are_nobodys_business() {
     let ingress = Object::<Ingress>::for_tests("shop", "in", 8, json!({"ingressClassName": "nginx"}));
     known.ingresses.insert(ingress.key(), ingress);
     let settled = settle(&known, &rules());
-    assert!(settled.routes.is_empty() && settled.verdicts.is_empty(), "{settled:?}");
+    let told: Vec<_> = settled.verdicts.iter().map(|it| it.kind).collect();
+    assert!(settled.routes.is_empty() && told == ["IngressClass", "Gateway"], "{settled:?}");
 }
 
 #[test]
@@ -205,7 +277,8 @@ fn the_status_is_written_once_and_leaves_other_controllers_alone() {
     known.routes.get_mut(&key).unwrap().status = json!({"parents": [foreign.clone()]});
     let write = |known: &Known, second: i64| {
         let now = jiff::Timestamp::from_second(second).unwrap();
-        patches(known, &rules(), &settle(known, &rules()).verdicts, now)
+        let all = patches(known, &rules(), &settle(known, &rules()), now);
+        all.into_iter().filter(|patch| patch.name == "HTTPRoute shop/it").collect::<Vec<_>>()
     };
     let wanted = write(&known, 100);
     let [patch] = wanted.as_slice() else { panic!("{wanted:?}") };
@@ -230,4 +303,30 @@ fn the_status_is_written_once_and_leaves_other_controllers_alone() {
     known.routes.get_mut(&key).unwrap().status = json!({"parents": parents});
     known.routes.get_mut(&key).unwrap().spec["parentRefs"] = json!([{"name": "x"}]);
     assert_eq!(write(&known, 400)[0].body["status"]["parents"], json!([foreign]));
+}
+
+#[test]
+fn a_status_has_no_more_than_the_api_server_takes() {
+    let mut known = known();
+    // 256 backends that are not there, each with a name as long as may be.
+    let backends: Vec<Value> =
+        (0..256).map(|it| json!({"name": format!("{it:03}{}", "é".repeat(250)), "port": 80})).collect();
+    let rules_of_it: Vec<Value> = backends.chunks(16).map(|some| json!({"backendRefs": some})).collect();
+    add(&mut known, "shop", "it", 1, &["a.example"], Value::Array(rules_of_it));
+    let key = ("shop".to_owned(), "it".to_owned());
+    let foreign = |number: usize| json!({"controllerName": "other.example/gateway", "parentRef": {"name": number}});
+    let set = |known: &mut Known, others: usize| {
+        known.routes.get_mut(&key).unwrap().status = json!({"parents": (0..others).map(foreign).collect::<Vec<_>>()});
+    };
+    let written = |known: &Known| {
+        let all = patches(known, &rules(), &settle(known, &rules()), jiff::Timestamp::UNIX_EPOCH);
+        all.into_iter().find(|patch| patch.name == "HTTPRoute shop/it").map(|patch| patch.body["status"].clone())
+    };
+    set(&mut known, 31);
+    let status = written(&known).unwrap();
+    assert_eq!(status["parents"].as_array().unwrap().len(), 32);
+    let message = status["parents"][31]["conditions"][1]["message"].as_str().unwrap();
+    assert_eq!(message.chars().count(), 32_768);
+    set(&mut known, 32);
+    assert_eq!(written(&known), None, "there is no room for another");
 }
