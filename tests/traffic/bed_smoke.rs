@@ -1,5 +1,6 @@
 //! The clusters of the bed do what the suites rely on.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -79,6 +80,37 @@ fn two_clusters_run_side_by_side_with_pods_of_different_addresses() {
         let found =
             wait_for(SOON, "a ready endpoint", || endpoints(cluster, &namespace, "web").into_iter().find(ready));
         assert!(found["addresses"][0].as_str().unwrap().starts_with(network), "{found}");
+    }
+}
+
+#[test]
+fn the_first_pods_of_a_node_have_addresses_of_their_own() {
+    const PODS: usize = 8;
+    let cluster = Cluster::shared(0);
+    let namespace = cluster.namespace("addresses");
+    for number in 0..20 {
+        let name = format!("{namespace}-{number}");
+        // They are there before their node is, so that the fake kubelet gets them all at once.
+        for pod in 0..PODS {
+            cluster.client().create(&json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": format!("on-{number}-{pod}"), "namespace": namespace},
+                "spec": {"nodeName": name, "containers": [{"name": "web", "image": "web:1"}]},
+            }));
+        }
+        let network = format!("10.244.{}.0/24", 100 + number);
+        cluster.client().create(&json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+            "spec": {"podCIDR": network, "podCIDRs": [network], "unschedulable": true},
+        }));
+        let path = format!("/api/v1/namespaces/{namespace}/pods?fieldSelector=spec.nodeName%3D{name}");
+        let addresses: Vec<String> = wait_for(SOON, "an address of each pod", || {
+            let pods = cluster.client().get(&path)["items"].as_array().cloned().unwrap_or_default();
+            let addresses = pods.iter().map(|it| it["status"]["podIP"].as_str().map(str::to_owned));
+            addresses.collect::<Option<Vec<_>>>().filter(|it| it.len() == PODS)
+        });
+        assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), PODS, "{addresses:?}");
+        cluster.client().delete(&format!("/api/v1/nodes/{name}"));
     }
 }
 
