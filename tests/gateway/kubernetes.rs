@@ -245,6 +245,11 @@ fn the_rights_of_the_deployment_suffice_and_without_the_one_for_the_status_all_e
     wait_until(SOON, "where the Ingress is reached", || {
         stage.cluster.client().get(&path)["status"]["loadBalancer"]["ingress"] == json!([{"ip": "127.0.0.1"}])
     });
+    // To another controller's class, of which nobody says where it is reached.
+    stage.cluster.client().patch(&path, &json!({"spec": {"ingressClassName": "nginx"}}));
+    wait_until(SOON, "our address taken back", || {
+        stage.cluster.client().get(&path)["status"]["loadBalancer"].get("ingress").is_none()
+    });
     wait_answer(&telling, "shop.example", "/", 200, "web");
     // It goes on to follow.
     stage.cluster.client().patch(&Stage::route_path(namespace, "shop"), &json!({"spec": {"rules": [to("api")]}}));

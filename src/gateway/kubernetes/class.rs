@@ -5,7 +5,7 @@
 //! marked as such, the newest, as the API server has it for Ingresses that are made.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ type All = BTreeMap<Key, Object<IngressClass>>;
 pub(super) struct Classes<'a> {
     /// By name; with a refusal where Ingresses of it are not taken.
     meant: BTreeMap<&'a str, Option<Refusal>>,
+    /// Those of our controller, be they another gateway's or our own.
+    ours: BTreeSet<&'a str>,
     /// The class of Ingresses that name none, whoever's it is.
     default: Option<&'a str>,
 }
@@ -73,13 +75,27 @@ impl<'a> Classes<'a> {
         };
         let marked = all.iter().filter(|(_, class)| annotation(*class, DEFAULT) == Some("true"));
         let newest = marked.max_by_key(|&((_, name), class)| (class.since(), Reverse(name)));
-        Self { meant, default: newest.map(|((_, name), _)| name.as_str()) }
+        let ours = all.iter().filter(|(_, class)| is_ours(class)).map(|((_, name), _)| name.as_str()).collect();
+        Self { meant, ours, default: newest.map(|((_, name), _)| name.as_str()) }
     }
 
     /// Whether an Ingress is of a class that is served here.
     pub(super) fn take(&self, ingress: &Object<Ingress>) -> bool {
-        let name = named(ingress).or(self.default);
-        name.is_some_and(|name| self.meant.get(name).is_some_and(Option::is_none))
+        self.of(ingress).is_some_and(|name| self.meant.get(name).is_some_and(Option::is_none))
+    }
+
+    /// Whether no gateway of ours serves an Ingress: neither this one, nor one that means another class of our controller.
+    pub(super) fn leave(&self, ingress: &Object<Ingress>) -> bool {
+        let elsewhere = |name: &str| self.ours.contains(name) && !self.meant.contains_key(name);
+        !self.take(ingress) && !self.of(ingress).is_some_and(elsewhere)
+    }
+
+    /// The name of an Ingress's class.
+    fn of<'b>(&self, ingress: &'b Object<Ingress>) -> Option<&'b str>
+    where
+        'a: 'b,
+    {
+        named(ingress).or(self.default)
     }
 
     /// What became of each class.

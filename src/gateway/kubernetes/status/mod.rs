@@ -26,6 +26,8 @@ use crate::kubernetes::connect;
 
 /// Who writes these statuses, and whose GatewayClasses are ours.
 pub(super) const CONTROLLER: &str = "tidegate.dev/gateway";
+/// As whom statuses are written.
+const MANAGER: &str = "tidegate-gateway";
 /// For one write.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Between rounds of writes, and after one that failed.
@@ -105,7 +107,7 @@ async fn write_all(kubeconfig: Option<&std::path::Path>, patches: Vec<Patch>) ->
     let client = connect(kubeconfig).await.map_err(|error| error.to_string())?;
     let mut failed = Vec::new();
     for Patch { name, path, body } in patches {
-        let request = Request::patch(format!("{path}?fieldManager=tidegate-gateway"))
+        let request = Request::patch(format!("{path}?fieldManager={MANAGER}"))
             .header(CONTENT_TYPE, "application/merge-patch+json")
             .body(body.to_string().into_bytes())
             .map_err(|error| error.to_string())?;

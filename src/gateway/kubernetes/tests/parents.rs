@@ -6,9 +6,9 @@ use super::{add, backend, known, only, open, refusal, rules, set_gateway, shown}
 use crate::gateway::certificates::tests::{identity, pair};
 use crate::gateway::config::HostPattern;
 use crate::gateway::kubernetes::grant;
-use crate::gateway::kubernetes::object::{Ingress, Object};
+use crate::gateway::kubernetes::object::{Ingress, IngressClass, Object};
 use crate::gateway::kubernetes::settle::{Known, Settled, settle};
-use crate::gateway::kubernetes::status::patches;
+use crate::gateway::kubernetes::status::{CONTROLLER, patches};
 use crate::gateway::tls::Certificate;
 
 fn certificate(names: &[&str]) -> Certificate {
@@ -268,6 +268,31 @@ fn an_ingress_is_told_where_it_is_reached_and_which_certificate_is_not_shown() {
     assert_eq!(wanted(&known), None, "what stands there is not written again");
     known.operators.insert("b.example".to_owned());
     assert_eq!(wanted(&known), Some(json!({"ingress": []})), "it has no host any more");
+    known.operators.clear();
+    let set_class = |known: &mut Known, name: &str| {
+        known.ingresses.get_mut(&key).unwrap().spec["ingressClassName"] = json!(name);
+    };
+    set_class(&mut known, "nginx");
+    assert_eq!(wanted(&known), None, "it is another's, and who wrote its status is not known");
+    let set_manager = |known: &mut Known, manager: &str| {
+        known.ingresses.get_mut(&key).unwrap().metadata.managed_fields = serde_json::from_value(json!([
+            {"manager": manager, "subresource": "status", "fieldsV1": {"f:status": {"f:loadBalancer": {"f:ingress": {}}}}},
+        ]))
+        .unwrap();
+    };
+    set_manager(&mut known, "nginx-ingress-controller");
+    assert_eq!(wanted(&known), None, "another wrote it");
+    set_manager(&mut known, "tidegate-gateway");
+    assert_eq!(wanted(&known), Some(json!({"ingress": []})), "nobody else takes back what we wrote");
+    let mut elsewhere = Object::<IngressClass>::for_tests("", "inner", 0, json!({"controller": CONTROLLER}));
+    known.ingress_classes.insert(elsewhere.key(), elsewhere.clone());
+    set_class(&mut known, "inner");
+    assert_eq!(wanted(&known), None, "another gateway of ours says where it is reached");
+    elsewhere.spec = json!({"controller": "other.example/ingress"});
+    known.ingress_classes.insert(elsewhere.key(), elsewhere);
+    assert_eq!(wanted(&known), Some(json!({"ingress": []})));
+    set_class(&mut known, "tidegate");
+    assert_eq!(wanted(&known), None, "it is ours again, and its address stands there");
 }
 
 #[test]
