@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::RateLimit;
 
@@ -18,27 +18,31 @@ const BUCKETS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct RouteLimit {
     config: RateLimit,
+    buckets: Arc<Buckets>,
+}
+
+/// What was taken: by the route as a whole, and by who has a limit of its own, by a hash of its value.
+#[derive(Debug, Default)]
+struct Buckets {
     common: AtomicU64,
     hasher: RandomState,
-    own: Vec<Mutex<HashMap<u64, u64>>>,
+    own: [Mutex<HashMap<u64, u64>>; SHARDS],
 }
 
 // === impl RouteLimit ===
 
 impl RouteLimit {
     pub(super) fn new(config: RateLimit) -> Self {
-        let own = if config.per.is_some() { SHARDS } else { 0 };
-        let own = (0..own).map(|_| Mutex::default()).collect();
-        Self { config, common: AtomicU64::new(0), hasher: RandomState::new(), own }
+        Self { config, buckets: Arc::default() }
     }
 
-    /// The limit of a route that had one before: what was taken stays taken where its terms are the same.
+    /// The limit of a route that had one before: where its terms are the same, what was taken stays taken, and goes on being taken by
+    /// requests that came before.
     pub(super) fn following(config: RateLimit, before: Option<&Self>) -> Self {
-        let new = Self::new(config);
-        if let Some(before) = before.filter(|before| before.config == new.config) {
-            new.common.store(before.common.load(Ordering::Relaxed), Ordering::Relaxed);
+        match before.filter(|before| before.config == config) {
+            Some(before) => Self { config, buckets: before.buckets.clone() },
+            None => Self::new(config),
         }
-        new
     }
 
     pub(super) fn config(&self) -> &RateLimit {
@@ -48,10 +52,10 @@ impl RouteLimit {
     /// Takes one request of whoever has this value; without one, of the route's own bucket. The error is how long to wait,
     /// in nanoseconds.
     pub(super) fn take(&self, value: Option<&[u8]>, now: u64) -> Result<(), u64> {
-        let Some(value) = value.filter(|_| !self.own.is_empty()) else { return self.take_common(now) };
+        let Some(value) = value.filter(|_| self.config.per.is_some()) else { return self.take_common(now) };
         // Keyed, so that nobody can choose a value that meets another's.
-        let hash = self.hasher.hash_one(value);
-        let shard = usize::try_from(hash % SHARDS as u64).ok().and_then(|shard| self.own.get(shard));
+        let hash = self.buckets.hasher.hash_one(value);
+        let shard = usize::try_from(hash % SHARDS as u64).ok().and_then(|shard| self.buckets.own.get(shard));
         let Some(shard) = shard else { return self.take_common(now) };
         let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= BUCKETS && !buckets.contains_key(&hash) {
@@ -69,7 +73,7 @@ impl RouteLimit {
 
     fn take_common(&self, now: u64) -> Result<(), u64> {
         let mut wait = 0;
-        let taken = self.common.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+        let taken = self.buckets.common.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
             self.next(full_at, now).map_err(|time| wait = time).ok()
         });
         taken.map(|_| ()).map_err(|_| wait)
@@ -118,10 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_stays_taken_when_routes_are_read_anew_with_the_same_terms() {
+        for (per, value) in [(None, None), (Some(Field::Client), Some(&b"a"[..]))] {
+            let before = limit(per);
+            assert_eq!((0..10).filter(|_| before.take(value, 0).is_ok()).count(), 3);
+            let after = RouteLimit::following(before.config().clone(), Some(&before));
+            assert!(after.take(value, 0).is_err(), "{value:?}");
+            let more = RateLimit { burst: 4, ..before.config().clone() };
+            assert!(RouteLimit::following(more, Some(&before)).take(value, 0).is_ok(), "{value:?}: other terms");
+        }
+    }
+
+    #[test]
     fn the_table_is_bounded_and_full_buckets_are_forgotten() {
         let limit = limit(Some(Field::Client));
         let fill = |now| (0..80_000u32).filter(|client| limit.take(Some(&client.to_be_bytes()), now).is_ok()).count();
-        let size = || limit.own.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
+        let size = || limit.buckets.own.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
         assert!(fill(0) <= SHARDS * BUCKETS + 3);
         assert!(size() <= SHARDS * BUCKETS);
         assert!(fill(10 * SECOND) > SHARDS * BUCKETS / 2);
