@@ -172,7 +172,10 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::upstream::config::Adaptive;
 
     #[test]
     fn requests_are_counted_over_all_threads_and_refused_above_the_limit() {
@@ -182,6 +185,16 @@ mod tests {
         usage.end(1);
         assert!(usage.begin(1, &limits));
         assert_eq!(usage.requests(), 3);
+    }
+
+    #[test]
+    fn of_a_limit_that_is_given_and_one_that_finds_itself_the_lower_counts() {
+        let adaptive = |max| Some(Adaptive { min: 1, max, latency: Duration::from_secs(1) });
+        for (max_requests, max) in [(2, 9), (9, 2)] {
+            let limits = Limits { max_requests: Some(max_requests), adaptive: adaptive(max), ..Limits::default() };
+            let usage = Usage::new(1);
+            assert_eq!((0..5).filter(|_| usage.begin(0, &limits)).count(), 2, "{limits:?}");
+        }
     }
 
     #[test]
