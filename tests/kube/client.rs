@@ -1,5 +1,6 @@
 //! A blocking client of an API server, for tests: objects go in and come out as JSON.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,8 @@ use hyper::{Method, Request};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+
+use crate::bed::poll;
 
 /// What an API server refused, or why it could not be asked.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Watching {
 
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For a pod to be taken.
+const POD: Duration = Duration::from_secs(60);
 
 /// The client that a kubeconfig makes.
 pub(super) async fn connect(kubeconfig: &Path) -> Client {
@@ -89,6 +94,13 @@ impl ApiClient {
     /// Creates an object, or says why it was refused.
     pub fn try_create(&self, object: &Value) -> Result<Value, ApiError> {
         self.send(Method::POST, &collection_of(object), "application/json", bytes(object))
+    }
+
+    /// Creates a pod, once its namespace has the service account that every pod has: to a new one it comes a moment later.
+    pub fn create_pod(&self, pod: &Value) {
+        let last = RefCell::new(String::new());
+        let taken = poll(POD, || self.try_create(pod).map_err(|error| *last.borrow_mut() = error.0).ok());
+        assert!(taken.is_some(), "not within {POD:?}: {}\n{pod}", last.borrow());
     }
 
     /// Applies a merge patch to the object at a path.

@@ -33,11 +33,6 @@ fn pod(namespace: &str, name: &str, labels: &Value, annotations: &Value) -> Valu
     })
 }
 
-fn create(cluster: &Cluster, pod: &Value) {
-    // The service account that every pod has comes to a new namespace a moment later.
-    wait_until(SOON, "a pod to be taken", || cluster.client().try_create(pod).is_ok());
-}
-
 fn path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{name}")
 }
@@ -73,7 +68,7 @@ fn pods_with_clashing_labels_make_no_two_types_of_one_field_and_no_record_is_los
     let labels = json!({
         "app.kubernetes.io/name": "shop", "app.kubernetes.io/version": "7", "app": "x", "app/kubernetes": "true",
     });
-    create(cluster, &pod(&namespace, "shop", &labels, &json!({})));
+    cluster.client().create_pod(&pod(&namespace, "shop", &labels, &json!({})));
     let pods = wait_for(SOON, "two pods", || Some(running(cluster, &namespace)).filter(|pods| pods.len() == 2));
     let (fields, gelf) = (unique("fields"), unique("gelf"));
     let tidegate = start(cluster, &[(&fields, "fields"), (&gelf, "gelf")]);
@@ -132,7 +127,7 @@ fn an_address_that_goes_from_pod_to_pod_is_only_ever_the_one_that_has_it() {
         let annotations = json!({ "bed/ip": address.to_string(), "bed/drain": drain });
         let mut object = pod(&namespace, &name, &json!({ "app": name }), &annotations);
         object["spec"]["terminationGracePeriodSeconds"] = 30.into();
-        create(cluster, &object);
+        cluster.client().create_pod(&object);
         let is_there = |pods: &BTreeMap<String, IpAddr>| pods.get(&name) == Some(&address);
         wait_for(SOON, "the pod to run", || Some(running(cluster, &namespace)).filter(is_there));
         for number in 0..3 {
@@ -175,11 +170,11 @@ fn pods_on_the_hosts_network_and_shippers_get_no_pod_and_their_own_fields_stay()
     let cluster = Cluster::shared(0);
     let namespace = cluster.namespace("shippers");
     let says_so = json!({ "tidegate.dev/forwards": "true", "app": "shipper" });
-    create(cluster, &pod(&namespace, "shipper", &says_so, &json!({})));
-    create(cluster, &pod(&namespace, "plain", &json!({ "app": "plain" }), &json!({})));
+    cluster.client().create_pod(&pod(&namespace, "shipper", &says_so, &json!({})));
+    cluster.client().create_pod(&pod(&namespace, "plain", &json!({ "app": "plain" }), &json!({})));
     let mut on_host = pod(&namespace, "on-host", &json!({}), &json!({ "bed/ip": "10.244.201.1" }));
     on_host["spec"]["hostNetwork"] = true.into();
-    create(cluster, &on_host);
+    cluster.client().create_pod(&on_host);
     let pods = wait_for(SOON, "three pods", || Some(running(cluster, &namespace)).filter(|pods| pods.len() == 3));
     let key = unique("shipped");
     let tidegate = start(cluster, &[(&key, "fields")]);

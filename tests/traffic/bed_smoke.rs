@@ -92,7 +92,7 @@ fn the_first_pods_of_a_node_have_addresses_of_their_own() {
         let name = format!("{namespace}-{number}");
         // They are there before their node is, so that the fake kubelet gets them all at once.
         for pod in 0..PODS {
-            cluster.client().create(&json!({
+            cluster.client().create_pod(&json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"name": format!("on-{number}-{pod}"), "namespace": namespace},
                 "spec": {"nodeName": name, "containers": [{"name": "web", "image": "web:1"}]},
