@@ -80,13 +80,13 @@ impl Fleet {
     }
 
     /// Deploys one App after the other.
-    pub(crate) fn deploy_each(&mut self, deploys: usize) -> Spent {
-        let before = self.spent();
+    pub(crate) fn deploy_each(&mut self, deploys: usize) -> Cost {
+        let (start, before, mut ended) = (Instant::now(), self.spent(), Vec::new());
         for app in 0..deploys {
             let release = self.release(app);
-            self.wait_ended(&[release]);
+            ended.extend(self.wait_ended(&[release]));
         }
-        self.spent() - before
+        self.cost(start.elapsed(), before, &ended)
     }
 
     /// Deploys so many Apps at the same time.
@@ -95,7 +95,12 @@ impl Fleet {
         self.image += 1;
         let releases: Vec<String> = (0..deploys).map(|app| self.release_of_image(app)).collect();
         let ended = self.wait_ended(&releases);
-        let (took, spent) = (start.elapsed(), self.spent() - before);
+        self.cost(start.elapsed(), before, &ended)
+    }
+
+    /// Of deploys that took so long in all and ended with these statuses, since so much was spent.
+    fn cost(&self, took: Duration, before: Spent, ended: &[Value]) -> Cost {
+        let spent = self.spent() - before;
         let took_of = |status: &Value| seconds(&status["finishedAt"]) - seconds(&status["startedAt"]);
         let revisions: Vec<&str> = ended.iter().filter_map(|status| status["revision"].as_str()).collect();
         let pods = self.stage.cluster.client().get(&format!("/api/v1/namespaces/{}/pods", self.stage.namespace));

@@ -85,10 +85,12 @@ fn main() {
     for (apps, cost) in [(few, &small), (options.apps, &large)] {
         line(
             &format!("{apps} Apps: processor time of a deploy"),
-            format!("{:.2} ms", report::millis(cost.cpu) / one_by_one as f64),
+            format!("{:.2} ms", report::millis(cost.spent.cpu) / one_by_one as f64),
         );
+        line(&format!("{apps} Apps: requests to the API server a deploy"), per(cost.spent.calls, one_by_one));
+        line(&format!("{apps} Apps: a release, from begun to ended, median"), format!("{:.1} s", cost.releases));
     }
-    let ratio = large.cpu.as_secs_f64() / small.cpu.as_secs_f64();
+    let ratio = large.spent.cpu.as_secs_f64() / small.spent.cpu.as_secs_f64();
     line("grows by", format!("{ratio:.2}  {}", target(ratio, 1.5)));
     at_once(&mut fleet, options.deploys);
     println!("\nevery deploy ended well; targets missed: {}; {:.0} s", report::missed(), start.elapsed().as_secs_f64());
@@ -108,13 +110,17 @@ fn still(fleet: &Fleet) {
     line("resident memory", format!("{:.1} MB", fleet.memory()));
 }
 
+fn per(all: f64, deploys: usize) -> String {
+    format!("{:.1}", all / deploys as f64)
+}
+
 /// All at the same moment.
 fn at_once(fleet: &mut Fleet, deploys: usize) {
     title(format!("{deploys} blue-green deploys at once, among {} Apps", fleet.len()));
     let cost = fleet.deploy_together(deploys);
     line("until the last has ended", format!("{:.1} s", cost.took.as_secs_f64()));
-    line("requests to the API server a deploy", format!("{:.1}", cost.spent.calls / deploys as f64));
-    line("writes of them", format!("{:.1}", cost.spent.writes / deploys as f64));
+    line("requests to the API server a deploy", per(cost.spent.calls, deploys));
+    line("writes of them", per(cost.spent.writes, deploys));
     line("processor time a deploy", format!("{:.2} ms", report::millis(cost.spent.cpu) / deploys as f64));
     line("pods, from made to ready, median", format!("{:.1} s", cost.pods));
     line("releases, from begun to ended, median", format!("{:.1} s", cost.releases));

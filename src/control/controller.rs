@@ -1,12 +1,12 @@
 //! The loop of the one that leads: each App that something changed about is looked at; each whose release is under way, once a
 //! second as well, for what nobody tells of (time, acknowledgements).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use kube::ResourceExt;
 
 use super::apply::{ApplyError, Writer};
@@ -20,23 +20,20 @@ use super::member::Member;
 use super::metrics::ControlMetrics;
 use super::observe::{self, Caches};
 use super::plan::{GateSeen, Observed, Outcome, Write, asked_since, plan};
+use super::queue::Queue;
 use super::resource::moment::Moment;
 use super::resource::progress::{Phase, Progress};
 use super::resource::release::{Release, ReleaseStatus};
 use super::store::{Dirty, Key};
 use super::{autoscale, disruption, exposure, stable, times};
-use crate::base::backoff::{Backoff, random};
+use crate::base::backoff::random;
 use crate::base::drain::Drain;
 use crate::kubernetes::lease::Leadership;
 
-/// Apps looked at at once.
-const AT_ONCE: usize = 16;
-/// Between two looks at a release that is under way.
-const PERIOD: Duration = Duration::from_secs(1);
-/// Changes that come close together are one look.
-const GATHER: Duration = Duration::from_millis(20);
-/// After a look that failed: doubled from one to the other.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Apps looked at at once: most of them wait for an answer.
+const AT_ONCE: usize = 32;
+/// For as long as this nothing need be due.
+const IDLE: Duration = Duration::from_secs(3_600);
 
 pub(super) struct Controller {
     pub(super) config: ControlConfig,
@@ -96,43 +93,28 @@ impl Controller {
         drop(guard);
     }
 
+    /// Looks at each App when it is due, at many at once.
     async fn lead(&self) {
         // What the one before left under way.
         self.dirty.mark_all();
-        let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
-        let mut failures: BTreeMap<Key, Backoff> = BTreeMap::new();
+        let (mut queue, mut looks) = (Queue::default(), FuturesUnordered::new());
         loop {
             let now = Instant::now();
-            let next = due.values().min().copied().unwrap_or(now + Duration::from_secs(3_600));
+            while looks.len() < AT_ONCE
+                && let Some(key) = queue.begin(now)
+            {
+                looks.push(async move { (self.look(&key).await, key) });
+            }
+            self.metrics.late(queue.late(now));
+            let due = queue.due().filter(|_| looks.len() < AT_ONCE).unwrap_or(now + IDLE);
             tokio::select! {
-                () = self.dirty.marked() => tokio::time::sleep(GATHER).await,
-                () = tokio::time::sleep_until(next.into()) => {}
-            }
-            let (marked, all) = self.dirty.take();
-            let mut keys: BTreeSet<Key> = marked.into_iter().collect();
-            if all {
-                keys.extend(self.caches.apps.keys());
-            }
-            let now = Instant::now();
-            keys.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
-            let looks = stream::iter(keys).map(|key| async move { (self.look(&key).await, key) });
-            let mut looks = looks.buffer_unordered(AT_ONCE);
-            while let Some((next, key)) = looks.next().await {
-                let wait = match next {
-                    Next::Rest => None,
-                    Next::Again => Some(PERIOD),
-                    Next::Failed => {
-                        let backoff = failures.entry(key.clone()).or_insert_with(|| Backoff::new(PAUSE.0, PAUSE.1));
-                        Some(backoff.next(random()))
-                    }
-                };
-                if next != Next::Failed {
-                    failures.remove(&key);
+                Some((next, key)) = looks.next() => queue.end(key, next, Instant::now(), random()),
+                () = self.dirty.marked() => {
+                    let (marked, all) = self.dirty.take();
+                    let all = if all { self.caches.apps.keys() } else { Vec::new() };
+                    marked.into_iter().chain(all).for_each(|key| queue.changed(key, Instant::now()));
                 }
-                match wait {
-                    Some(wait) => drop(due.insert(key, Instant::now() + wait)),
-                    None => drop(due.remove(&key)),
-                }
+                () = tokio::time::sleep_until(due.into()) => {}
             }
         }
     }

@@ -12,6 +12,7 @@ use super::resource::times::PodTimes;
 #[derive(Debug)]
 pub(super) struct ControlMetrics {
     leads: Gauge,
+    late: Gauge,
     reconciles: Counter,
     errors: Counter,
     conflicts: Counter,
@@ -31,6 +32,10 @@ impl ControlMetrics {
             "1 while a cluster that Apps may run in, beside the one that they live in, answers"
         );
         describe_gauge!("tidegate_control_leader", "1 while this instance leads");
+        describe_gauge!(
+            "tidegate_control_apps_late",
+            "Apps that are due to be looked at and wait for looks at others to end; the one that leads"
+        );
         describe_counter!("tidegate_control_reconciles_total", "Looks at an App");
         describe_counter!("tidegate_control_writes_total", "Writes to the API server, by kind");
         describe_counter!("tidegate_control_errors_total", "Looks that failed; they are repeated");
@@ -45,14 +50,22 @@ impl ControlMetrics {
         );
         Self {
             leads: gauge!("tidegate_control_leader"),
+            late: gauge!("tidegate_control_apps_late"),
             reconciles: counter!("tidegate_control_reconciles_total"),
             errors: counter!("tidegate_control_errors_total"),
             conflicts: counter!("tidegate_control_conflicts_total"),
         }
     }
 
+    /// Whether this instance leads; one that does not is late for no App.
     pub(super) fn leads(&self, leads: bool) {
         self.leads.set(if leads { 1.0 } else { 0.0 });
+        self.late.set(0.0);
+    }
+
+    /// So many Apps wait for looks at others.
+    pub(super) fn late(&self, apps: usize) {
+        self.late.set(f64::from(u32::try_from(apps).unwrap_or(u32::MAX)));
     }
 
     pub(super) fn reconciled(&self) {

@@ -29,6 +29,7 @@ mod member;
 mod metrics;
 mod observe;
 pub mod plan;
+mod queue;
 pub mod resource;
 mod stable;
 mod store;

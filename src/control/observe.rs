@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -14,6 +15,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
+use tokio::try_join;
 
 use super::apply::{ApplyError, Server};
 use super::bundle::Bundle;
@@ -111,17 +113,13 @@ impl Children {
     /// A bundle with what these know of its App, in place of what it has.
     pub(super) fn put_into(&self, bundle: Bundle) -> Bundle {
         let key = key_of(&bundle.app);
-        let (namespace, name) = &key;
-        let labelled = |labels: Option<&std::collections::BTreeMap<String, String>>| {
-            labels.and_then(|it| it.get(APP_LABEL)).is_some_and(|it| it == name)
-        };
         Bundle {
-            deployments: owned(self.deployments.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
+            deployments: owned(self.deployments.of_app(&key)),
             stable: self.services.get(&key).map(|it| (*it).clone()),
             scale: self.scales.get(&key).map(|it| (*it).clone()),
             autoscaler: self.autoscalers.get(&key).map(|it| (*it).clone()),
             budget: self.budgets.get(&key).map(|it| (*it).clone()),
-            pods: owned(self.pods.of(namespace, |it| labelled(it.metadata.labels.as_ref()))),
+            pods: owned(self.pods.of_app(&key)),
             ..bundle
         }
     }
@@ -147,14 +145,13 @@ impl Caches {
 
     /// What is known of an App; `None` where there is none.
     pub(super) fn bundle(&self, key: &Key) -> Option<Bundle> {
-        let (namespace, name) = key;
-        let mut releases = owned(self.releases.of(namespace, |it| it.spec.app == *name));
+        let mut releases = owned(self.releases.of_app(key));
         releases.sort_by_cached_key(order);
         Some(self.children.put_into(Bundle {
             releases,
             policy: self.policies.get(key).map(|it| (*it).clone()),
-            approvals: owned(self.approvals.of(namespace, |_| true)),
-            blocks: owned(self.blocks.of(namespace, |_| true)),
+            approvals: owned(self.approvals.of_namespace(&key.0)),
+            blocks: owned(self.blocks.of_namespace(&key.0)),
             ..Bundle::of((*self.apps.get(key)?).clone())
         }))
     }
@@ -169,24 +166,26 @@ fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
 /// # Errors
 /// Something could not be read: then nothing is known of it, neither that it is there nor that it is not.
 pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle>, ApplyError> {
-    let (namespace, name) = key_of(&known.app);
-    let Some(app) = get::<App>(server, &namespace, &name).await? else { return Ok(None) };
-    let mut releases = Vec::new();
-    for (at, release) in known.releases.iter().enumerate() {
+    let (namespace, name) = &key_of(&known.app);
+    let all = ListParams::default();
+    let releases = known.releases.iter().enumerate().map(|(at, release)| async move {
         let ended = release.status.as_ref().is_some_and(|status| status.progress.phase.is_final());
-        if ended && at + 1 < known.releases.len() {
-            releases.push(release.clone());
-        } else {
-            releases.extend(get::<Release>(server, &namespace, &release.name_any()).await?);
+        match ended && at + 1 < known.releases.len() {
+            true => Ok(Some(release.clone())),
+            false => get::<Release>(server, namespace, &release.name_any()).await,
         }
-    }
-    let people = Bundle {
-        releases,
-        policy: get(server, &namespace, &name).await?,
-        approvals: list(server, &namespace, &ListParams::default()).await?,
-        blocks: list(server, &namespace, &ListParams::default()).await?,
-        ..Bundle::of(app)
-    };
+    });
+    let (app, releases, policy, approvals, blocks) = try_join!(
+        get::<App>(server, namespace, name),
+        try_join_all(releases),
+        get(server, namespace, name),
+        list(server, namespace, &all),
+        list(server, namespace, &all),
+    )?;
+    let Some(app) = app else { return Ok(None) };
+    let releases = releases.into_iter().flatten().collect();
+    let people = Bundle { releases, policy, approvals, blocks, ..Bundle::of(app) };
+    // After what people say: how many pods there are is the last that is asked for before something is written.
     Box::pin(ask_children(server, people, known)).await.map(Some)
 }
 
@@ -195,28 +194,20 @@ pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle
 /// # Errors
 /// Something could not be read: then nothing is known of it, neither that it is there nor that it is not.
 pub(super) async fn ask_children(server: &Server, bundle: Bundle, known: &Bundle) -> Result<Bundle, ApplyError> {
-    let (namespace, name) = key_of(&bundle.app);
+    let (namespace, name) = &key_of(&bundle.app);
     let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
-    let stable = match bundle.app.spec.routing {
-        Routing::Service => get(server, &namespace, &name).await?,
-        Routing::Tidegate => None,
-    };
     // Of an App that is not scaled, what is left of an autoscaler is as it is known.
     let scaled = bundle.app.spec.autoscaling.is_some() || known.scale.is_some() || known.autoscaler.is_some();
-    let (scale, autoscaler) = match scaled {
-        true => (get(server, &namespace, &name).await?, get(server, &namespace, &name).await?),
-        false => (None, None),
-    };
-    Ok(Bundle {
-        stable,
-        scale,
-        autoscaler,
-        // No deploy depends on it, and it is applied whole: as it is known.
-        budget: known.budget.clone(),
-        deployments: list(server, &namespace, &ours).await?,
-        pods: list(server, &namespace, &ours).await?,
-        ..bundle
-    })
+    let (stable, scale, autoscaler, deployments, pods) = try_join!(
+        get_if(bundle.app.spec.routing == Routing::Service, server, namespace, name),
+        get_if(scaled, server, namespace, name),
+        get_if(scaled, server, namespace, name),
+        list(server, namespace, &ours),
+        list(server, namespace, &ours),
+    )?;
+    // No deploy depends on the budget, and it is applied whole: as it is known.
+    let budget = known.budget.clone();
+    Ok(Bundle { stable, scale, autoscaler, budget, deployments, pods, ..bundle })
 }
 
 /// The EndpointSlices of a Service.
@@ -233,6 +224,14 @@ where
     K: Namespaced,
 {
     server.answered(Api::<K>::namespaced(server.client.clone(), namespace).get_opt(name)).await
+}
+
+/// What is needed by some Apps alone.
+async fn get_if<K>(needed: bool, server: &Server, namespace: &str, name: &str) -> Result<Option<K>, ApplyError>
+where
+    K: Namespaced,
+{
+    if needed { get(server, namespace, name).await } else { Ok(None) }
 }
 
 async fn list<K>(server: &Server, namespace: &str, params: &ListParams) -> Result<Vec<K>, ApplyError>

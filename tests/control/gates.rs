@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -122,6 +123,43 @@ fn nothing_gets_traffic_before_its_pods_a_webhook_and_prometheus_have_said_yes()
     assert!(failed["failure"]["reason"].as_str().unwrap().contains("not on Fridays"), "{failed:#}");
     let only: Vec<String> = stage.shares("web").into_keys().collect();
     assert_eq!(only, [format!("east/{}/web-{first}/http", stage.namespace)]);
+}
+
+/// Somebody who is asked and says nothing; how often they were.
+fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming().map_while(Result::ok) {
+            count.fetch_add(1, Ordering::SeqCst);
+            open.push(stream);
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_release_whose_webhook_says_nothing_keeps_no_other_waiting() {
+    let stage = Stage::new();
+    let control = stage.control_over(&stage.cluster.kubeconfig(), "egress_allow = [\"127.0.0.1\"]");
+    let (address, asked) = silent();
+    let strategy = json!({"blueGreen": {"scaleDownDelaySeconds": 0}});
+    stage.create_app("slow", 1, &strategy, &template());
+    stage.create_app("quick", 1, &strategy, &template());
+    let gate = json!({"webhook": {"url": format!("http://{address}/may-it"), "timeoutSeconds": 600}});
+    stage.release("slow", "slow-1", "web:1", &json!({"gate": gate}));
+    wait_until(SOON, "a question", || asked.load(Ordering::SeqCst) > 0);
+    let looks = || control.metric("tidegate_control_reconciles_total").unwrap();
+    let questions = || u32::try_from(asked.load(Ordering::SeqCst)).unwrap();
+    let before = (looks(), questions());
+    stage.release("quick", "quick-1", "web:1", &json!({}));
+    stage.wait_phase("quick-1", "Healthy");
+    // Each question is a look that takes seconds. In step with those, the other release had as many looks as they are.
+    let (looks, questions) = (looks() - before.0, f64::from(questions() - before.1));
+    assert!(looks > 3.0 * questions, "{looks} looks during {questions} questions");
+    assert_ne!(stage.status("slow-1")["phase"], "Healthy");
 }
 
 #[test]
