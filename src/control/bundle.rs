@@ -1,9 +1,9 @@
 //! Everything of one App at one time, from caches or asked for anew, and what the planner sees of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -18,6 +18,7 @@ use super::resource::release::{Release, ReleaseStatus, order};
 use super::resource::revision::{has_image, revision_of};
 use super::resource::scale::AppScale;
 use super::stable;
+use super::standing::{is_observed, standing, target_of};
 use super::trouble::ailing;
 use crate::kubernetes::policy::TrafficPolicy;
 
@@ -28,6 +29,8 @@ pub(super) struct Bundle {
     /// The newest last.
     pub(super) releases: Vec<Release>,
     pub(super) deployments: Vec<Deployment>,
+    /// Those of its Deployments; read only with what is asked for anew.
+    pub(super) sets: Vec<ReplicaSet>,
     pub(super) policy: Option<TrafficPolicy>,
     /// The Service of the App's name; read only where that is what is switched.
     pub(super) stable: Option<Service>,
@@ -49,6 +52,7 @@ impl Bundle {
             app,
             releases: Vec::new(),
             deployments: Vec::new(),
+            sets: Vec::new(),
             policy: None,
             stable: None,
             scale: None,
@@ -115,6 +119,11 @@ impl Bundle {
         autoscaling.bounded(self.scale.as_ref().map_or(spec.replicas, |scale| scale.spec.replicas))
     }
 
+    /// The pods that stand behind a revision, as hubs name them.
+    pub(super) fn standing(&self, revision: &str) -> BTreeSet<String> {
+        standing(&self.pods, revision).map(target_of).collect()
+    }
+
     /// Pods that all its Deployments ask for.
     pub(super) fn pods_wanted(&self) -> u32 {
         self.revisions().values().map(|it| it.replicas).sum()
@@ -139,14 +148,16 @@ impl Bundle {
             let count = |count: Option<i32>| u32::try_from(count.unwrap_or_default()).unwrap_or_default();
             let replicas = count(deployment.spec.as_ref()?.replicas);
             let status = deployment.status.as_ref();
-            let ready = count(status.and_then(|it| it.available_replicas)).min(replicas);
+            let standing = u32::try_from(standing(&self.pods, &revision).count()).unwrap_or(u32::MAX);
+            let ready = count(status.and_then(|it| it.available_replicas)).min(replicas).min(standing);
+            let observed = is_observed(deployment, &revision, &self.sets);
             let of = |pod: &&Pod| pod.labels().get(REVISION_LABEL) == Some(&revision);
             let created = deployment.creation_timestamp().map(|at| Moment::from(at.0));
             let ailing = match ready < replicas {
                 true => self.pods.iter().filter(of).filter_map(ailing).collect(),
                 false => Vec::new(),
             };
-            Some((revision, Revision { replicas, ready, created, ailing }))
+            Some((revision, Revision { replicas, ready, observed, created, ailing }))
         };
         self.deployments.iter().filter(|it| it.metadata.deletion_timestamp.is_none()).filter_map(one).collect()
     }

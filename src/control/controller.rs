@@ -319,7 +319,8 @@ impl Controller {
         for side in sides {
             let Some(revision) = seen.revisions.get(side) else { continue };
             let pool = pool(there, bundle, release, side);
-            let why = self.hubs.unpublished(&pool, revision.ready, &release.spec.control.ignore_gateways).await;
+            let standing = (revision.ready, &bundle.standing(side));
+            let why = self.hubs.unpublished(&pool, standing, &release.spec.control.ignore_gateways).await;
             if why.is_some() {
                 return why;
             }

@@ -4,7 +4,7 @@
 //! configuration, and every other that asked for the pool within the last minute. A hub that cannot be asked is missing
 //! itself: an answer that did not come is neither yes nor no.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -78,6 +78,9 @@ struct PublishedPool {
 struct PublishedEndpoint {
     #[serde(default)]
     state: String,
+    /// `NAMESPACE/POD`.
+    #[serde(default)]
+    target: String,
 }
 
 /// What one hub says about a pool.
@@ -128,13 +131,19 @@ impl Hubs {
         Ok(names)
     }
 
-    /// Why hubs do not know so many ready endpoints of a pool yet; `None` once all do.
-    pub(super) async fn unpublished(&self, pool: &str, ready: u32, ignored: &[String]) -> Option<String> {
+    /// Why hubs do not know so many of these pods as ready endpoints of a pool yet; `None` once all do. Other endpoints do not count: a
+    /// hub may still have some whose pods have gone.
+    pub(super) async fn unpublished(
+        &self,
+        pool: &str,
+        (ready, pods): (u32, &BTreeSet<String>),
+        ignored: &[String],
+    ) -> Option<String> {
         for config in self.configs.iter().filter(|config| !ignored.contains(&format!("hub {}", config.url))) {
             match published(config, pool).await {
                 Err(why) => return Some(format!("hub {} ({why})", config.url)),
                 Ok(published) => {
-                    let known = published.endpoints.iter().filter(|it| it.state == "ready").count();
+                    let known = published.endpoints.iter().filter(|it| it.is_ready_of(pods)).count();
                     if known < usize::try_from(ready).unwrap_or(usize::MAX) {
                         return Some(format!("hub {} knows {known} of {ready} ready endpoints of {pool}", config.url));
                     }
@@ -142,6 +151,14 @@ impl Hubs {
             }
         }
         None
+    }
+}
+
+// === impl PublishedEndpoint ===
+
+impl PublishedEndpoint {
+    fn is_ready_of(&self, pods: &BTreeSet<String>) -> bool {
+        self.state == "ready" && pods.contains(&self.target)
     }
 }
 

@@ -32,6 +32,7 @@ pub mod plan;
 mod queue;
 pub mod resource;
 mod stable;
+mod standing;
 mod store;
 pub mod template;
 mod times;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -185,7 +185,6 @@ pub(super) async fn ask(server: &Server, known: &Bundle) -> Result<Option<Bundle
     let Some(app) = app else { return Ok(None) };
     let releases = releases.into_iter().flatten().collect();
     let people = Bundle { releases, policy, approvals, blocks, ..Bundle::of(app) };
-    // After what people say: how many pods there are is the last that is asked for before something is written.
     Box::pin(ask_children(server, people, known)).await.map(Some)
 }
 
@@ -198,16 +197,18 @@ pub(super) async fn ask_children(server: &Server, bundle: Bundle, known: &Bundle
     let ours = ListParams::default().labels(&format!("{APP_LABEL}={name}"));
     // Of an App that is not scaled, what is left of an autoscaler is as it is known.
     let scaled = bundle.app.spec.autoscaling.is_some() || known.scale.is_some() || known.autoscaler.is_some();
-    let (stable, scale, autoscaler, deployments, pods) = try_join!(
+    let (stable, scale, autoscaler, deployments) = try_join!(
         get_if(bundle.app.spec.routing == Routing::Service, server, namespace, name),
         get_if(scaled, server, namespace, name),
         get_if(scaled, server, namespace, name),
-        list(server, namespace, &ours),
-        list(server, namespace, &ours),
+        list::<Deployment>(server, namespace, &ours),
     )?;
+    // One after the other: which pods stay follows from what the two before them have seen (see `standing`).
+    let sets = list::<ReplicaSet>(server, namespace, &ours).await?;
+    let pods = list(server, namespace, &ours).await?;
     // No deploy depends on the budget, and it is applied whole: as it is known.
     let budget = known.budget.clone();
-    Ok(Bundle { stable, scale, autoscaler, budget, deployments, pods, ..bundle })
+    Ok(Bundle { stable, scale, autoscaler, budget, deployments, sets, pods, ..bundle })
 }
 
 /// The EndpointSlices of a Service.

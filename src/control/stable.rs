@@ -12,6 +12,7 @@ use super::children::{APP_LABEL, REVISION_LABEL, owner, service};
 use super::plan::{Traffic, WHOLE};
 use super::resource::app::App;
 use super::resource::release::Release;
+use super::standing::standing;
 
 /// Where a Service counts its switches: it has no generation of its own.
 const GENERATION: &str = "tidegate.dev/traffic-generation";
@@ -66,13 +67,8 @@ pub(super) fn stable(
 
 /// Why the EndpointSlices of a stable Service are not yet those of a revision; `None` once they are.
 pub(super) fn behind(app: &str, revision: &str, slices: &[EndpointSlice], pods: &[Pod]) -> Option<String> {
-    let ready = |pod: &&Pod| {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        pod.metadata.deletion_timestamp.is_none()
-            && conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True")
-    };
     let of = |pod: &&Pod| pod.labels().get(REVISION_LABEL).is_some_and(|it| it == revision);
-    let wanted: BTreeSet<String> = pods.iter().filter(of).filter(ready).map(ResourceExt::name_any).collect();
+    let wanted: BTreeSet<String> = standing(pods, revision).map(ResourceExt::name_any).collect();
     let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
     let serving = endpoints.filter(|it| it.conditions.as_ref().and_then(|it| it.ready).unwrap_or(true));
     let has: BTreeSet<String> =

@@ -14,6 +14,7 @@ use super::hubs::Hubs;
 use super::plan::GateSeen;
 use super::resource::gate::Gate;
 use super::resource::release::Release;
+use super::standing::{standing, target_of};
 
 /// What a gate is about.
 pub(super) struct Question<'a> {
@@ -68,8 +69,9 @@ pub(super) async fn ask_job(question: &Question<'_>, server: &Server) -> GateSee
 pub(super) async fn ask(question: &Question<'_>, hubs: &Hubs, outside: &Outside) -> GateSeen {
     // A switch to a pool that a hub does not know yet would be one to nothing.
     let ignored = &question.release.spec.control.ignore_gateways;
+    let standing = standing(question.pods, question.revision).map(target_of).collect();
     if let Some(pool) = &question.pool
-        && let Some(why) = hubs.unpublished(pool, question.ready, ignored).await
+        && let Some(why) = hubs.unpublished(pool, (question.ready, &standing), ignored).await
     {
         return GateSeen::Waiting(why);
     }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::net::TcpStream;
 
-use super::super::children::REVISION_LABEL;
 use super::super::resource::gate::{GrpcGate, HttpGate, TcpGate};
+use super::super::standing::standing;
 use super::{Not, Question};
 use crate::net::fetch::{Credentials, Fetcher, flat};
 use crate::net::grpc_health;
@@ -24,11 +24,7 @@ pub(super) async fn ask<'a, A>(question: &Question<'a>, one: impl Fn(&'a Pod) ->
 where
     A: Future<Output = Result<(), String>>,
 {
-    let ours = question
-        .pods
-        .iter()
-        .filter(|pod| pod.labels().get(REVISION_LABEL).is_some_and(|it| it == question.revision) && is_ready(pod));
-    let pods: Vec<&Pod> = ours.collect();
+    let pods: Vec<&Pod> = standing(question.pods, question.revision).collect();
     if pods.len() < usize::try_from(question.ready).unwrap_or(usize::MAX) {
         return Err(Not::Yet(format!("{} of {} ready pods are known", pods.len(), question.ready)));
     }
@@ -93,9 +89,4 @@ fn authority(pod: &Pod, port: u16) -> Result<String, String> {
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).ok_or("it has no address")?;
     let address: IpAddr = address.parse().map_err(|_| format!("{address} is no address"))?;
     Ok(std::net::SocketAddr::new(address, port).to_string())
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    pod.metadata.deletion_timestamp.is_none() && conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True")
 }

@@ -76,7 +76,7 @@ fn may_switch(seen: &Observed, goal: &Goal, status: &Progress, wanted: &Wanted) 
     if !to.iter().all(entitled) || !wanted.matched.iter().all(may_match) {
         return false;
     }
-    let (had, has) = (seen.in_service(&now), seen.in_service(to));
+    let (had, has) = (seen.in_service(&now), seen.standing(to));
     // Whatever is allowed to be missing: not all, unless none is wanted.
     has >= floor(seen, status.shrink, had).max(had.min(seen.desired).min(1))
 }
@@ -91,7 +91,7 @@ fn fewer(seen: &Observed, goal: &Goal, status: &Progress, wanted: &Wanted) -> Ve
         return Vec::new();
     }
     let shares = seen.shares();
-    let mut in_service = seen.in_service(&shares);
+    let mut in_service = seen.standing(&shares);
     // Only a batch that makes room takes pods away: who goes back in a hurry moves traffic.
     let missing = if is_back(status) { 0 } else { status.shrink };
     let floor = floor(seen, missing, in_service);
@@ -149,10 +149,10 @@ pub(super) fn is_done(seen: &Observed, goal: &Goal, status: &Progress, action: A
             let is_there = seen.revisions.contains_key(&goal.revision);
             new.replicas == wanted.new && (is_there || !wanted.is_there)
         }
-        Action::AwaitAvailable => new.ready.saturating_add(status.ignored_pods) >= wanted.new,
+        Action::AwaitAvailable => new.standing().saturating_add(status.ignored_pods) >= wanted.new,
         Action::SetTraffic | Action::SetMatch => wanted.has_traffic(seen),
         Action::ScaleOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).replicas <= *count),
-        Action::AwaitOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).ready >= *count),
+        Action::AwaitOld => wanted.old.iter().all(|(revision, count)| seen.revision(revision).standing() >= *count),
         _ => false,
     }
 }

@@ -139,7 +139,7 @@ fn begin(seen: &Observed, goal: &Goal, next: &mut Progress) {
     next.started_at = Some(seen.at());
     next.last_progress_time = Some(seen.at());
     let runs = seen.revision(&goal.revision);
-    let gate_known = goal.rollback && seen.desired > 0 && runs.ready >= seen.desired;
+    let gate_known = goal.rollback && seen.desired > 0 && runs.standing() >= seen.desired;
     next.gate_passed = gate_known.then(|| goal.revision.clone());
     let plan = steps::compile(goal, seen.desired, can_go_back(goal, next), gate_known);
     follow(seen, next, plan, Phase::Progressing);

@@ -2,7 +2,7 @@
 
 use super::advance::{is_stopped, step_of, waited};
 use super::wanted::wanted;
-use super::{GateSeen, Goal, Observed, failed};
+use super::{GateSeen, Goal, Observed, Revision, failed};
 use crate::control::resource::failure::FailureCause;
 use crate::control::resource::progress::{Action, Phase, Progress, Step};
 
@@ -152,18 +152,27 @@ fn availability(seen: &Observed, goal: &Goal, status: &Progress, trouble: Option
     let trouble = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
     let some = |count: u32, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     let (recreated, ignored) = (some(status.recreated, "recreated"), some(status.ignored_pods, "ignored"));
-    format!("{} has {} of {wants} pods available{recreated}{ignored}{trouble}", deployment(goal), new.ready)
+    let acted = unobserved(&new, wants);
+    format!("{} has {} of {wants} pods available{recreated}{ignored}{trouble}{acted}", deployment(goal), new.ready)
 }
 
 fn old(seen: &Observed, goal: &Goal, status: &Progress) -> String {
     let wanted = wanted(seen, goal, status, false).old;
     let one = |(revision, count): (&String, &u32)| {
         let it = seen.revision(revision);
-        format!("{revision} has {} ready of {}, wanted {count}", it.ready, it.replicas)
+        format!("{revision} has {} ready of {}, wanted {count}{}", it.ready, it.replicas, unobserved(&it, *count))
     };
     let all: Vec<String> =
         wanted.iter().filter(|(it, count)| **count > 0 || seen.revision(it).replicas > 0).map(one).collect();
     names(&all)
+}
+
+/// What is waited for where there are as many pods as are wanted.
+fn unobserved(revision: &Revision, wanted: u32) -> &'static str {
+    match revision.observed || revision.ready < wanted {
+        true => "",
+        false => ", by the status of before: its controllers have not acted on its count yet",
+    }
 }
 
 fn deployment(goal: &Goal) -> String {

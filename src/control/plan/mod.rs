@@ -12,7 +12,7 @@
 //! killed in between, and a settled release has no writes. What must hold of every write:
 //!
 //! 1. None takes ready pods in service below the floor: the count asked for (less a batch where room comes first), or what
-//!    is ready if that is less.
+//!    is ready if that is less. Pods that may be on their way out are ready for the floor, and not for what is to be above it.
 //! 2. A revision gets traffic, by a share or by requests that match, only after its gate was passed by that very revision.
 //! 3. No pod goes before everybody has acknowledged the traffic as it is, and requests had their time.
 //! 4. What a status does not say yet is not done.
@@ -76,6 +76,8 @@ pub struct Revision {
     pub replicas: u32,
     /// Pods available.
     pub ready: u32,
+    /// Whether its controllers have acted on it as it is: until then some of the pods that are available may be on their way out.
+    pub observed: bool,
     /// When it was made.
     pub created: Option<Moment>,
     /// Its pods that are not ready, where some are missing.
@@ -258,6 +260,15 @@ fn is_foreign(side: &str) -> bool {
     side.contains('/')
 }
 
+// === impl Revision ===
+
+impl Revision {
+    /// Pods that are available and stay.
+    fn standing(&self) -> u32 {
+        if self.observed { self.ready } else { 0 }
+    }
+}
+
 // === impl Outcome ===
 
 impl Outcome {
@@ -294,9 +305,18 @@ impl Observed {
         self.traffic.as_ref().map(|traffic| traffic.matched.clone()).unwrap_or_default()
     }
 
-    /// Ready pods of everything that has a share. A pool that is no revision's counts as what is asked for.
+    /// Ready pods of everything that has a share, at most. A pool that is no revision's counts as what is asked for.
     fn in_service(&self, shares: &BTreeMap<String, u32>) -> u32 {
-        let ready = |side: &String| if is_foreign(side) { self.desired } else { self.revision(side).ready };
-        shares.iter().filter(|(_, share)| **share > 0).map(|(side, _)| ready(side)).fold(0, u32::saturating_add)
+        self.sum(shares, |it| it.ready)
+    }
+
+    /// The same, at least.
+    fn standing(&self, shares: &BTreeMap<String, u32>) -> u32 {
+        self.sum(shares, Revision::standing)
+    }
+
+    fn sum(&self, shares: &BTreeMap<String, u32>, ready: fn(&Revision) -> u32) -> u32 {
+        let of = |side: &String| if is_foreign(side) { self.desired } else { ready(&self.revision(side)) };
+        shares.iter().filter(|(_, share)| **share > 0).map(|(side, _)| of(side)).fold(0, u32::saturating_add)
     }
 }

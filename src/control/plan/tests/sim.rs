@@ -20,6 +20,8 @@ pub(super) struct World {
     pub(super) revisions: BTreeMap<String, Revision>,
     /// Pods that have failed and do not become ready, by revision.
     pub(super) sick: BTreeMap<String, Vec<Ailing>>,
+    /// Pods that Deployments whose count was changed are still said to have, until their controllers act: some may be gone by then.
+    stale: BTreeMap<String, u32>,
     /// Pods that ever failed: for their names.
     fallen: usize,
     pub(super) traffic: Option<Traffic>,
@@ -47,12 +49,14 @@ impl World {
         let side = if migrates { "vm/old" } else { "old" };
         let shares = BTreeMap::from([(side.to_owned(), 1_000)]);
         let traffic = Traffic { generation: 3, shares, matched: BTreeMap::new() };
-        let old = Revision { replicas: desired, ready: desired, created: Some(now), ailing: Vec::new() };
+        let old =
+            Revision { replicas: desired, ready: desired, observed: true, created: Some(now), ailing: Vec::new() };
         Self {
             now,
             desired,
             revisions: if migrates { BTreeMap::new() } else { BTreeMap::from([("old".to_owned(), old)]) },
             sick: BTreeMap::new(),
+            stale: BTreeMap::new(),
             fallen: 0,
             gateway: traffic.clone(),
             traffic: Some(traffic),
@@ -87,6 +91,11 @@ impl World {
 
     fn revisions_seen(&self) -> BTreeMap<String, Revision> {
         let mut revisions = self.revisions.clone();
+        for (revision, ready) in &self.stale {
+            if let Some(it) = revisions.get_mut(revision) {
+                (it.ready, it.observed) = (it.replicas.min(*ready), false);
+            }
+        }
         for (revision, sick) in &self.sick {
             if let Some(it) = revisions.get_mut(revision).filter(|it| it.ready < it.replicas) {
                 it.ailing.clone_from(sick);
@@ -232,11 +241,12 @@ impl World {
     pub(super) fn apply(&mut self, write: Write) {
         match write {
             Write::Create { revision, replicas } => {
-                let it = Revision { replicas, ready: 0, created: Some(self.now), ailing: Vec::new() };
+                let it = Revision { replicas, ready: 0, observed: false, created: Some(self.now), ailing: Vec::new() };
                 self.revisions.insert(revision, it);
             }
             Write::Scale { revision, to, .. } => {
                 let it = self.revisions.get_mut(&revision).expect("a revision that is there");
+                self.stale.entry(revision.clone()).or_insert(it.ready);
                 it.replicas = to;
                 it.ready = it.ready.min(to);
                 // Pods that are not ready go first.
@@ -250,7 +260,10 @@ impl World {
                 let generation = self.traffic.as_ref().map_or(1, |it| it.generation + 1);
                 self.traffic = Some(Traffic { generation, shares, matched });
             }
-            Write::Delete { revision } => drop(self.revisions.remove(&revision)),
+            Write::Delete { revision } => {
+                self.stale.remove(&revision);
+                self.revisions.remove(&revision);
+            }
         }
     }
 
@@ -258,9 +271,11 @@ impl World {
         self.now = self.now.after(Duration::from_secs(seconds));
     }
 
-    /// Up to so many pods of each revision become available.
+    /// Controllers act, and up to so many pods of each revision become available.
     pub(super) fn pods_come(&mut self, most: u32) {
+        self.stale.clear();
         for (revision, it) in &mut self.revisions {
+            it.observed = true;
             let sick = self.sick.get(revision).map_or(0, |sick| u32::try_from(sick.len()).expect("few pods"));
             it.ready = it.ready.max(it.replicas.saturating_sub(sick).min(it.ready.saturating_add(most)));
         }

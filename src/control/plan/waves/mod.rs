@@ -244,7 +244,7 @@ impl<'a> Whole<'a> {
         let unwell = |(it, was): &(&Cluster, &ClusterStatus)| match &it.sight {
             Sight::Unreached(_) => true,
             Sight::Seen(seen) => {
-                let ready = seen.revision(&self.goal.revision).ready.saturating_add(was.progress.ignored_pods);
+                let ready = seen.revision(&self.goal.revision).standing().saturating_add(was.progress.ignored_pods);
                 was.progress.phase != Phase::Healthy || ready < seen.desired
             }
         };

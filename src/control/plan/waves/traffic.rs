@@ -31,7 +31,7 @@ impl Parts {
         let is_whole = |lane: &Lane<'_>| {
             let has = |seen: &super::Observed| {
                 let shares = seen.shares();
-                seen.unpublished.is_none() && (shares.is_empty() || seen.in_service(&shares) >= seen.desired)
+                seen.unpublished.is_none() && (shares.is_empty() || seen.standing(&shares) >= seen.desired)
             };
             lane.seen().is_some_and(has)
         };
