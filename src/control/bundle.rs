@@ -215,6 +215,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::control::children::deployment;
     use crate::control::children::tests::app_and_release;
 
     pub(in crate::control) fn bundle() -> Bundle {
@@ -244,6 +245,36 @@ pub(super) mod tests {
         assert_eq!(bundle.word(&release, now()), Some((Verdict::Approved, "ann".to_owned())));
         bundle.approvals.push(word("web:1", "Rejected", "2030-01-01T00:00:00Z"));
         assert_eq!(bundle.word(&release, now()).map(|it| it.0), Some(Verdict::Rejected));
+    }
+
+    #[test]
+    fn a_revision_has_the_pods_that_are_counted_and_stand_and_says_whether_its_controllers_have_acted() {
+        let mut bundle = bundle();
+        let mut there = deployment(&bundle.app, &bundle.releases[0], "0a", 3).unwrap();
+        there.metadata.generation = Some(2);
+        there.status =
+            serde_json::from_value(json!({"observedGeneration": 2, "availableReplicas": 3, "replicas": 3})).unwrap();
+        let labels = json!({REVISION_LABEL: "0a"});
+        let pod = |name: &str| {
+            let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "namespace": "shop", "labels": labels}, "status": ready}),
+            )
+            .unwrap()
+        };
+        (bundle.deployments, bundle.pods) = (vec![there], vec![pod("web-1"), pod("web-2")]);
+        let seen = |bundle: &Bundle| bundle.revisions().remove("0a").unwrap();
+        assert_eq!((seen(&bundle).replicas, seen(&bundle).ready, seen(&bundle).observed), (3, 2, true));
+        assert_eq!(bundle.standing("0a"), BTreeSet::from(["shop/web-1".to_owned(), "shop/web-2".to_owned()]));
+        let set = json!({
+            "metadata": {"generation": 2, "labels": labels}, "spec": {"selector": {}},
+            "status": {"observedGeneration": 1, "replicas": 3},
+        });
+        bundle.sets = vec![serde_json::from_value(set).unwrap()];
+        assert!(!seen(&bundle).observed, "the ReplicaSet's has not");
+        bundle.sets.clear();
+        bundle.deployments[0].metadata.generation = Some(3);
+        assert!(!seen(&bundle).observed, "the Deployment's has not");
     }
 
     #[test]

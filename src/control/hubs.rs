@@ -341,6 +341,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_hub_knows_pods_by_their_names_and_not_by_their_number() {
+        let endpoint = |target: &str, state: &str| json!({"address": "10.0.0.1", "state": state, "target": target});
+        let endpoints = [("shop/gone", "ready"), ("shop/web-1", "ready"), ("shop/web-2", "draining")];
+        let body =
+            json!({"id": POOL, "endpoints": endpoints.map(|(target, state)| endpoint(target, state))}).to_string();
+        let router = axum::Router::new().fallback(move || async move { body.clone() });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let hubs =
+            Hubs::new(vec![HubConfig { url, credentials: crate::net::fetch::Credentials::default() }], Vec::new());
+        let pods = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<String>>();
+        assert_eq!(hubs.unpublished(POOL, (1, &pods(&["shop/web-1"])), &[]).await, None);
+        for new in [["shop/web-1", "shop/web-2"], ["shop/web-1", "shop/web-3"]] {
+            let why = hubs.unpublished(POOL, (2, &pods(&new)), &[]).await.unwrap();
+            assert!(why.contains("knows 1 of 2 ready endpoints"), "{why}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_hub_that_cannot_be_asked_is_missing_until_somebody_ignores_it() {
         let hub =
             HubConfig { url: "http://127.0.0.1:1".to_owned(), credentials: crate::net::fetch::Credentials::default() };

@@ -171,7 +171,7 @@ fn old(seen: &Observed, goal: &Goal, status: &Progress) -> String {
 fn unobserved(revision: &Revision, wanted: u32) -> &'static str {
     match revision.observed || revision.ready < wanted {
         true => "",
-        false => ", by the status of before: its controllers have not acted on its count yet",
+        false => ", but by a status of before: its controllers have not acted on its last count yet",
     }
 }
 

@@ -95,6 +95,15 @@ fn cases() -> Vec<Case> {
             "step 2 of 8: Deployment shop/web-new has 2 of 4 pods available, since T; next: Gate",
         ),
         case(
+            "pods that were there before their count was changed",
+            at(world("blueGreen"), Action::AwaitAvailable),
+            |it| {
+                let new = it.revisions.get_mut("new").unwrap();
+                (new.ready, new.observed) = (4, false);
+            },
+            "step 2 of 8: Deployment shop/web-new has 4 of 4 pods available, but by a status of before: its controllers have not acted on its last count yet, since T; next: Gate",
+        ),
+        case(
             "pods in trouble",
             at(world("blueGreen"), Action::AwaitAvailable),
             |it| it.pods_fall(4, FailureCause::ImagePull, "the image of container web cannot be pulled"),
