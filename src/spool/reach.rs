@@ -7,7 +7,8 @@
 //!
 //! The place is the last frame's of which something may have been sent. It is written in place, before what lies beyond it
 //! goes: at full speed some way ahead, so that the disk is not asked often, and exactly there while replay only probes and
-//! when it ends. It never goes back behind what an earlier process may have sent. A mark that is torn or missing says that
+//! when it ends. That way is short at first and doubles from mark to mark, since replay that has just begun often ends soon, as Kafka
+//! is not there after all: a process that is killed then leaves little to be counted that never went. It never goes back behind what an earlier process may have sent. A mark that is torn or missing says that
 //! everything may have been.
 
 use std::io;
@@ -17,8 +18,8 @@ use super::disk::{Disk, DiskFile, read_full, write_full};
 use super::engine::Paths;
 use super::position::FrameId;
 
-/// How far ahead of what goes the mark is set at full speed, in bytes.
-const AHEAD: u64 = 16 << 20;
+/// How far ahead of what goes the mark is set at full speed, in bytes: at first, and at most.
+const AHEAD: (u64, u64) = (64 << 10, 16 << 20);
 
 const NAME: &str = "reach";
 const MAGIC: &[u8; 8] = b"TIDERCH1";
@@ -37,6 +38,8 @@ pub(super) struct Reach {
     durable: Option<FrameId>,
     /// Only a little goes at a time.
     is_probing: bool,
+    /// How far ahead the next mark is set at full speed.
+    ahead: u64,
 }
 
 // === impl Reach ===
@@ -46,8 +49,8 @@ impl Reach {
     pub(super) fn open(disk: Arc<dyn Disk>, paths: Paths, last: u64) -> Self {
         let said = read(&*disk, &paths);
         let before = said.unwrap_or(FrameId::new(last, u64::MAX));
-        let mut reach =
-            Self { disk, paths, file: None, before, sent: FrameId::default(), durable: said, is_probing: false };
+        let (sent, ahead) = (FrameId::default(), AHEAD.0);
+        let mut reach = Self { disk, paths, file: None, before, sent, durable: said, is_probing: false, ahead };
         if said.is_none() {
             // A disk that does not take it is asked again when something goes.
             _ = reach.write(before);
@@ -58,6 +61,7 @@ impl Reach {
     /// Only a little goes from now on, or as much as is there.
     pub(super) fn probe(&mut self, is_probing: bool) {
         if is_probing && !std::mem::replace(&mut self.is_probing, is_probing) {
+            self.ahead = AHEAD.0;
             self.set_exactly();
         }
         self.is_probing = is_probing;
@@ -75,7 +79,11 @@ impl Reach {
         match self.durable {
             Some(durable) if durable >= wanted => true,
             _ if self.is_probing => self.write(wanted),
-            _ => self.write(wanted.max(FrameId::new(self.sent.segment, self.sent.offset.saturating_add(AHEAD)))),
+            _ => {
+                let ahead = self.sent.offset.saturating_add(self.ahead);
+                self.ahead = (2 * self.ahead).min(AHEAD.1);
+                self.write(wanted.max(FrameId::new(self.sent.segment, ahead)))
+            }
         }
     }
 
@@ -177,7 +185,7 @@ mod tests {
         assert!(first.cover(FrameId::new(5, 100)));
         std::mem::forget(first);
         let mut killed = open(5);
-        assert!(killed.had(FrameId::new(5, AHEAD + 100)) && !killed.had(FrameId::new(5, AHEAD + 101)));
+        assert!(killed.had(FrameId::new(5, AHEAD.0 + 100)) && !killed.had(FrameId::new(5, AHEAD.0 + 101)));
         assert!(killed.cover(FrameId::new(6, 100)));
         killed.probe(true);
         assert!(killed.cover(FrameId::new(6, 200)));
@@ -187,7 +195,18 @@ mod tests {
         assert!(ended.cover(FrameId::new(6, 50)), "an earlier record goes again");
         assert!(ended.cover(FrameId::new(6, 300)));
         drop(ended);
-        let last = open(6);
+        let mut last = open(6);
         assert!(last.had(FrameId::new(6, 300)) && !last.had(FrameId::new(6, 301)));
+        let mut marked = |offset: u64| {
+            assert!(last.cover(FrameId::new(7, offset)));
+            last.durable.unwrap().offset - offset
+        };
+        let ahead: Vec<u64> = (0..10).map(|mark| marked(mark << 30)).collect();
+        assert_eq!(ahead[..3], [AHEAD.0, 2 * AHEAD.0, 4 * AHEAD.0]);
+        assert_eq!(ahead[8..], [AHEAD.1, AHEAD.1], "it does not grow without end");
+        last.probe(true);
+        last.probe(false);
+        assert!(last.cover(FrameId::new(8, 0)));
+        assert_eq!(last.durable, Some(FrameId::new(8, AHEAD.0)), "it begins anew");
     }
 }

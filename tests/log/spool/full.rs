@@ -31,6 +31,6 @@ fn what_finds_no_room_is_refused_and_what_was_acknowledged_comes() {
     wait_drained(&tidegate);
     memory.assert_within(32 << 20);
     let again = verify_in(&outcome, &kafka.bootstrap(), std::slice::from_ref(&key));
-    assert!(again <= counted_twice(&tidegate), "{again} came twice");
+    assert!(again <= counted_twice(&tidegate, ""), "{again} came twice");
     assert_eq!(connect(&tidegate).command(["LPUSH", &key, "after"]), Reply::Integer(1));
 }

@@ -24,10 +24,10 @@ fn wait_drained(tidegate: &Tidegate) {
     });
 }
 
-/// Records that may have been written twice, by the count of all causes.
-fn counted_twice(tidegate: &Tidegate) -> usize {
+/// Records that may have been written twice, by the counts of those causes that have this label, as `cause="restart"`, or of all.
+fn counted_twice(tidegate: &Tidegate, label: &str) -> usize {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    let count = tidegate.metric("tidegate_log_records_duplicated_total") as usize;
+    let count = tidegate.metric_with("tidegate_log_records_duplicated_total", label) as usize;
     count
 }
 
