@@ -33,8 +33,8 @@ impl ControlMetrics {
         );
         describe_gauge!("tidegate_control_leader", "1 while this instance leads");
         describe_gauge!(
-            "tidegate_control_apps_late",
-            "Apps that are due to be looked at and wait for looks at others to end; the one that leads"
+            "tidegate_control_late_seconds",
+            "For how long the first App that is due to be looked at has waited for looks at others; of the one that leads"
         );
         describe_counter!("tidegate_control_reconciles_total", "Looks at an App");
         describe_counter!("tidegate_control_writes_total", "Writes to the API server, by kind");
@@ -50,7 +50,7 @@ impl ControlMetrics {
         );
         Self {
             leads: gauge!("tidegate_control_leader"),
-            late: gauge!("tidegate_control_apps_late"),
+            late: gauge!("tidegate_control_late_seconds"),
             reconciles: counter!("tidegate_control_reconciles_total"),
             errors: counter!("tidegate_control_errors_total"),
             conflicts: counter!("tidegate_control_conflicts_total"),
@@ -63,9 +63,9 @@ impl ControlMetrics {
         self.late.set(0.0);
     }
 
-    /// So many Apps wait for looks at others.
-    pub(super) fn late(&self, apps: usize) {
-        self.late.set(f64::from(u32::try_from(apps).unwrap_or(u32::MAX)));
+    /// For so long the first App that is due waits for looks at others.
+    pub(super) fn late(&self, waits: Duration) {
+        self.late.set(waits.as_secs_f64());
     }
 
     pub(super) fn reconciled(&self) {

@@ -1,7 +1,8 @@
 //! Which Apps are to be looked at, and when: in the order in which they become due, and no App twice at the same time.
 //!
 //! A look may take as long as whoever is asked in it takes to answer. So looks are not made in rounds: one that takes long keeps its
-//! own App waiting, and no other.
+//! own App waiting, and no other. (The scheduler of kube's runtime holds what may not run yet in no order: of more Apps that are due
+//! than are looked at at once, one could wait for ever.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -79,9 +80,9 @@ impl Queue {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// How many are due, and wait for others.
-    pub(super) fn late(&self, now: Instant) -> usize {
-        self.order.iter().take_while(|(at, _)| *at <= now).count()
+    /// For how long the first that is due has been so.
+    pub(super) fn late(&self, now: Instant) -> Duration {
+        self.due().map(|due| now.saturating_duration_since(due)).unwrap_or_default()
     }
 
     /// One that waits already is due by whichever is earlier.
@@ -133,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_due_comes_first_and_how_many_are_late_is_told() {
+    fn the_first_that_is_due_comes_first_and_for_how_long_it_has_waited_is_told() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.changed(key("b"), now);
         queue.changed(key("a"), now + Duration::from_millis(1));
         queue.changed(key("c"), now + PERIOD);
         let later = now + 2 * GATHER;
-        assert_eq!(queue.late(later), 2);
+        assert_eq!((queue.late(now), queue.late(later)), (Duration::ZERO, GATHER));
         assert_eq!(
             [queue.begin(later), queue.begin(later), queue.begin(later)],
             [Some(key("b")), Some(key("a")), None]

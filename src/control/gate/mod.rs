@@ -69,11 +69,11 @@ pub(super) async fn ask_job(question: &Question<'_>, server: &Server) -> GateSee
 pub(super) async fn ask(question: &Question<'_>, hubs: &Hubs, outside: &Outside) -> GateSeen {
     // A switch to a pool that a hub does not know yet would be one to nothing.
     let ignored = &question.release.spec.control.ignore_gateways;
-    let standing = standing(question.pods, question.revision).map(target_of).collect();
-    if let Some(pool) = &question.pool
-        && let Some(why) = hubs.unpublished(pool, (question.ready, &standing), ignored).await
-    {
-        return GateSeen::Waiting(why);
+    if let Some(pool) = &question.pool {
+        let standing = standing(question.pods, question.revision).map(target_of).collect();
+        if let Some(why) = hubs.unpublished(pool, (question.ready, &standing), ignored).await {
+            return GateSeen::Waiting(why);
+        }
     }
     let gate = question.gate();
     if let Some(http) = &gate.http {
