@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::bed::poll;
+use crate::gateways::Gateways;
 use crate::support::{Control, Stage, path, template};
 use crate::system;
 
@@ -36,6 +37,8 @@ pub(crate) struct Cost {
 
 /// The Apps and who deploys them.
 pub(crate) struct Fleet {
+    /// They end before the data plane that they ask.
+    _gateways: Gateways,
     stage: Stage,
     control: Control,
     apps: usize,
@@ -45,12 +48,13 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A cluster, a data plane and a control component, without an App.
-    pub(crate) fn start() -> Self {
+    /// A cluster, a data plane with so many gateways, and a control component, without an App.
+    pub(crate) fn start(gateways: usize) -> Self {
         let stage = Stage::new();
         let control = stage.control_over(&kubeconfig(&stage), "");
         poll(PATIENCE, || control.leads().then_some(())).expect("a leader");
-        Self { stage, control, apps: 0, nodes: 1, image: 0 }
+        let gateways = Gateways::start(stage.pools, gateways);
+        Self { _gateways: gateways, stage, control, apps: 0, nodes: 1, image: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {

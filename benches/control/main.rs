@@ -1,8 +1,8 @@
 //! `make bench-control`: what the control component costs while nothing happens, and what it adds to a deploy.
 //!
-//! Everything is real but the kubelet: API server, etcd, controllers, scheduler, a data plane that publishes the switches. The
-//! control component is a user of its own, whose requests the API server counts apart (a FlowSchema), so that calls a
-//! deploy are the API server's word. A deploy that does not end well ends the bench with an error. A missed target does not.
+//! Everything is real but the kubelet and the gateways: API server, etcd, controllers, scheduler, a data plane that publishes the
+//! switches; gateways that serve every App acknowledge them. The control component is a user of its own, whose requests the API server
+//! counts apart (a FlowSchema), so that calls a deploy are the API server's word. A deploy that does not end well ends the bench with an error. A missed target does not.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,6 +33,7 @@ mod support;
 mod system;
 
 mod fleet;
+mod gateways;
 
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,9 @@ struct Options {
     /// Deploys at once.
     #[arg(long, default_value_t = 200)]
     deploys: usize,
+    /// Gateways that serve all Apps, and that each switch waits for.
+    #[arg(long, default_value_t = 4)]
+    gateways: usize,
     /// What cargo passes to a bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -68,14 +72,17 @@ fn main() {
     let options = Options::parse();
     let start = Instant::now();
     println!("# The control component\n");
-    println!("again:   cargo bench --bench control -- --apps {} --deploys {}", options.apps, options.deploys);
+    println!(
+        "again:   cargo bench --bench control -- --apps {} --deploys {} --gateways {}",
+        options.apps, options.deploys, options.gateways
+    );
     println!("machine: {}", system::machine());
     if cfg!(debug_assertions) {
         println!("profile: dev: figures are no more than a hint");
     }
     let few = (options.apps / 10).max(options.deploys.min(options.apps)).max(1);
     let one_by_one = (options.deploys / 10).max(1);
-    let mut fleet = Fleet::start();
+    let mut fleet = Fleet::start(options.gateways);
     fleet.grow(few);
     let small = fleet.deploy_each(one_by_one);
     fleet.grow(options.apps);

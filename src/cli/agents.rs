@@ -37,7 +37,7 @@ pub enum AgentCommand {
     ///
     /// Exit code 1 where one lags.
     #[command(
-        after_help = "Examples:\n  tidegate gateways\n  tidegate gateways --lagging --server http://127.0.0.1:8500"
+        after_help = "Examples:\n  tidegate gateways\n  tidegate gateways --lagging --server http://127.0.0.1:8500\n  tidegate gateways --pool app/shop/web/http"
     )]
     Gateways(GatewaysArguments),
 }
@@ -163,6 +163,9 @@ pub struct GatewaysArguments {
     /// Only those that lag
     #[arg(long)]
     pub lagging: bool,
+    /// Only those that have asked for this pool or serve it, and of them this pool alone; can be given again
+    #[arg(long = "pool", value_name = "ID")]
+    pub pools: Vec<String>,
 }
 
 // === impl AgentCommand ===
@@ -187,8 +190,8 @@ impl AgentCommand {
                     Ok(realserver::run(config, drain, ready).await?)
                 })
             }
-            Self::Gateways(GatewaysArguments { server, lagging }) => {
-                Ok(gateways::run(&GatewaysOptions { server: server.into(), lagging })?)
+            Self::Gateways(GatewaysArguments { server, lagging, pools }) => {
+                Ok(gateways::run(&GatewaysOptions { server: server.into(), lagging, pools })?)
             }
         }
     }

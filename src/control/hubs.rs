@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::config::HubConfig;
 use super::resource::moment::Moment;
+use crate::base::percent::encoded;
 use crate::net::fetch::{FetchError, Fetched, Fetcher};
 
 /// A gateway that asked for a pool so lately serves it.
@@ -103,7 +104,7 @@ impl Hubs {
         let asked = self
             .configs
             .iter()
-            .map(|config| async move { ask_switch(config, pool).await.map_err(|why| (config, why)) });
+            .map(|config| async move { self.ask_switch(config, pool).await.map_err(|why| (config, why)) });
         let (mut words, mut missing) = (Vec::new(), Vec::new());
         for answer in futures_util::future::join_all(asked).await {
             match answer {
@@ -124,11 +125,21 @@ impl Hubs {
     pub(super) async fn unmatching(&self, pool: &str, ignored: &[String], now: Moment) -> Result<Vec<String>, String> {
         let mut words = Vec::new();
         for config in self.configs.iter().filter(|config| !ignored.contains(&format!("hub {}", config.url))) {
-            words.push(ask_switch(config, pool).await.map_err(|why| format!("hub {} ({why})", config.url))?);
+            words.push(self.ask_switch(config, pool).await.map_err(|why| format!("hub {} ({why})", config.url))?);
         }
         let mut names = blind(&words, pool, &self.required, now);
         names.retain(|name| !ignored.contains(name));
         Ok(names)
+    }
+
+    /// What a hub says of a pool. Of gateways it is asked for those that serve the pool, and those that must: of all and everything that
+    /// they serve, a question would cost the more, the more Apps there are.
+    async fn ask_switch(&self, config: &HubConfig, pool: &str) -> Result<Word, String> {
+        let generation = published(config, pool).await?.traffic_generation;
+        let required = self.required.iter().map(|name| format!("&gateway={}", encoded(name)));
+        let path = format!("/v1/gateways?id={}{}", encoded(pool), required.collect::<String>());
+        let body: GatewaysBody = read(&get(config, &path).await?)?;
+        Ok(Word { hub: config.url.clone(), generation, gateways: body.gateways })
     }
 
     /// Why hubs do not know so many of these pods as ready endpoints of a pool yet; `None` once all do. Other endpoints do not count: a
@@ -221,12 +232,6 @@ fn behind(words: &[Word], pool: &str, switch: Switch, required: &[String], now: 
         None => name.to_owned(),
     }));
     missing
-}
-
-async fn ask_switch(config: &HubConfig, pool: &str) -> Result<Word, String> {
-    let generation = published(config, pool).await?.traffic_generation;
-    let body: GatewaysBody = read(&get(config, "/v1/gateways").await?)?;
-    Ok(Word { hub: config.url.clone(), generation, gateways: body.gateways })
 }
 
 async fn published(config: &HubConfig, pool: &str) -> Result<PublishedPool, String> {

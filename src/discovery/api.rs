@@ -26,7 +26,7 @@ use super::relay::Views;
 use super::truth::Truth;
 use super::waiters::{Interest, Waiters};
 use super::xds::refusals::Refusals;
-use super::{delta, eureka, hosts, lists, pools, xds};
+use super::{delta, eureka, hosts, lists, pools, serving, xds};
 use crate::base::backoff::random;
 use crate::base::drain::Drain;
 use crate::endpoints::Snapshot;
@@ -77,7 +77,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/v1/prometheus/targets", get(|s, c, q, h| lists::get(s, c, q, h, ListKind::Prometheus)))
         .route("/v1/ack", post(acknowledge).layer(DefaultBodyLimit::max(MAX_ACK)))
         .route("/v1/relay", post(relay_report).layer(DefaultBodyLimit::max(MAX_REPORT)))
-        .route("/v1/gateways", get(gateways))
+        .route("/v1/gateways", get(serving::get))
         .route("/v1/gateways/{name}", axum::routing::delete(forget_gateway))
         .merge(xds::routes())
         .merge(eureka::routes())
@@ -228,17 +228,6 @@ async fn relay_report(State(api): State<Arc<Api>>, client: Asker, body: Bytes) -
         Ok(verdict) => Json(verdict).into_response(),
         Err(refusal) => refuse(refusal),
     }
-}
-
-async fn gateways(State(api): State<Arc<Api>>, client: Asker) -> Response {
-    let snapshot = api.snapshot.load();
-    let admits = |id: &str| match snapshot.pool(id) {
-        Some(pool) => client.scope.admits(pool, &snapshot),
-        None => client.scope.may_have_admitted(id),
-    };
-    let now = SystemTime::now();
-    let (gateways, relays) = (api.gateways.report(&snapshot, now, admits), api.gateways.relays_report(now));
-    Json(json!({ "gateways": gateways, "relays": relays })).into_response()
 }
 
 async fn forget_gateway(State(api): State<Arc<Api>>, client: Asker, Path(name): Path<String>) -> Response {

@@ -9,13 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::watch;
 
-use super::formats::Format;
-use super::iso;
-use super::relays::{Relay, is_gone};
-use crate::endpoints::Snapshot;
+use super::relays::Relay;
 use crate::endpoints::pool::PoolId;
 
 const MAX_GATEWAYS: usize = 10_000;
@@ -110,44 +106,6 @@ pub(super) enum AckError {
     /// More than is kept.
     #[error("more pools or gateways than are kept")]
     TooMany,
-}
-
-#[derive(Serialize)]
-struct GatewayBody<'a> {
-    name: &'a str,
-    client: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    relays: &'a [String],
-    /// Of one that is heard of through relays: whether the nearest of them is still there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    relay_state: Option<&'static str>,
-    since: String,
-    seen: String,
-    pools: BTreeMap<&'a str, PoolState<'a>>,
-    /// Whether it tells requests apart.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    matches: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'a Upstream>,
-}
-
-#[derive(Default, Serialize)]
-struct PoolState<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    applied: Option<&'a Applied>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    applied_at: Option<String>,
-    /// How many parts that are for some requests alone it serves of that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    matched: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked_at: Option<String>,
-    /// Whether what it applied is what is published now.
-    current: bool,
 }
 
 /// Whether this can be a gateway's name, or a relay's.
@@ -251,43 +209,6 @@ impl Gateways {
         self.lock().gateways.remove(name).is_some()
     }
 
-    /// All of them as JSON, with how far each is; `admits` says which pools may be shown.
-    pub(super) fn report(&self, snapshot: &Snapshot, now: SystemTime, admits: impl Fn(&str) -> bool) -> Value {
-        let table = self.lock();
-        let bodies: Vec<GatewayBody<'_>> = table
-            .gateways
-            .iter()
-            .map(|(name, gateway)| {
-                let mut pools: BTreeMap<&str, PoolState<'_>> = BTreeMap::new();
-                for (pool, word) in gateway.asked.iter().filter(|(pool, _)| admits(pool)) {
-                    pools.entry(pool).or_default().asked_at = Some(iso(word.at));
-                }
-                for (pool, word) in gateway.applied.iter().filter(|(pool, _)| admits(pool)) {
-                    let state = pools.entry(pool).or_default();
-                    state.applied = Some(&word.what);
-                    state.applied_at = Some(iso(word.at));
-                    state.matched = gateway.parts.get(pool).copied();
-                    state.current = is_current(snapshot, pool, &word.what);
-                }
-                let nearest = gateway.relays.last().map(|relay| is_gone(table.relays.get(relay), now));
-                GatewayBody {
-                    name,
-                    client: &gateway.client,
-                    relays: &gateway.relays,
-                    relay_state: nearest.map(|gone| if gone { "gone" } else { "connected" }),
-                    since: iso(gateway.since),
-                    seen: iso(gateway.seen),
-                    pools,
-                    matches: gateway.matches,
-                    error: gateway.error.as_ref().map(|word| word.what.as_str()),
-                    error_at: gateway.error.as_ref().map(|word| iso(word.at)),
-                    upstream: gateway.upstream.as_ref(),
-                }
-            })
-            .collect();
-        serde_json::json!(bodies)
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         // Each change is one step, so that a panic elsewhere does no harm.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -347,47 +268,9 @@ impl Table {
     }
 }
 
-fn is_current(snapshot: &Snapshot, id: &str, applied: &Applied) -> bool {
-    let Some(pool) = snapshot.pool(id) else { return false };
-    match applied {
-        Applied::Generation(generation) => pool.traffic_generation == Some(*generation),
-        Applied::Etag(etag) => *Format::Json.render(pool).etag == *etag.as_str(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ack(text: &str) -> Acknowledgement {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn the_report_says_who_applied_what_and_why_not() {
-        let gateways = Gateways::default();
-        let now = SystemTime::UNIX_EPOCH;
-        gateways.asked("edge-1", "10.0.0.1", "p", now).unwrap();
-        gateways
-            .acknowledge(
-                ack(r#"{"gateway":"edge-1","applied":{"p":7,"q":"\"x\""},"error":"weights"}"#),
-                "10.0.0.1",
-                now,
-            )
-            .unwrap();
-        let report = gateways.report(&Snapshot::default(), now, |pool| pool == "p");
-        let [edge] = report.as_array().unwrap().as_slice() else { panic!("{report}") };
-        assert_eq!(
-            (&edge["name"], &edge["error"], &edge["pools"]["p"]["applied"]),
-            (&"edge-1".into(), &"weights".into(), &7.into())
-        );
-        assert_eq!(edge["pools"]["p"]["current"], false, "such a pool is not published");
-        assert!(edge["pools"].get("q").is_none(), "what may not be seen is not shown");
-        gateways.acknowledge(ack(r#"{"gateway":"edge-1"}"#), "10.0.0.1", now).unwrap();
-        assert!(gateways.report(&Snapshot::default(), now, |_| true)[0].get("error").is_none());
-        assert!(gateways.report(&Snapshot::default(), now, |_| true)[0].get("matches").is_none());
-        assert!(gateways.forget("edge-1") && !gateways.forget("edge-1"));
-    }
 
     #[test]
     fn names_from_clients_are_bounded() {

@@ -9,7 +9,7 @@
 //! | `GET /v1/prometheus/targets` | Prometheus' `http_sd` |
 //! | `POST /v3/discovery:endpoints`; gRPC EDS, CDS, LDS, RDS and ADS | Envoy; see [`xds`] |
 //! | `GET /eureka/apps…` | Eureka's clients; see [`eureka`] |
-//! | `POST /v1/ack`, `GET /v1/gateways`, `DELETE /v1/gateways/NAME` | who serves what |
+//! | `POST /v1/ack`, `GET /v1/gateways`, `DELETE /v1/gateways/NAME` | who serves what; of one pool with `id`, of one gateway with `gateway` |
 //! | `POST /v1/relay` | what a relay's gateways say |
 //!
 //! Each of the first five rows waits for a change with `wait=30s`. One answer is made from one snapshot. How true it is stands
@@ -38,6 +38,7 @@ mod relay;
 mod relays;
 mod report;
 mod server;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod truth;

@@ -8,7 +8,7 @@ use crate::endpoints::{Changes, Snapshot};
 /// The longest wait that can be asked for.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(600);
 /// Pools that one request can name.
-const MAX_IDS: usize = 1_000;
+pub(super) const MAX_IDS: usize = 1_000;
 
 /// Which pools are meant; everything given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Query {
                 }
                 "relay" => query.relay = Some(value.clone()),
                 "wait" => query.wait = Some(parse_wait(value)?),
-                "id" => query.filter.ids.push(PoolId::parse(value).map_err(|error| format!("id {value:?} {error}"))?),
+                "id" => query.filter.ids.push(parse_id(value)?),
                 "cluster" => query.filter.cluster = Some(value.clone()),
                 "namespace" => query.filter.namespace = Some(value.clone()),
                 "prefix" => query.filter.prefix = Some(value.clone()),
@@ -79,6 +79,11 @@ impl Query {
         }
         Ok(query)
     }
+}
+
+/// The id of a pool. The error is for the client.
+pub(super) fn parse_id(text: &str) -> Result<PoolId, String> {
+    PoolId::parse(text).map_err(|error| format!("id {text:?} {error}"))
 }
 
 /// `30s`, `500ms`, `2m`, or a bare number of seconds; at most [`MAX_WAIT`].

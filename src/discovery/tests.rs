@@ -369,6 +369,15 @@ async fn an_acknowledgement_of_what_is_published_is_current() {
     let state = &edge["pools"]["east/shop/web/http"];
     assert_eq!((&edge["name"], &state["current"]), (&"edge-1".into(), &true.into()));
     assert!(state["asked_at"].is_string() && state["applied_at"].is_string());
+    let of_it = bed.get("/v1/gateways?id=east/shop/web/http").await.json();
+    assert_eq!((&of_it["gateways"], of_it.get("relays")), (&serde_json::json!([edge]), None));
+    let named = bed.get("/v1/gateways?id=east/shop/other/http&gateway=edge%2D1").await.json()["gateways"][0].clone();
+    assert_eq!((&named["name"], &named["pools"]), (&edge["name"], &serde_json::json!({})));
+    assert_eq!(
+        bed.get("/v1/gateways?pool=east/shop/web/http").await.status,
+        400,
+        "what is not known is not passed over"
+    );
     assert_eq!(request(bed.address, "DELETE", "/v1/gateways/edge-1", "", "").await.status, 200);
     assert_eq!(bed.get("/v1/gateways").await.json()["gateways"], serde_json::json!([]));
 }

@@ -26,6 +26,7 @@ pub use ack::{Acknowledged, Acks, Applied};
 use follow::Follower;
 pub use view::{Truth, View};
 
+use crate::base::percent::encoded;
 use crate::net::fetch::{Credentials, FetchError, Fetcher};
 
 /// How pools are followed.
@@ -89,15 +90,7 @@ impl std::fmt::Display for Filter {
         let ids = self.ids.iter().map(|id| ("id", id.clone()));
         let labels = self.labels.iter().map(|label| ("label", label.clone()));
         for (key, value) in single.into_iter().flatten().chain(ids).chain(labels) {
-            write!(f, "&{key}=")?;
-            for byte in value.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'/' => {
-                        write!(f, "{}", char::from(byte))?
-                    }
-                    other => write!(f, "%{other:02X}")?,
-                }
-            }
+            write!(f, "&{key}={}", encoded(&value))?;
         }
         Ok(())
     }

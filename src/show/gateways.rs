@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::{ServerOptions, ShowError, print, unusable};
+use crate::base::percent::encoded;
 use crate::base::table::table;
 
 /// What `gateways` is told.
@@ -15,6 +16,8 @@ pub struct GatewaysOptions {
     pub server: ServerOptions,
     /// Only those that lag.
     pub lagging: bool,
+    /// Only those that have asked for one of these pools or serve it; all, where there is none.
+    pub pools: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +58,8 @@ const NAMED: usize = 3;
 pub fn run(options: &GatewaysOptions) -> Result<(), ShowError> {
     let client = Client::new(options.server.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let pulled = runtime.block_on(client.pull("/v1/gateways", None))?;
+    let pools: Vec<String> = options.pools.iter().map(|pool| format!("id={}", encoded(pool))).collect();
+    let pulled = runtime.block_on(client.pull(&format!("/v1/gateways?{}", pools.join("&")), None))?;
     let body: Body = serde_json::from_slice(&pulled.body).map_err(|error| unusable(&pulled.server, &error))?;
     let lag = body.gateways.iter().filter(|gateway| gateway.lags().is_some()).count();
     print(&text(&body.gateways, options.lagging))?;

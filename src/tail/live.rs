@@ -18,6 +18,7 @@ use tungstenite::{Error as WebSocketError, HandshakeError, Message, WebSocket};
 use super::filter::Filter;
 use super::print::Printer;
 use super::{RunningView, TailError, is_closed};
+use crate::base::percent::encoded;
 
 /// How long a read may last before the wish to end is looked at.
 const TURN: Duration = Duration::from_millis(200);
@@ -82,19 +83,13 @@ fn request(options: &LiveOptions) -> Result<Ask, TailError> {
     let bad = || TailError::Server(options.server.clone());
     let address = options.server.strip_prefix("http://").ok_or_else(bad)?.trim_end_matches('/').to_owned();
     let parameter = if options.key.contains(['*', '?', '[']) { "pattern" } else { "key" };
-    let url = format!("ws://{address}/v1/tail?{parameter}={}", percent_encoded(&options.key));
+    let url = format!("ws://{address}/v1/tail?{parameter}={}", encoded(&options.key));
     let mut request = url.into_client_request().map_err(|_| bad())?;
     if let Some(token) = &options.token {
         let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| TailError::Token)?;
         request.headers_mut().insert("Authorization", value);
     }
     Ok(Ask { address, request })
-}
-
-/// Everything but the characters that stand for themselves anywhere in an address.
-fn percent_encoded(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 // === impl View ===

@@ -229,13 +229,19 @@ fn what_nginx_refuses_is_not_used_and_is_said_and_the_next_good_one_is() {
     assert!(said.is_some(), "{:?}\n{}", error(), agent.process.stderr());
     assert_eq!(nginx.rendered(), good);
     // `tidegate gateways` names it, with the reason.
-    let args = ["gateways", "--lagging", "--server", &format!("http://{}", origin.address)];
-    let output = Tidegate::run_to_end(&args);
+    let server = format!("http://{}", origin.address);
+    let output = Tidegate::run_to_end(&["gateways", "--lagging", "--server", &server]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.code() == Some(1) && text.contains("nginx-1") && text.contains("no_such_directive"),
         "{text}"
     );
+    // Asked for one pool, only of those that serve it.
+    for (pool, code, named) in [(POOL, 1, true), ("vm/nobodys", 0, false)] {
+        let output = Tidegate::run_to_end(&["gateways", "--pool", pool, "--server", &server]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(code) && text.contains("nginx-1") == named, "{pool}: {text}");
+    }
     let load = Load::start(runtime.handle(), nginx.listener, "x", 20);
     wait_until(SOON, "answers", || load.ok() > 50);
     assert!(load.stop().failures.is_empty(), "traffic goes on");

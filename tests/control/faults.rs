@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -169,7 +168,6 @@ fn a_fault_of_the_api_server_at_every_write_leaves_the_same_end() {
             println!("{name:10} {:16} {spoiled:3} writes met it", format!("{fault:?}"));
         }
         println!("{name:10} all faults in {:.0} s", began.elapsed().as_secs_f64());
-        assert!(began.elapsed() < Duration::from_secs(300));
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::resource::gate::{MetricGate, NoData, WebhookGate};
 use super::{Not, Question};
+use crate::base::percent::encoded;
 use crate::net::fetch::{Credentials, Fetched, Fetcher};
 
 /// For one answer.
@@ -165,14 +166,6 @@ fn bounds(gate: &MetricGate) -> String {
     least.into_iter().chain(most).collect::<Vec<_>>().join(" and ")
 }
 
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
 fn fits(pattern: &str, host: &str) -> bool {
     let (pattern, host) = (pattern.to_ascii_lowercase(), host.to_ascii_lowercase());
     match pattern.strip_prefix('*') {
@@ -207,10 +200,5 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, host), wanted, "{pattern} {host}");
         }
-    }
-
-    #[test]
-    fn a_query_is_written_so_that_a_server_reads_the_same() {
-        assert_eq!(encoded("a{b=\"c\"} > 1"), "a%7Bb%3D%22c%22%7D%20%3E%201");
     }
 }
