@@ -16,7 +16,7 @@ pub(crate) const VMS: &str = "vm/web";
 /// How a deploy ended: wanted counts by Deployment, shares by pool.
 pub(crate) type End = (BTreeMap<String, u64>, BTreeMap<String, u64>);
 
-/// Strategies, each with the pods that it may never be below. All of them only where a whole sweep is asked for.
+/// Strategies, each with the pods that it may never be below. More than the first only where a whole sweep is asked for, of all or of one.
 pub(crate) fn strategies() -> Vec<(&'static str, Value, usize)> {
     let steps = json!([{"share": 50, "pauseSeconds": 1}]);
     let requests = json!({"headers": [{"name": "x-canary", "values": ["yes"]}], "hosts": ["preview.example"]});
@@ -31,13 +31,21 @@ pub(crate) fn strategies() -> Vec<(&'static str, Value, usize)> {
         ("preview", json!({"blueGreen": {"scaleDownDelaySeconds": 0, "preview": requests}}), 2),
         ("migrate", json!({"migrate": {"from": VMS, "steps": steps}}), 2),
     ];
-    let count = if is_whole() { all.len() } else { 1 };
-    all.into_iter().take(count).collect()
+    let Some(swept) = swept() else { return all.into_iter().take(1).collect() };
+    let is_swept = |(name, ..): &(&str, Value, usize)| swept == "all" || swept == *name;
+    let named: Vec<_> = all.into_iter().filter(is_swept).collect();
+    assert!(!named.is_empty(), "TIDEGATE_DEPLOY_SWEEP={swept}: all, or one of the names above");
+    named
+}
+
+/// What a whole sweep is asked for of: `all` strategies, or one by its name.
+fn swept() -> Option<String> {
+    std::env::var("TIDEGATE_DEPLOY_SWEEP").ok().filter(|it| !it.is_empty())
 }
 
 /// Whether a whole sweep is asked for.
 pub(crate) fn is_whole() -> bool {
-    std::env::var("TIDEGATE_DEPLOY_SWEEP").is_ok_and(|it| it == "all")
+    swept().is_some()
 }
 
 /// VMs, from which a migration is: the pool [`VMS`] in a file, and a data plane's section that reads it.

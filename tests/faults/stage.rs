@@ -29,17 +29,26 @@ pub(crate) struct Outcome {
     pub(crate) history: History,
     /// The files of its directory stay if whoever has this panics.
     _tidegate: Tidegate,
-    /// As well, where it was started for this run: what stands twice is explained by the batches that the brokers wrote.
-    _kafka: Option<Kafka>,
+    /// As well those of a Kafka of its own: what stands twice is explained by the batches that the brokers wrote.
+    _kafka: Option<Lent>,
 }
+
+/// A Kafka for one run.
+struct Lent {
+    /// Present until it is given back.
+    kafka: Option<Kafka>,
+    /// Nothing of the run spoils it for another.
+    stays_well: bool,
+}
+
+/// Single brokers that are well after a run. A start takes longer than most runs.
+static WELL: Mutex<Vec<Kafka>> = Mutex::new(Vec::new());
 
 /// Plays it. Panics where the bed fails; what Tidegate does wrong is in the verdict.
 pub(crate) fn play(scenario: &Scenario) -> Outcome {
-    // A deleted topic is created by the fault, and not by whoever asks for it first.
-    let kafka = KafkaOptions::new().nodes(scenario.nodes).proxied().config("auto.create.topics.enable", "false");
-    let kafka = if scenario.nodes == 1 { kafka.authorized() } else { kafka }.start();
-    let outcome = play_on(&kafka, scenario);
-    Outcome { _kafka: Some(kafka), ..outcome }
+    let lent = Lent::to(scenario);
+    let outcome = play_on(lent.kafka.as_ref().expect("not given back yet"), scenario);
+    Outcome { _kafka: Some(lent), ..outcome }
 }
 
 /// Plays it on a Kafka that was started before.
@@ -71,6 +80,29 @@ struct Stage<'a> {
     causes: Mutex<BTreeMap<String, u64>>,
     deleted: Mutex<BTreeMap<usize, Instant>>,
     problems: Mutex<Vec<String>>,
+}
+
+impl Lent {
+    fn to(scenario: &Scenario) -> Self {
+        let alone = scenario.nodes == 1;
+        let stays_well = alone && scenario.faults.iter().all(|planned| planned.fault.lane() != Lane::Kafka);
+        let well = if alone { WELL.lock().unwrap().pop() } else { None };
+        let kafka = well.unwrap_or_else(|| {
+            // A deleted topic is created by the fault, and not by whoever asks for it first.
+            let kafka =
+                KafkaOptions::new().nodes(scenario.nodes).proxied().config("auto.create.topics.enable", "false");
+            if alone { kafka.authorized() } else { kafka }.start()
+        });
+        Self { kafka: Some(kafka), stays_well }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.stays_well && !std::thread::panicking() {
+            WELL.lock().unwrap().extend(self.kafka.take());
+        }
+    }
 }
 
 impl<'a> Stage<'a> {
@@ -205,7 +237,10 @@ impl<'a> Stage<'a> {
             if self.shared.stop.load(Ordering::Relaxed) {
                 return;
             }
+            let began = Instant::now();
             act(planned, &mut || self.wait(Instant::now() + planned.lasts));
+            // How long it takes back is the bed's: a broker that needs longer to start than replies are held explains what is refused.
+            println!("  {:?} was over after {:.1} s", planned.fault, began.elapsed().as_secs_f64());
         }
     }
 
