@@ -345,18 +345,35 @@ mod tests {
         assert_eq!(missing(&[word(None, json!([]))], &[]), ["hub http://hub (does not publish the pool)"]);
     }
 
+    /// One that answers like this.
+    async fn hub(router: axum::Router) -> HubConfig {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        HubConfig { url, credentials: crate::net::fetch::Credentials::default() }
+    }
+
+    #[tokio::test]
+    async fn of_gateways_a_hub_is_asked_for_those_of_one_pool_and_those_that_must_however_many_there_are() {
+        let serving = |asked: axum::http::Uri| async move {
+            assert_eq!(asked.query().unwrap(), "id=app/shop/web/http&gateway=edge%261&gateway=edge-2");
+            json!({"gateways": [gateway("edge&1", json!(7), 1)]}).to_string()
+        };
+        let published = || async { json!({"id": POOL, "traffic_generation": 7}).to_string() };
+        let router = axum::Router::new().route("/v1/gateways", axum::routing::get(serving)).fallback(published);
+        let required = ["edge&1", "edge-2"].map(str::to_owned).to_vec();
+        let hubs = Hubs::new(vec![hub(router).await], required);
+        assert_eq!(hubs.missing(POOL, Switch { generation: 7, matched: 0 }, &[], now()).await, ["edge-2"]);
+    }
+
     #[tokio::test]
     async fn a_hub_knows_pods_by_their_names_and_not_by_their_number() {
         let endpoint = |target: &str, state: &str| json!({"address": "10.0.0.1", "state": state, "target": target});
         let endpoints = [("shop/gone", "ready"), ("shop/web-1", "ready"), ("shop/web-2", "draining")];
         let body =
             json!({"id": POOL, "endpoints": endpoints.map(|(target, state)| endpoint(target, state))}).to_string();
-        let router = axum::Router::new().fallback(move || async move { body.clone() });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let hubs =
-            Hubs::new(vec![HubConfig { url, credentials: crate::net::fetch::Credentials::default() }], Vec::new());
+        let hub = hub(axum::Router::new().fallback(move || async move { body.clone() })).await;
+        let hubs = Hubs::new(vec![hub], Vec::new());
         let pods = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<String>>();
         assert_eq!(hubs.unpublished(POOL, (1, &pods(&["shop/web-1"])), &[]).await, None);
         for new in [["shop/web-1", "shop/web-2"], ["shop/web-1", "shop/web-3"]] {
