@@ -2,7 +2,8 @@
 //!
 //! Everything is real but the kubelet and the gateways: API server, etcd, controllers, scheduler, a data plane that publishes the
 //! switches; gateways that serve every App acknowledge them. The control component is a user of its own, whose requests the API server
-//! counts apart (a FlowSchema), so that calls a deploy are the API server's word. A deploy that does not end well ends the bench with an error. A missed target does not.
+//! counts apart (a FlowSchema), so that calls a deploy are the API server's word. A deploy that does not end well ends the bench with an
+//! error. A missed target does not.
 
 #![allow(
     clippy::unwrap_used,
