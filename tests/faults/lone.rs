@@ -202,7 +202,7 @@ impl<'a> Lone<'a> {
 
     /// Compares with what Kafka has now.
     pub(crate) fn verify(&self) -> Verdict {
-        let found = Found { keys: HashSet::from([0]), deleted: None, records: self.consumed() };
+        let found = Found { keys: HashSet::from([0]), deleted: None, scatters: false, records: self.consumed() };
         check(self.run, &self.history, &[found], self.causes.clone())
     }
 }

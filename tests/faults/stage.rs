@@ -318,6 +318,7 @@ impl<'a> Stage<'a> {
         let found = self.topics.iter().zip(&self.keys).enumerate().map(|(place, (topic, keys))| Found {
             keys: keys.clone(),
             deleted: deleted.get(&place).copied(),
+            scatters: self.scenario.routes[place].lines.contains("partition_by = \"none\""),
             records: consume(&self.kafka.bootstrap(), &topic.name),
         });
         found.collect()
